@@ -1,0 +1,161 @@
+package bus
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Headers of the envelope. Only what is set is sent.
+const (
+	HeaderContentType = "Content-Type"
+	HeaderRequestID   = "Skybus-Request-Id"
+	HeaderAttempt     = "Skybus-Attempt"
+	HeaderTimeout     = "Skybus-Timeout" // milliseconds left
+	HeaderFrom        = "Skybus-From"
+	HeaderOneWay      = "Skybus-One-Way"
+	HeaderErrorCode   = "Skybus-Error-Code"
+	HeaderPrior       = "Skybus-Prior" // bytes at the end of the body that are the response so far
+	HeaderTraceparent = "traceparent"
+
+	// HeaderServiceError and HeaderServiceErrorCode are ADR-32's.
+	HeaderServiceError     = "Nats-Service-Error"
+	HeaderServiceErrorCode = "Nats-Service-Error-Code"
+)
+
+const (
+	maxHeaderValue = 600 // two addresses of the longest names
+	maxAttempt     = 1000
+	maxTimeout     = 24 * time.Hour
+)
+
+// Envelope is what travels beside the body of a request.
+type Envelope struct {
+	// ContentType names the codec of the body. Empty means JSON.
+	ContentType string
+	// RequestID is the same for all attempts of one request and for the requests it leads to.
+	RequestID string
+	// Attempt counts from 1. 0 is sent as nothing and read as 1.
+	Attempt int
+	// Timeout is how long the caller still waits. 0 means it did not say.
+	Timeout time.Duration
+	// Origin is the address of who began the chain of calls that led to this one, From that of the caller. One header
+	// holds both; where they are the same it is told once.
+	Origin string
+	From   string
+	// Prior is how many bytes at the end of the body are not the request but the response that the steps of a route
+	// before this one have made, in the same codec. Only endpoints that amend responses are sent it.
+	Prior int
+	// OneWay marks a message nobody waits for.
+	OneWay bool
+	// Traceparent is the W3C trace context.
+	Traceparent string
+}
+
+// Header is the envelope as NATS headers.
+func (e Envelope) Header() nats.Header {
+	h := nats.Header{}
+	set := func(key, value string) {
+		if value != "" {
+			h[key] = []string{value}
+		}
+	}
+	set(HeaderContentType, e.ContentType)
+	set(HeaderRequestID, e.RequestID)
+	set(HeaderFrom, joinFrom(e.Origin, e.From))
+	set(HeaderTraceparent, e.Traceparent)
+	if e.Attempt > 1 {
+		h[HeaderAttempt] = []string{strconv.Itoa(e.Attempt)}
+	}
+	if e.Timeout > 0 {
+		ms := max(1, e.Timeout.Milliseconds())
+		h[HeaderTimeout] = []string{strconv.FormatInt(ms, 10)}
+	}
+	if e.Prior > 0 {
+		h[HeaderPrior] = []string{strconv.Itoa(e.Prior)}
+	}
+	if e.OneWay {
+		h[HeaderOneWay] = []string{"1"}
+	}
+	return h
+}
+
+// ReadEnvelope reads the envelope of a received message. A value out of range is an error with the code
+// [InvalidArgument] that names the header.
+func ReadEnvelope(h nats.Header) (Envelope, error) {
+	e := Envelope{
+		ContentType: first(h, HeaderContentType),
+		RequestID:   first(h, HeaderRequestID),
+		OneWay:      first(h, HeaderOneWay) != "",
+		Traceparent: first(h, HeaderTraceparent),
+		Attempt:     1,
+	}
+	for _, f := range [...]struct{ name, value string }{
+		{HeaderContentType, e.ContentType},
+		{HeaderRequestID, e.RequestID},
+		{HeaderFrom, first(h, HeaderFrom)},
+		{HeaderTraceparent, e.Traceparent},
+	} {
+		if len(f.value) > maxHeaderValue {
+			return e, Errorf(InvalidArgument, "header %s has %d bytes: want at most %d", f.name, len(f.value), maxHeaderValue)
+		}
+	}
+	e.Origin, e.From = splitFrom(first(h, HeaderFrom))
+	if v := first(h, HeaderPrior); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 0 {
+			return e, Errorf(InvalidArgument, "header %s %.40q: want a number of bytes", HeaderPrior, v)
+		}
+		e.Prior = n
+	}
+	if v := first(h, HeaderAttempt); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 || n > maxAttempt {
+			return e, Errorf(InvalidArgument, "header %s %.40q: want a number from 1 to %d", HeaderAttempt, v, maxAttempt)
+		}
+		e.Attempt = n
+	}
+	if v := first(h, HeaderTimeout); v != "" {
+		ms, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || ms < 1 || ms > maxTimeout.Milliseconds() {
+			return e, Errorf(InvalidArgument, "header %s %.40q: want milliseconds from 1 to %d", HeaderTimeout, v, maxTimeout.Milliseconds())
+		}
+		e.Timeout = time.Duration(ms) * time.Millisecond
+	}
+	return e, nil
+}
+
+func joinFrom(origin, from string) string {
+	if origin == "" || origin == from {
+		return from
+	}
+	return origin + " " + from
+}
+
+func splitFrom(v string) (origin, from string) {
+	origin, from, ok := strings.Cut(v, " ")
+	if !ok {
+		return origin, origin
+	}
+	return origin, from
+}
+
+// first is the first value of a header, "" when there is none. NATS header names are case-sensitive.
+func first(h nats.Header, key string) string {
+	if v := h[key]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// headerText makes s fit for a header: no line breaks, no control characters.
+func headerText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}

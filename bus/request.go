@@ -1,0 +1,125 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Request sends msg and waits for its reply until ctx ends. While the connection is down it waits for it.
+//
+// The error is always an [Error]: unavailable with [ErrNoResponders] in its chain when nobody listens, resource_exhausted
+// (413) when msg is larger than the server takes, deadline_exceeded or canceled when ctx ended first, and what the other
+// side said when the reply is an error. After deadline_exceeded the request may have been handled.
+func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
+	if err := c.checkSize(msg); err != nil {
+		return nil, err
+	}
+	if err := c.WaitConnected(ctx); err != nil {
+		return nil, Wrap(Unavailable, "request "+msg.Subject+": not connected to NATS", err)
+	}
+	reply, err := c.nc.RequestMsgWithContext(ctx, msg)
+	if err != nil {
+		return nil, requestError(msg, err)
+	}
+	if err := c.replyError(reply); err != nil {
+		return reply, err
+	}
+	return reply, nil
+}
+
+// Publish sends msg to whoever listens and waits for nobody. Too large a message is resource_exhausted (413).
+func (c *Conn) Publish(msg *nats.Msg) error {
+	if err := c.checkSize(msg); err != nil {
+		return err
+	}
+	if err := c.nc.PublishMsg(msg); err != nil {
+		return requestError(msg, err)
+	}
+	return nil
+}
+
+func (c *Conn) checkSize(msg *nats.Msg) error {
+	limit := c.nc.MaxPayload()
+	if size := int64(msg.Size() - len(msg.Subject) - len(msg.Reply)); limit > 0 && size > limit {
+		e := Errorf(ResourceExhausted, "message of %d bytes to %s: the server takes at most %d (max_payload)", size, msg.Subject, limit)
+		e.Status = http.StatusRequestEntityTooLarge
+		return e
+	}
+	return nil
+}
+
+func requestError(msg *nats.Msg, err error) *Error {
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return Wrap(Unavailable, "nobody listens on "+msg.Subject, errors.Join(ErrNoResponders, err))
+	case errors.Is(err, nats.ErrMaxPayload):
+		e := Wrap(ResourceExhausted, "message to "+msg.Subject+" is larger than the server takes (max_payload)", err)
+		e.Status = http.StatusRequestEntityTooLarge
+		return e
+	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrInvalidMsg):
+		return Wrap(InvalidArgument, "request: "+err.Error(), err)
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
+		return Wrap(Unavailable, "request "+msg.Subject+": the connection is closed", err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return Wrap(DeadlineExceeded, "no answer from "+msg.Subject+" in time", err)
+	case errors.Is(err, context.Canceled):
+		return Wrap(Canceled, "request "+msg.Subject+" was canceled", err)
+	}
+	return Wrap(Unavailable, "request "+msg.Subject+": "+err.Error(), err)
+}
+
+// Drop is why a received message is dropped unanswered. The empty Drop means it is not.
+type Drop string
+
+// The reasons to drop a message. Each is a message that somebody made another party deliver, or could have: answering it
+// would lend that somebody our permissions.
+const (
+	DropJetStream    Drop = "jetstream"     // a stream's consumer or the JetStream API delivered it
+	DropNoReply      Drop = "no_reply"      // a request nobody waits for
+	DropForeignReply Drop = "foreign_reply" // a request whose reply would go to something else than an inbox
+	DropNotOneWay    Drop = "not_one_way"   // no one-way envelope, or an endpoint that takes none
+)
+
+// CheckRequest tells whether msg is a request of a caller that waits in an inbox, and why not.
+func (c *Conn) CheckRequest(msg *nats.Msg) Drop {
+	switch {
+	case deliveredByStream(msg):
+		return DropJetStream
+	case msg.Reply == "":
+		return DropNoReply
+	case !c.IsInbox(msg.Reply):
+		return DropForeignReply
+	}
+	return ""
+}
+
+// CheckOneWay tells whether msg is a one-way message that its sender meant as one, and why not.
+func (c *Conn) CheckOneWay(msg *nats.Msg) Drop {
+	switch {
+	case deliveredByStream(msg):
+		return DropJetStream
+	case msg.Reply != "" && !c.IsInbox(msg.Reply):
+		return DropForeignReply
+	case first(msg.Header, HeaderOneWay) == "" || first(msg.Header, HeaderContentType) == "":
+		return DropNotOneWay
+	}
+	return ""
+}
+
+// IsInbox tells whether subject is one where callers wait for replies.
+func (c *Conn) IsInbox(subject string) bool {
+	for _, prefix := range c.inbox {
+		if strings.HasPrefix(subject, prefix) && len(subject) > len(prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func deliveredByStream(msg *nats.Msg) bool {
+	return len(msg.Header["Nats-Stream"]) > 0 || len(msg.Header["Nats-Sequence"]) > 0 || strings.HasPrefix(msg.Reply, "$JS.ACK.")
+}
