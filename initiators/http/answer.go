@@ -1,0 +1,145 @@
+package http
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/micro/route"
+)
+
+// Answer is what the page for browsers is made of.
+type Answer struct {
+	Route     string
+	RequestID string
+	Request   string         // the request's body
+	Response  map[string]any // the response where it is an object
+	Raw       string         // the response's body
+	Hops      []route.Hop
+	Status    int        // of the answer
+	Error     *bus.Error // nil when all went well
+}
+
+// Field is a field of the response.
+type Field struct {
+	Name  string
+	Value any
+}
+
+// Fields are the fields of the response by name.
+func (a Answer) Fields() []Field {
+	var fields []Field
+	for _, name := range slices.Sorted(maps.Keys(a.Response)) {
+		fields = append(fields, Field{name, a.Response[name]})
+	}
+	return fields
+}
+
+// StatusText is the status in words.
+func (a Answer) StatusText() string { return http.StatusText(a.Status) }
+
+func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, a Answer, reply initiators.Reply) {
+	if !wantsHTML(r) {
+		body := reply.Body
+		if len(body) == 0 && reply.ContentType == typeJSON {
+			body = []byte("{}")
+		}
+		w.Header().Set("Content-Type", reply.ContentType)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body) // the client has gone
+		return
+	}
+	a.Status, a.Raw = http.StatusOK, string(reply.Body)
+	if reply.ContentType == typeJSON {
+		_ = json.Unmarshal(reply.Body, &a.Response) // else it is shown as it is
+	}
+	g.page(w, a)
+}
+
+// problem is an error as RFC 9457 writes it, with our code and details beside.
+type problem struct {
+	Type      string            `json:"type"`
+	Title     string            `json:"title"`
+	Status    int               `json:"status"`
+	Detail    string            `json:"detail"`
+	Code      bus.Code          `json:"code"`
+	RequestID string            `json:"request_id,omitempty"`
+	Details   map[string]string `json:"details,omitempty"`
+}
+
+func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, a Answer, err error) {
+	a.Error = asError(err)
+	a.Status = a.Error.HTTPStatus()
+	if a.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if a.Status >= http.StatusInternalServerError {
+		g.log.DebugContext(r.Context(), "request failed", "route", a.Route, "request_id", a.RequestID, "error", err)
+	}
+	if wantsHTML(r) {
+		g.page(w, a)
+		return
+	}
+	body, merr := json.Marshal(problem{
+		Type: "about:blank", Title: statusTitle(a.Status), Status: a.Status, Detail: a.Error.Message,
+		Code: a.Error.Code, RequestID: a.RequestID, Details: a.Error.Details,
+	})
+	if merr != nil {
+		http.Error(w, a.Error.Message, a.Status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(a.Status)
+	_, _ = w.Write(append(body, '\n')) // the client has gone
+}
+
+func statusTitle(status int) string {
+	if text := http.StatusText(status); text != "" {
+		return text
+	}
+	return "Client Closed Request" // 499 has no name in net/http
+}
+
+func (g *Gateway) page(w http.ResponseWriter, a Answer) {
+	var page bytes.Buffer
+	if err := g.cfg.Answer.Execute(&page, a); err != nil {
+		g.log.Error("answer page does not render", "error", err)
+		http.Error(w, "the page for this answer does not render; the log says why", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
+	w.WriteHeader(a.Status)
+	_, _ = w.Write(page.Bytes()) // the client has gone
+}
+
+// wantsHTML tells whether the client is a browser that shows pages: it names text/html, and before JSON.
+func wantsHTML(r *http.Request) bool {
+	for accept := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		media, _, _ := strings.Cut(strings.TrimSpace(accept), ";")
+		switch media {
+		case "text/html":
+			return true
+		case typeJSON, typeMessagePack:
+			return false
+		}
+	}
+	return false
+}
+
+func welcome(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/" {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write([]byte(welcomePage)) // the client has gone
+}

@@ -1,0 +1,137 @@
+package micro
+
+import (
+	"encoding/json"
+	"iter"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsmicro "github.com/nats-io/nats.go/micro"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// Keys of the metadata that ADR-32 discovery shows of every skybus service.
+const (
+	MetadataNamespace = "skybus.namespace"
+	MetadataRegion    = "skybus.region"
+	MetadataHost      = "skybus.host"
+)
+
+// controlSubjects are the subjects a service answers beside its endpoints: its own control subject and the nine of ADR-32.
+func (s *Service) controlSubjects() iter.Seq2[string, nats.MsgHandler] {
+	return func(yield func(string, nats.MsgHandler) bool) {
+		ctl := s.conn.Namespace().ControlSubject(s.cfg.Name, s.cfg.Instance, "*")
+		if !yield(ctl, s.guarded(s.control)) {
+			return
+		}
+		for verb, answer := range map[natsmicro.Verb]func() any{
+			natsmicro.PingVerb:  func() any { return natsmicro.Ping{ServiceIdentity: s.identity(), Type: natsmicro.PingResponseType} },
+			natsmicro.InfoVerb:  func() any { return s.info() },
+			natsmicro.StatsVerb: func() any { return s.natsStats() },
+		} {
+			cb := s.guarded(func(m *nats.Msg) { s.respondJSON(m, answer()) })
+			for _, parts := range [][]string{{}, {s.cfg.Name}, {s.cfg.Name, s.cfg.Instance}} {
+				subject := strings.Join(append([]string{natsmicro.APIPrefix, verb.String()}, parts...), ".")
+				if !yield(subject, cb) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// guarded lets only messages through whose sender waits for the answer in an inbox.
+func (s *Service) guarded(cb nats.MsgHandler) nats.MsgHandler {
+	return func(m *nats.Msg) {
+		if drop := s.conn.CheckRequest(m); drop != "" {
+			s.drops.add(drop)
+			return
+		}
+		cb(m)
+	}
+}
+
+// control answers a control message, which concerns the instance and not its endpoints.
+func (s *Service) control(m *nats.Msg) {
+	verb := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
+	if verb != "ping" {
+		s.respondError(m, bus.JSON{}, bus.Errorf(bus.Unimplemented, "control verb %.64q is not known; known: ping", verb))
+		return
+	}
+	s.respondJSON(m, struct {
+		Address string    `json:"address"`
+		Started time.Time `json:"started"`
+		Stats
+	}{s.Address().String(), s.started, s.Stats()})
+}
+
+func (s *Service) respondJSON(m *nats.Msg, v any) {
+	reply, err := s.encode(bus.JSON{}, v)
+	if err != nil {
+		s.respondError(m, bus.JSON{}, err)
+		return
+	}
+	s.respond(m, reply)
+}
+
+func (s *Service) identity() natsmicro.ServiceIdentity {
+	metadata := maps.Clone(s.cfg.Metadata)
+	if metadata == nil {
+		metadata = map[string]string{}
+	}
+	metadata[MetadataNamespace] = s.conn.Namespace().String()
+	if s.cfg.Region != "" {
+		metadata[MetadataRegion] = s.cfg.Region
+	}
+	if s.cfg.Host != "" {
+		metadata[MetadataHost] = s.cfg.Host
+	}
+	return natsmicro.ServiceIdentity{Name: s.cfg.Name, ID: s.cfg.Instance, Version: s.cfg.Version, Metadata: metadata}
+}
+
+func (s *Service) info() natsmicro.Info {
+	info := natsmicro.Info{
+		ServiceIdentity: s.identity(),
+		Type:            natsmicro.InfoResponseType,
+		Description:     s.cfg.Description,
+		Endpoints:       []natsmicro.EndpointInfo{},
+	}
+	for _, ep := range s.sortedEndpoints() {
+		info.Endpoints = append(info.Endpoints, natsmicro.EndpointInfo{
+			Name:       ep.name,
+			Subject:    s.conn.Namespace().ServiceSubject(s.cfg.Name, ep.name),
+			QueueGroup: bus.QueueService,
+		})
+	}
+	return info
+}
+
+func (s *Service) natsStats() natsmicro.Stats {
+	stats := natsmicro.Stats{
+		ServiceIdentity: s.identity(),
+		Type:            natsmicro.StatsResponseType,
+		Started:         s.started,
+		Endpoints:       []*natsmicro.EndpointStats{},
+	}
+	for _, ep := range s.sortedEndpoints() {
+		f := ep.figures()
+		st := &natsmicro.EndpointStats{
+			Name:           f.Name,
+			Subject:        s.conn.Namespace().ServiceSubject(s.cfg.Name, ep.name),
+			QueueGroup:     bus.QueueService,
+			NumRequests:    int(f.Requests),
+			NumErrors:      int(f.Errors),
+			LastError:      f.LastErr,
+			ProcessingTime: f.Time,
+		}
+		if f.Requests > 0 {
+			st.AverageProcessingTime = f.Time / time.Duration(f.Requests)
+		}
+		st.Data, _ = json.Marshal(f) // numbers and strings always encode
+		stats.Endpoints = append(stats.Endpoints, st)
+	}
+	return stats
+}

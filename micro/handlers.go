@@ -1,0 +1,42 @@
+package micro
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const flushTimeout = 2 * time.Second
+
+// handlers are the running handlers of one service and the ctx they live under, which outlives the service's own by the
+// time it takes to drain.
+type handlers struct {
+	running sync.WaitGroup
+	base    func() context.Context
+	cancel  context.CancelFunc
+}
+
+func newHandlers(ctx context.Context) *handlers {
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	return &handlers{base: func() context.Context { return base }, cancel: cancel}
+}
+
+// end waits for the handlers; after wait their ctx ends, and they are given a moment to notice.
+func (h *handlers) end(wait time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		h.running.Wait()
+		close(done)
+	}()
+	defer h.cancel()
+	select {
+	case <-done:
+		return
+	case <-time.After(max(0, wait)):
+	}
+	h.cancel()
+	select {
+	case <-done:
+	case <-time.After(flushTimeout):
+	}
+}

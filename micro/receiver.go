@@ -1,0 +1,144 @@
+package micro
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// The shapes a receiver's methods may have.
+const receiverShapes = "(context.Context, *Request) (*Response, error) or (context.Context, *Request, *Response) error"
+
+// Register adds an endpoint for each exported method of receiver. A method has one of two shapes: it returns its response,
+//
+//	func (ctx context.Context, req *Request) (*Response, error)
+//
+// or it completes one that the steps of a route share, as [HandleAmend] does,
+//
+//	func (ctx context.Context, req *Request, resp *Response) error
+//
+// Requests and responses may also be values in the first shape. The endpoint has the method's name with a small first
+// letter: Get is "get". A method of another shape is an error that names it, and no endpoint is added; methods that are
+// not meant for callers are named in [Except].
+func (s *Service) Register(receiver any, opts ...ReceiverOption) error {
+	if receiver == nil {
+		return bus.Errorf(bus.InvalidArgument, "service %q: register: the receiver is nil", s.cfg.Name)
+	}
+	var o receiverOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	v := reflect.ValueOf(receiver)
+	var endpoints []*endpoint
+	for i := range v.NumMethod() {
+		name := v.Type().Method(i).Name
+		if slices.Contains(o.except, name) {
+			continue
+		}
+		ep, err := methodEndpoint(v.Method(i))
+		if err != nil {
+			return bus.Errorf(bus.InvalidArgument, "service %q: register: method %s.%s is %w; want %s, or name it in micro.Except",
+				s.cfg.Name, v.Type(), name, err, receiverShapes)
+		}
+		ep.name = lowerFirst(name)
+		endpoints = append(endpoints, ep)
+	}
+	if len(endpoints) == 0 {
+		return bus.Errorf(bus.InvalidArgument, "service %q: register: %s has no exported methods; want at least one %s", s.cfg.Name, v.Type(), receiverShapes)
+	}
+	for _, ep := range endpoints {
+		if err := s.add(ep, o.endpoint); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReceiverOption adjusts [Service.Register].
+type ReceiverOption func(*receiverOptions)
+
+type receiverOptions struct {
+	except   []string
+	endpoint []EndpointOption
+}
+
+// Except names methods that are no endpoints.
+func Except(methods ...string) ReceiverOption {
+	return func(o *receiverOptions) { o.except = append(o.except, methods...) }
+}
+
+// Endpoints gives options to all endpoints of the receiver.
+func Endpoints(opts ...EndpointOption) ReceiverOption {
+	return func(o *receiverOptions) { o.endpoint = append(o.endpoint, opts...) }
+}
+
+func lowerFirst(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return strings.ToLower(string(unicode.ToLower(r))) + s[n:]
+}
+
+// methodEndpoint makes an endpoint of a bound method. The error completes the sentence "the method is ...".
+func methodEndpoint(method reflect.Value) (*endpoint, error) {
+	t := method.Type()
+	ctxType, errType := reflect.TypeFor[context.Context](), reflect.TypeFor[error]()
+	wrong := fmt.Errorf("func%s", strings.TrimPrefix(t.String(), "func"))
+	if t.IsVariadic() || t.NumIn() < 2 || t.In(0) != ctxType || t.NumOut() == 0 || t.Out(t.NumOut()-1) != errType {
+		return nil, wrong
+	}
+	switch {
+	case t.NumIn() == 2 && t.NumOut() == 2:
+		return &endpoint{handle: returning(method)}, nil
+	case t.NumIn() == 3 && t.NumOut() == 1 && t.In(1).Kind() == reflect.Pointer && t.In(2).Kind() == reflect.Pointer:
+		return &endpoint{amends: true, handle: amending(method)}, nil
+	}
+	return nil, wrong
+}
+
+func returning(method reflect.Value) handler {
+	reqType := method.Type().In(1)
+	return func(ctx context.Context, in *inbound) (any, error) {
+		req, arg := newArg(reqType)
+		if err := in.decode(req.Interface()); err != nil {
+			return nil, err
+		}
+		out := method.Call([]reflect.Value{reflect.ValueOf(ctx), arg()})
+		if err, _ := out[1].Interface().(error); err != nil {
+			return nil, err
+		}
+		return out[0].Interface(), nil
+	}
+}
+
+func amending(method reflect.Value) handler {
+	reqType, respType := method.Type().In(1).Elem(), method.Type().In(2).Elem()
+	return func(ctx context.Context, in *inbound) (any, error) {
+		req, resp := reflect.New(reqType), reflect.New(respType)
+		if err := in.decode(req.Interface()); err != nil {
+			return nil, err
+		}
+		if err := in.decodePrior(resp.Interface()); err != nil {
+			return nil, err
+		}
+		out := method.Call([]reflect.Value{reflect.ValueOf(ctx), req, resp})
+		if err, _ := out[0].Interface().(error); err != nil {
+			return nil, err
+		}
+		return resp.Interface(), nil
+	}
+}
+
+// newArg makes a value to decode a request of type t into, and the argument made of it.
+func newArg(t reflect.Type) (target reflect.Value, arg func() reflect.Value) {
+	if t.Kind() == reflect.Pointer {
+		target = reflect.New(t.Elem())
+		return target, func() reflect.Value { return target }
+	}
+	target = reflect.New(t)
+	return target, func() reflect.Value { return target.Elem() }
+}

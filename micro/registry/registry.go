@@ -1,0 +1,286 @@
+// Package registry knows which instances of which services there are.
+//
+// An instance has a record (who it is, what it serves; written when it changes) and a liveness (its load; written every
+// few seconds, gone by itself when the writing stops). A record without liveness is an instance that died or froze: it is
+// offline, though its record still tells of it.
+//
+// A [Registry] keeps a copy of both, filled by one feed each, so that a lookup costs nanoseconds and no message. The copy
+// follows within a millisecond or so; after a lost connection or a restarted server it is right again within a second
+// (package kv). It never forgets because the servers are away: the last known state stays until something newer is known.
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/kv"
+)
+
+// Buckets of the registry.
+const (
+	InstancesBucket = "skybus_instances"
+	LivenessBucket  = "skybus_liveness"
+)
+
+// Record is what an instance tells of itself.
+type Record struct {
+	Service     string                     `json:"service"`
+	Instance    string                     `json:"instance"`
+	Version     string                     `json:"version"`
+	Description string                     `json:"description,omitempty"`
+	Region      string                     `json:"region,omitempty"`
+	Host        string                     `json:"host,omitempty"`
+	PID         int                        `json:"pid,omitempty"`
+	Build       string                     `json:"build,omitempty"`
+	Started     time.Time                  `json:"started"`
+	Registered  bool                       `json:"registered"`
+	Endpoints   []Endpoint                 `json:"endpoints,omitempty"`
+	Attributes  map[string]json.RawMessage `json:"attributes,omitempty"`
+}
+
+// Endpoint is one thing a service does.
+type Endpoint struct {
+	Name string `json:"name"`
+	// Idempotent: handling a request twice does no harm, so callers may send it again after a time-out.
+	Idempotent bool `json:"idempotent,omitempty"`
+	// OneWay: takes messages nobody waits for.
+	OneWay bool `json:"one_way,omitempty"`
+	// Amends: as a step of a route it is given the response of the steps before it.
+	Amends bool `json:"amends,omitempty"`
+}
+
+// Endpoint is the endpoint of that name, and whether there is one.
+func (r *Record) Endpoint(name string) (Endpoint, bool) {
+	for _, e := range r.Endpoints {
+		if e.Name == name {
+			return e, true
+		}
+	}
+	return Endpoint{}, false
+}
+
+// Load is what an instance tells of its work with each heartbeat.
+type Load struct {
+	InFlight int    `json:"in_flight"`
+	Limit    int    `json:"limit"`
+	Latency  int64  `json:"latency_us"` // mean since the last heartbeat, microseconds
+	Shed     uint64 `json:"shed"`       // requests refused since the start
+}
+
+// State says whether an instance can be called.
+type State string
+
+// The states of an instance.
+const (
+	Online       State = "online"       // registered and alive
+	Unregistered State = "unregistered" // alive, wants no requests but by its own name
+	Offline      State = "offline"      // its liveness is gone
+)
+
+// Instance is one instance as the registry sees it now. It is shared and must not be changed.
+type Instance struct {
+	Record
+	State State
+
+	load *atomic.Pointer[Load]
+}
+
+// Load is what the instance last told of its work; the zero Load when it never did.
+func (i *Instance) Load() Load {
+	if l := i.load.Load(); l != nil {
+		return *l
+	}
+	return Load{}
+}
+
+// Service is all instances of one name. It is shared and must not be changed.
+type Service struct {
+	Name string
+	// Online are the instances that take requests, by id.
+	Online []*Instance
+	// Rest are the unregistered and the offline ones, by id.
+	Rest []*Instance
+}
+
+// Offline tells whether an instance of s stopped giving signs of life without deregistering. A frozen process still has its
+// subscriptions, and the server goes on giving it its share of a queue group.
+func (s *Service) Offline() bool {
+	for _, i := range s.Rest {
+		if i.State == Offline {
+			return true
+		}
+	}
+	return false
+}
+
+// Config is what [Open] may be told.
+type Config struct {
+	Logger *slog.Logger // nil means discard
+}
+
+// Registry is a local copy of all instances of one namespace. It is safe for concurrent use.
+type Registry struct {
+	prefix   string
+	snapshot atomic.Pointer[map[string]*Service]
+	log      *slog.Logger
+	stop     context.CancelFunc
+	feeds    sync.WaitGroup
+
+	mu      sync.Mutex
+	records map[string]Record // by key
+	alive   map[string]*atomic.Pointer[Load]
+	changed chan struct{} // closed at the next change of a snapshot
+}
+
+// Open loads the instances of conn's namespace and follows them until [Registry.Close]. ctx bounds the loading.
+func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Registry, error) {
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	instances, liveness, err := tables(ctx, conn, log)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	r := &Registry{
+		prefix:  conn.Namespace().String() + ".",
+		log:     log.With("component", "registry"),
+		records: map[string]Record{},
+		alive:   map[string]*atomic.Pointer[Load]{},
+		changed: make(chan struct{}),
+	}
+	r.snapshot.Store(&map[string]*Service{})
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	r.stop = stop
+	// Liveness first, so that no record appears offline only because its liveness was not read yet.
+	if err := follow(ctx, run, &r.feeds, liveness, r.prefix+">", r.applyLiveness); err != nil {
+		_ = r.Close()
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	if err := follow(ctx, run, &r.feeds, instances, r.prefix+">", r.applyRecords); err != nil {
+		_ = r.Close()
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	return r, nil
+}
+
+// follow starts a feed and returns when its first batch is applied.
+func follow[T any](ctx, run context.Context, wg *sync.WaitGroup, t *kv.Table[T], pattern string, apply func([]kv.Entry[T])) error {
+	loaded := make(chan struct{})
+	failed := make(chan error, 1)
+	var once sync.Once
+	wg.Go(func() {
+		failed <- t.Follow(run, pattern, func(batch []kv.Entry[T]) {
+			apply(batch)
+			once.Do(func() { close(loaded) })
+		})
+	})
+	select {
+	case <-loaded:
+		return nil
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("load: %w", context.Cause(ctx))
+	}
+}
+
+func tables(ctx context.Context, conn *bus.Conn, log *slog.Logger) (*kv.Table[Record], *kv.Table[Load], error) {
+	instances, err := kv.Open[Record](ctx, conn, InstancesBucket, kv.Config{Logger: log, Description: "skybus: who serves what"})
+	if err != nil {
+		return nil, nil, err
+	}
+	liveness, err := kv.Open[Load](ctx, conn, LivenessBucket, kv.Config{Logger: log, Description: "skybus: who is alive"})
+	return instances, liveness, err
+}
+
+// Close ends the feeds. What was read last can still be looked up.
+func (r *Registry) Close() error {
+	r.stop()
+	r.feeds.Wait()
+	return nil
+}
+
+// Service is the service of that name, nil when no instance of it is known.
+func (r *Registry) Service(name string) *Service {
+	return (*r.snapshot.Load())[name]
+}
+
+// Services is all services by name. The map is shared and must not be changed.
+func (r *Registry) Services() map[string]*Service {
+	return *r.snapshot.Load()
+}
+
+// Changed is closed when an instance comes, goes or changes after the call. A load is no change.
+func (r *Registry) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+func (r *Registry) applyRecords(batch []kv.Entry[Record]) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	touched := map[string]struct{}{}
+	for _, e := range batch {
+		service, instance, ok := r.splitKey(e.Key)
+		switch {
+		case !ok:
+			r.log.Warn("key in the registry is not <app>.<env>.<service>.<instance>", "key", e.Key)
+			continue
+		case e.Err != nil:
+			r.log.Warn("record in the registry is not readable", "key", e.Key, "error", e.Err)
+			continue
+		case e.Deleted:
+			delete(r.records, e.Key)
+		default:
+			record := e.Value
+			record.Service, record.Instance = service, instance // the key decides
+			r.records[e.Key] = record
+		}
+		touched[service] = struct{}{}
+	}
+	r.publishLocked(touched)
+}
+
+func (r *Registry) applyLiveness(batch []kv.Entry[Load]) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	touched := map[string]struct{}{}
+	for _, e := range batch {
+		service, _, ok := r.splitKey(e.Key)
+		if !ok {
+			continue
+		}
+		load, known := r.alive[e.Key]
+		switch {
+		case e.Deleted:
+			delete(r.alive, e.Key)
+			touched[service] = struct{}{}
+		case known:
+			load.Store(&e.Value)
+		default:
+			load = &atomic.Pointer[Load]{}
+			load.Store(&e.Value)
+			r.alive[e.Key] = load
+			touched[service] = struct{}{}
+		}
+	}
+	r.publishLocked(touched)
+}
+
+func (r *Registry) splitKey(key string) (service, instance string, ok bool) {
+	rest, ok := strings.CutPrefix(key, r.prefix)
+	if !ok {
+		return "", "", false
+	}
+	service, instance, ok = strings.Cut(rest, ".")
+	return service, instance, ok && instance != "" && !strings.Contains(instance, ".")
+}

@@ -1,0 +1,145 @@
+// Package route runs routes: named, ordered lists of calls that are kept as data in the bucket skybus_routes.
+//
+// Whoever needs something done names a route. Which services do it, and in which order, can be changed while everything
+// runs: an edit is live in every process within milliseconds, from the next request on. A running request finishes by the
+// revision it began with.
+//
+// # Order
+//
+// Steps run one after another. All are given the same request; their responses are merged, field by field, in the order
+// of the steps, and a step that amends ([micro.HandleAmend]) is given the response so far.
+//
+// # Delivery
+//
+// A step is a call of package micro: at most once per attempt. An asynchronous step is stored in the stream SKYBUS_ASYNC
+// before the route goes on, and a [Worker] calls its endpoint until that succeeds, at least once: it survives the crash of
+// every process. The receiver knows repeats by the request id.
+//
+// # Failure
+//
+// A step that fails ends the route with its error, unless it is not required: then the error is noted in the result.
+package route
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// Limits of a route.
+const (
+	MaxSteps   = 64
+	MaxTimeout = time.Hour
+	maxText    = 1024
+)
+
+// Route is a named list of steps; the name is its key.
+type Route struct {
+	Description string `json:"description,omitempty"`
+	Steps       []Step `json:"steps"`
+}
+
+// Step is one call of a route.
+type Step struct {
+	Service  string `json:"service"`
+	Endpoint string `json:"endpoint"`
+	// Version restricts the step to instances of that version. Empty means any.
+	Version string `json:"version,omitempty"`
+	// Async: the step is stored and done later, its response is not waited for.
+	Async bool `json:"async,omitempty"`
+	// Retry: the step may be done twice, so it is tried again when no answer came in time.
+	Retry bool `json:"retry,omitempty"`
+	// Required: an error of the step ends the route. Nil means true.
+	Required *bool `json:"required,omitempty"`
+	// Timeout bounds the step. 0 means what is left of the request's time.
+	Timeout Duration `json:"timeout,omitzero"`
+}
+
+// IsRequired is Required with its default.
+func (s Step) IsRequired() bool { return s.Required == nil || *s.Required }
+
+// Target is "service.endpoint".
+func (s Step) Target() string { return s.Service + "." + s.Endpoint }
+
+// Duration is a time.Duration that reads and writes as text: "1.5s".
+type Duration time.Duration
+
+// MarshalText writes the duration as time.Duration does.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("duration %.40q: want a number with a unit, as in 500ms or 2s", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// FieldError says which field of a route is wrong.
+type FieldError struct {
+	Field string // as a path: steps[1].service
+	Err   error
+}
+
+// Error is the field and what is wrong with it.
+func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
+
+// Unwrap is what is wrong.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// Validate tells whether r can be stored and run. The error is a [FieldError], or several joined.
+func (r Route) Validate() error {
+	var errs []error
+	bad := func(field string, err error) {
+		if err != nil {
+			errs = append(errs, &FieldError{field, plain(err)})
+		}
+	}
+	if len(r.Description) > maxText {
+		bad("description", fmt.Errorf("has %d bytes: want at most %d", len(r.Description), maxText))
+	}
+	if len(r.Steps) == 0 || len(r.Steps) > MaxSteps {
+		bad("steps", fmt.Errorf("there are %d: want 1 to %d", len(r.Steps), MaxSteps))
+	}
+	for i, s := range r.Steps {
+		at := fmt.Sprintf("steps[%d].", i)
+		bad(at+"service", bus.CheckToken("service", s.Service))
+		bad(at+"endpoint", bus.CheckToken("endpoint", s.Endpoint))
+		if s.Version != "" {
+			bad(at+"version", bus.CheckVersion(s.Version))
+		}
+		if s.Timeout < 0 || time.Duration(s.Timeout) > MaxTimeout {
+			bad(at+"timeout", fmt.Errorf("%v: want 0s to %v", time.Duration(s.Timeout), MaxTimeout))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// plain is err without its code, which says nothing new beside a field.
+func plain(err error) error {
+	if e, ok := errors.AsType[*bus.Error](err); ok {
+		return errors.New(e.Message)
+	}
+	return err
+}
+
+// ParseJSON reads a route strictly: unknown fields and text after the route are errors. It is not validated.
+func ParseJSON(data []byte) (Route, error) {
+	var r Route
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&r); err != nil {
+		return Route{}, fmt.Errorf("route: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return Route{}, errors.New("route: there is text after the route")
+	}
+	return r, nil
+}

@@ -1,0 +1,105 @@
+package micro
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// subscriptions of a running service. Each has a channel that is closed when it is drained and its last message was
+// handed over.
+type subscriptions struct {
+	queues []*subscription
+	rest   []*subscription
+}
+
+type subscription struct {
+	*nats.Subscription
+
+	closed chan struct{}
+}
+
+// subscribe makes all subscriptions and returns when the server has them.
+func (s *Service) subscribe(ctx context.Context, h *handlers) (*subscriptions, error) {
+	subs := &subscriptions{}
+	ns, name, id := s.conn.Namespace(), s.cfg.Name, s.cfg.Instance
+	add := func(list *[]*subscription, subject, queue string, cb nats.MsgHandler) error {
+		sub, err := s.conn.NATS().QueueSubscribe(subject, queue, cb)
+		if err != nil {
+			return fmt.Errorf("micro: subscribe %s: %w", subject, err)
+		}
+		closed := make(chan struct{})
+		sub.SetClosedHandler(func(string) { close(closed) })
+		*list = append(*list, &subscription{sub, closed})
+		return nil
+	}
+	for _, ep := range s.sortedEndpoints() {
+		request := func(m *nats.Msg) { s.dispatch(h, ep, m, takesRequests) }
+		oneWay := func(m *nats.Msg) { s.dispatch(h, ep, m, takesOneWay) }
+		both := func(m *nats.Msg) { s.dispatch(h, ep, m, takesBoth) }
+		type spec struct {
+			list           *[]*subscription
+			subject, queue string
+			cb             nats.MsgHandler
+		}
+		specs := []spec{
+			{&subs.rest, ns.InstanceSubject(name, id, ep.name), "", both},
+			{&subs.rest, ns.AllSubject(name, ep.name), "", both},
+			{&subs.queues, ns.VersionSubject(name, s.cfg.Version, ep.name), bus.QueueVersion, request},
+			{&subs.queues, ns.ServiceSubject(name, ep.name), bus.QueueService, request},
+		}
+		if ep.oneWay {
+			specs = append(specs, spec{&subs.queues, ns.OneWaySubject(name, ep.name), bus.QueueOneWay, oneWay})
+		}
+		for _, sp := range specs {
+			if err := add(sp.list, sp.subject, sp.queue, sp.cb); err != nil {
+				subs.unsubscribe()
+				return nil, err
+			}
+		}
+	}
+	for subject, cb := range s.controlSubjects() {
+		if err := add(&subs.rest, subject, "", cb); err != nil {
+			subs.unsubscribe()
+			return nil, err
+		}
+	}
+	flush, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if err := s.conn.NATS().FlushWithContext(flush); err != nil && ctx.Err() == nil {
+		s.log.Warn("the server has not confirmed the subscriptions yet", "error", err)
+	}
+	return subs, nil
+}
+
+func (s *subscriptions) unsubscribe() {
+	for _, sub := range append(s.queues, s.rest...) {
+		_ = sub.Unsubscribe() // the connection is what failed
+	}
+}
+
+// drainQueues leaves the queue groups: the server sends no more, and what it sent is handed over first.
+func (s *subscriptions) drainQueues(deadline time.Time) { drain(s.queues, deadline) }
+
+func (s *subscriptions) drainRest(deadline time.Time) { drain(s.rest, deadline) }
+
+func drain(subs []*subscription, deadline time.Time) {
+	var wg sync.WaitGroup
+	for _, sub := range subs {
+		if err := sub.Drain(); err != nil {
+			continue // closed with its connection
+		}
+		wg.Go(func() {
+			select {
+			case <-sub.closed:
+			case <-time.After(time.Until(deadline)):
+			}
+		})
+	}
+	wg.Wait()
+}
