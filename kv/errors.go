@@ -1,0 +1,160 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// What can be wrong with a key, to ask for with errors.Is. The server's own error, if there is one, is in the chain too.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("exists already")
+	ErrConflict = errors.New("has another revision")
+	ErrFull     = errors.New("bucket is full")
+	ErrTooLarge = errors.New("value is too large")
+	ErrBadKey   = errors.New("bad key")
+	ErrHeld     = errors.New("lease is held")
+)
+
+// KeyError is the error of everything that is done with a key or a pattern. In [bus.CodeOf] and [bus.AsError] it is the
+// [bus.Error] that fits: not_found, already_exists, aborted for a conflict, resource_exhausted, invalid_argument.
+type KeyError struct {
+	Op     string // "get", "put", ...
+	Bucket string
+	Key    string // the key or pattern
+	Err    error
+}
+
+// Error is the operation, the key, the bucket and the cause.
+func (e *KeyError) Error() string {
+	if e == nil {
+		return "kv: no error"
+	}
+	return fmt.Sprintf("kv: %s %.80q in %q: %v", e.Op, e.Key, e.Bucket, e.Err)
+}
+
+// Unwrap is the cause.
+func (e *KeyError) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
+
+// As lets errors.As find a [bus.Error].
+func (e *KeyError) As(target any) bool {
+	p, ok := target.(**bus.Error)
+	if !ok || e == nil {
+		return false
+	}
+	var code bus.Code
+	status := 0
+	switch err := e.Err; {
+	case errors.Is(err, ErrNotFound):
+		code = bus.NotFound
+	case errors.Is(err, ErrExists), errors.Is(err, ErrHeld):
+		code = bus.AlreadyExists
+	case errors.Is(err, ErrConflict):
+		code = bus.Aborted
+	case errors.Is(err, ErrFull):
+		code, status = bus.ResourceExhausted, http.StatusInsufficientStorage
+	case errors.Is(err, ErrTooLarge):
+		code, status = bus.ResourceExhausted, http.StatusRequestEntityTooLarge
+	case errors.Is(err, ErrBadKey):
+		code = bus.InvalidArgument
+	case errors.Is(err, context.Canceled):
+		code = bus.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		code = bus.DeadlineExceeded
+	case errors.Is(err, nats.ErrConnectionClosed):
+		code = bus.Unavailable
+	default:
+		return false
+	}
+	*p = bus.Wrap(code, e.Error(), e)
+	(*p).Status = status
+	return true
+}
+
+func (b *bucket) keyError(op, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &KeyError{Op: op, Bucket: b.name, Key: key, Err: err}
+}
+
+// Error codes of the JetStream API.
+const (
+	codeResources     jetstream.ErrorCode = 10002 // the account's storage is full
+	codeUnavailable   jetstream.ErrorCode = 10008 // no leader, so far
+	codeInsufficient  jetstream.ErrorCode = 10023 // the server's storage is full
+	codeNoMessage     jetstream.ErrorCode = 10037
+	codeTooLarge      jetstream.ErrorCode = 10054
+	codeNoStream      jetstream.ErrorCode = 10059
+	codeWrongLast     jetstream.ErrorCode = 10071
+	codeStoreFailed   jetstream.ErrorCode = 10077 // a limit of the stream is reached
+	codeInProcess     jetstream.ErrorCode = 10158 // the same message id is being stored
+	codeWrongLastTerm jetstream.ErrorCode = 10164 // 10071 without saying what it is
+)
+
+// Reasons to ask again.
+var (
+	errLost         = errors.New("connection was lost")
+	errBehind       = errors.New("the answering replica is behind")
+	errNoLeader     = errors.New("bucket has no leader")
+	errNoAnswer     = errors.New("no answer")
+	errNone         = errors.New("no message")
+	errTooMany      = errors.New("too many keys for one answer")
+	errBucketIsGone = errors.New("bucket is gone")
+)
+
+func apiCode(err error) jetstream.ErrorCode {
+	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return e.ErrorCode
+	}
+	return 0
+}
+
+// transient tells whether err can be over in a moment.
+func transient(err error) bool {
+	switch apiCode(err) {
+	case codeUnavailable, codeInProcess, codeNoStream:
+		return true
+	}
+	for _, again := range [...]error{
+		errLost, errBehind, errNoLeader, errNoAnswer,
+		nats.ErrNoResponders, nats.ErrTimeout, nats.ErrReconnectBufExceeded, nats.ErrDisconnected,
+	} {
+		if errors.Is(err, again) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeError adds ours to the server's error.
+func writeError(err error) error {
+	ours := error(nil)
+	switch apiCode(err) {
+	case codeWrongLast, codeWrongLastTerm:
+		ours = ErrConflict
+	case codeStoreFailed, codeResources, codeInsufficient:
+		ours = ErrFull
+	case codeTooLarge:
+		ours = ErrTooLarge
+	}
+	if errors.Is(err, nats.ErrMaxPayload) {
+		ours = ErrTooLarge
+	}
+	if ours == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ours, err)
+}
