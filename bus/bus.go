@@ -24,6 +24,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,8 +65,8 @@ type Config struct {
 	Store int64
 	// Logger hears what an operator acts on: connection lost, made, closed, errors outside any call. Nil means discard.
 	Logger *slog.Logger
-	// Options are passed to nats.Connect after skybus's own: credentials, TLS, an inbox prefix. An option that replaces
-	// the connection's event handlers breaks [Conn.NotifyLoss].
+	// Options are passed to nats.Connect after skybus's own: credentials, TLS, an inbox prefix. Handlers of the
+	// connection's events among them are called after skybus's own handlers.
 	Options []nats.Option
 }
 
@@ -94,6 +96,11 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	ns, err := ParseNamespace(cfg.Namespace)
 	if err != nil {
 		return nil, err
+	}
+	for _, prefix := range cfg.AcceptInboxes {
+		if len(prefix) < 2 || !strings.HasSuffix(prefix, ".") {
+			return nil, Errorf(InvalidArgument, "inbox prefix %q: want it to end in a dot, as in _INBOX.", prefix)
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("bus: connect: %w", err)
@@ -146,16 +153,13 @@ func (c *Conn) dial(ctx context.Context, cfg Config) error {
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
 		nats.PingInterval(pingInterval),
 		nats.DrainTimeout(drainTimeout),
-		nats.DisconnectErrHandler(c.onDisconnect),
-		nats.ReconnectHandler(c.onReconnect),
-		nats.ClosedHandler(c.onClosed),
-		nats.ErrorHandler(c.onError),
 	}
 	if cfg.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(cfg.InProcess))
 		server = "the server in this process"
 	}
-	nc, err := nats.Connect(cfg.Server, append(opts, cfg.Options...)...)
+	opts = append(opts, cfg.Options...)
+	nc, err := nats.Connect(cfg.Server, append(opts, c.handleEvents)...)
 	if err != nil {
 		return connectError(server, err)
 	}
@@ -172,7 +176,40 @@ func (c *Conn) dial(ctx context.Context, cfg Config) error {
 	return nil
 }
 
+// handleEvents is a nats.Option. It comes last, so that a user's handlers are added to ours and replace none.
+func (c *Conn) handleEvents(o *nats.Options) error {
+	lost, back, closed, failed := o.DisconnectedErrCB, o.ReconnectedCB, o.ClosedCB, o.AsyncErrorCB
+	o.DisconnectedErrCB = func(nc *nats.Conn, err error) {
+		c.onDisconnect(err)
+		if lost != nil {
+			lost(nc, err)
+		}
+	}
+	o.ReconnectedCB = func(nc *nats.Conn) {
+		c.onReconnect(nc)
+		if back != nil {
+			back(nc)
+		}
+	}
+	o.ClosedCB = func(nc *nats.Conn) {
+		c.onClosed()
+		if closed != nil {
+			closed(nc)
+		}
+	}
+	o.AsyncErrorCB = func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		c.onError(sub, err)
+		if failed != nil {
+			failed(nc, sub, err)
+		}
+	}
+	return nil
+}
+
 func connectError(server string, err error) error {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		err = ue.Err // the rest of it is the URL with its password
+	}
 	hint := ""
 	switch {
 	case errors.Is(err, nats.ErrNoServers):
@@ -180,7 +217,22 @@ func connectError(server string, err error) error {
 	case errors.Is(err, nats.ErrAuthorization):
 		hint = " (check the credentials)"
 	}
-	return fmt.Errorf("bus: connect %s: %w%s", server, err, hint)
+	return fmt.Errorf("bus: connect %s: %w%s", withoutUsers(server), err, hint)
+}
+
+// withoutUsers is a list of NATS URLs without the names, passwords and tokens in it.
+func withoutUsers(server string) string {
+	urls := strings.Split(server, ",")
+	for i, u := range urls {
+		scheme, rest, ok := strings.Cut(u, "://")
+		if !ok {
+			scheme, rest = "", u
+		}
+		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+			urls[i] = strings.TrimPrefix(scheme+"://", "://") + rest[at+1:]
+		}
+	}
+	return strings.Join(urls, ",")
 }
 
 // NATS is the connection beneath, for what skybus does not wrap. Closing it closes c.
@@ -267,7 +319,7 @@ func (c *Conn) notifyLocked() {
 	}
 }
 
-func (c *Conn) onDisconnect(_ *nats.Conn, err error) {
+func (c *Conn) onDisconnect(err error) {
 	c.mu.Lock()
 	select {
 	case <-c.connected:
@@ -292,12 +344,12 @@ func (c *Conn) onReconnect(nc *nats.Conn) {
 	c.log.Info("connection is back", "server", nc.ConnectedUrlRedacted())
 }
 
-func (c *Conn) onClosed(*nats.Conn) {
+func (c *Conn) onClosed() {
 	c.log.Debug("connection closed")
 	close(c.closed)
 }
 
-func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
+func (c *Conn) onError(sub *nats.Subscription, err error) {
 	c.asyncErrors.Add(1)
 	attrs := []any{"error", err}
 	if sub != nil {

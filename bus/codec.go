@@ -41,7 +41,8 @@ func (JSON) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v)
 
 // MessagePack is application/msgpack by vmihailenco/msgpack. Fields are named by their msgpack tag, else by their json
 // tag, so that a type has the same names in both codecs. Unknown fields are ignored. Input is checked before it is
-// decoded: lengths beyond the input, more than 100 levels and bytes after the value are errors.
+// decoded: lengths beyond the input, more than 100 levels, bytes after the value and extension types other than the
+// timestamp are errors.
 type MessagePack struct{}
 
 // ContentType is application/msgpack.
@@ -61,13 +62,22 @@ func (MessagePack) Marshal(v any) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// Unmarshal decodes data into v.
-func (MessagePack) Unmarshal(data []byte, v any) error {
-	if err := checkMessagePack(data); err != nil {
+// Unmarshal decodes data into v. What v's type cannot hold is an error.
+func (MessagePack) Unmarshal(data []byte, v any) (err error) {
+	data, err = checkMessagePack(data)
+	if err != nil {
 		return err
 	}
 	dec := msgpack.GetDecoder()
-	defer msgpack.PutDecoder(dec)
+	defer func() {
+		// The decoder panics where reflection does: a map key that cannot be one, a value for an interface it does
+		// not have. Its state is unknown then, so it does not go back.
+		if r := recover(); r != nil {
+			err = fmt.Errorf("msgpack: decode %T: %v", v, r)
+			return
+		}
+		msgpack.PutDecoder(dec)
+	}()
 	dec.Reset(bytes.NewReader(data))
 	dec.SetCustomStructTag("json")
 	if err := dec.Decode(v); err != nil {

@@ -54,7 +54,7 @@ type Envelope struct {
 	Traceparent string
 }
 
-// Header is the envelope as NATS headers.
+// Header is the envelope as NATS headers. A timeout of more than 24 h is sent as 24 h, the most [ReadEnvelope] takes.
 func (e Envelope) Header() nats.Header {
 	h := nats.Header{}
 	set := func(key, value string) {
@@ -70,7 +70,7 @@ func (e Envelope) Header() nats.Header {
 		h[HeaderAttempt] = []string{strconv.Itoa(e.Attempt)}
 	}
 	if e.Timeout > 0 {
-		ms := max(1, e.Timeout.Milliseconds())
+		ms := max(1, min(e.Timeout, maxTimeout).Milliseconds())
 		h[HeaderTimeout] = []string{strconv.FormatInt(ms, 10)}
 	}
 	if e.Prior > 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
@@ -111,11 +112,18 @@ type Error struct {
 	cause error
 }
 
-// Errorf makes an Error. An error wrapped by %w is kept for errors.Is and for the log on this side; it is part of the
-// message and so travels as text.
+// Errorf makes an Error. Errors wrapped by %w are kept for errors.Is and for the log on this side; they are part of the
+// message and so travel as text.
 func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Code: code, Message: err.Error(), cause: errors.Unwrap(err)}
+	cause := errors.Unwrap(err)
+	if _, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err); ok {
+		cause = err // holds several
+	}
+	return &Error{Code: code, Message: err.Error(), cause: cause}
 }
 
 // Wrap makes an Error that carries cause on this side of the wire only: the other side sees message.
@@ -189,7 +197,7 @@ func NewErrorReply(codec Codec, err error) *nats.Msg {
 	e := AsError(err)
 	text := e.Message
 	if len(text) > maxErrorText {
-		text = text[:maxErrorText]
+		text = strings.ToValidUTF8(text[:maxErrorText], "")
 	}
 	h := nats.Header{
 		HeaderServiceError:     {headerText(text)},

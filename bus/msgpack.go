@@ -6,79 +6,129 @@ import (
 	"io"
 )
 
-const maxMessagePackDepth = 100
+const (
+	maxMessagePackDepth = 100
+	maxNanosecond       = 999_999_999
+	timestampType       = 0xff // -1
+)
 
 var (
-	errMessagePackDepth    = errors.New("msgpack: more than 100 levels deep")
-	errMessagePackTrailing = errors.New("msgpack: bytes after the value")
-	errMessagePackCode     = errors.New("msgpack: 0xc1 is no type")
+	errMessagePackDepth     = errors.New("msgpack: more than 100 levels deep")
+	errMessagePackTrailing  = errors.New("msgpack: bytes after the value")
+	errMessagePackCode      = errors.New("msgpack: 0xc1 is no type")
+	errMessagePackExtension = errors.New("msgpack: an extension type that is no timestamp")
 )
 
 // checkMessagePack walks over one value and tells whether data is exactly that. The decoder reserves memory by the
 // lengths it reads, so a length that the input cannot hold must not reach it.
-func checkMessagePack(data []byte) error {
-	rest, err := skipMessagePack(data, 0)
+//
+// It returns what to decode, which is data but for some timestamps. Where the decoder wants a map and finds an extension
+// it takes the payload for the map's beginning, so the first byte of a payload must not be one that begins a map. In the
+// longest form of a timestamp it never is: the others are written anew in that form where needed.
+func checkMessagePack(data []byte) ([]byte, error) {
+	c := messagePackCheck{all: data}
+	rest, err := c.value(data, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(rest) > 0 {
-		return errMessagePackTrailing
+		return nil, errMessagePackTrailing
 	}
-	return nil
+	if c.safe != nil {
+		return append(c.safe, data[c.copied:]...), nil
+	}
+	return data, nil
 }
 
-func skipMessagePack(data []byte, depth int) ([]byte, error) {
+type messagePackCheck struct {
+	all    []byte
+	safe   []byte // a copy with timestamps written anew, nil as long as none needs it
+	copied int    // how much of all is in safe
+}
+
+// value skips one value and returns what follows it.
+func (c *messagePackCheck) value(data []byte, depth int) ([]byte, error) {
 	if depth > maxMessagePackDepth {
 		return nil, errMessagePackDepth
 	}
 	if len(data) == 0 {
 		return nil, io.ErrUnexpectedEOF
 	}
-	code, data := data[0], data[1:]
+	code := data[0]
 	switch {
 	case code <= 0x7f, code >= 0xe0, code == 0xc0, code == 0xc2, code == 0xc3: // fixint, nil, bool
-		return data, nil
+		return data[1:], nil
 	case code <= 0x8f:
-		return skipItems(data, 2*uint64(code&0x0f), depth)
+		return c.items(data[1:], 2*uint64(code&0x0f), depth)
 	case code <= 0x9f:
-		return skipItems(data, uint64(code&0x0f), depth)
+		return c.items(data[1:], uint64(code&0x0f), depth)
 	case code <= 0xbf:
-		return skipBytes(data, uint64(code&0x1f))
+		return skipBytes(data[1:], uint64(code&0x1f))
 	case code == 0xc1:
 		return nil, errMessagePackCode
 	}
-	return skipSized(code, data, depth)
+	return c.sized(data, depth)
 }
 
-// skipSized skips the types whose size stands in fixed or following bytes.
-func skipSized(code byte, data []byte, depth int) ([]byte, error) {
+// sized skips the types whose size stands in fixed or following bytes.
+func (c *messagePackCheck) sized(data []byte, depth int) ([]byte, error) {
+	code := data[0]
 	switch code {
 	case 0xcc, 0xd0:
-		return skipBytes(data, 1)
+		return skipBytes(data[1:], 1)
 	case 0xcd, 0xd1:
-		return skipBytes(data, 2)
+		return skipBytes(data[1:], 2)
 	case 0xca, 0xce, 0xd2:
-		return skipBytes(data, 4)
+		return skipBytes(data[1:], 4)
 	case 0xcb, 0xcf, 0xd3:
-		return skipBytes(data, 8)
-	case 0xd4, 0xd5, 0xd6, 0xd7, 0xd8: // fixext: a type byte and 1, 2, 4, 8, 16 bytes
-		return skipBytes(data, 1+uint64(1)<<(code-0xd4))
+		return skipBytes(data[1:], 8)
+	case 0xd4, 0xd5, 0xd6, 0xd7, 0xd8: // fixext 1, 2, 4, 8, 16
+		return c.timestamp(data, 1, uint64(1)<<(code-0xd4))
 	}
-	width := sizeWidth(code)
-	if len(data) < width {
+	header := 1 + sizeWidth(code)
+	if len(data) < header {
 		return nil, io.ErrUnexpectedEOF
 	}
-	n := bigEndian(data[:width])
-	data = data[width:]
+	n := bigEndian(data[1:header])
 	switch code {
 	case 0xdc, 0xdd:
-		return skipItems(data, n, depth)
+		return c.items(data[header:], n, depth)
 	case 0xde, 0xdf:
-		return skipItems(data, 2*n, depth)
+		return c.items(data[header:], 2*n, depth)
 	case 0xc7, 0xc8, 0xc9:
-		return skipBytes(data, n+1)
+		return c.timestamp(data, header, n)
 	}
-	return skipBytes(data, n)
+	return skipBytes(data[header:], n)
+}
+
+// timestamp skips an extension, which must be a timestamp: header bytes, one for the type, n for the payload.
+func (c *messagePackCheck) timestamp(data []byte, header int, n uint64) ([]byte, error) {
+	rest, err := skipBytes(data[header:], 1+n)
+	if err != nil {
+		return nil, err
+	}
+	payload := data[header+1 : header+1+int(n)]
+	var seconds, nanos uint64
+	switch n {
+	case 4:
+		seconds = bigEndian(payload)
+	case 8:
+		both := binary.BigEndian.Uint64(payload)
+		seconds, nanos = both&(1<<34-1), both>>34
+	case 12:
+		nanos = bigEndian(payload[:4])
+	}
+	if data[header] != timestampType || n != 4 && n != 8 && n != 12 || nanos > maxNanosecond {
+		return nil, errMessagePackExtension
+	}
+	if n < 12 && payload[0] > 0x7f { // not a positive fixint, so it may begin a map
+		c.safe = append(c.safe, c.all[c.copied:len(c.all)-len(data)]...)
+		c.safe = append(c.safe, 0xc7, 12, timestampType)
+		c.safe = binary.BigEndian.AppendUint32(c.safe, uint32(nanos))
+		c.safe = binary.BigEndian.AppendUint64(c.safe, seconds)
+		c.copied = len(c.all) - len(rest)
+	}
+	return rest, nil
 }
 
 // sizeWidth is how many bytes hold the size of a value with the given code.
@@ -92,13 +142,13 @@ func sizeWidth(code byte) int {
 	return 4 // the same with 32
 }
 
-func skipItems(data []byte, n uint64, depth int) ([]byte, error) {
+func (c *messagePackCheck) items(data []byte, n uint64, depth int) ([]byte, error) {
 	if n > uint64(len(data)) { // an item has at least one byte
 		return nil, io.ErrUnexpectedEOF
 	}
 	var err error
 	for range n {
-		if data, err = skipMessagePack(data, depth+1); err != nil {
+		if data, err = c.value(data, depth+1); err != nil {
 			return nil, err
 		}
 	}

@@ -3,6 +3,7 @@ package bus
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxToken is the longest token of a subject that comes from a user, in bytes. One over-long subject would make the
@@ -23,9 +24,9 @@ func CheckToken(field, value string) error {
 	if len(value) > MaxToken {
 		return Errorf(InvalidArgument, "%s %q... has %d characters: want 1 to %d", field, value[:16], len(value), MaxToken)
 	}
-	for i := range len(value) {
-		if !tokenChar(value[i]) {
-			return Errorf(InvalidArgument, "%s %q: character %q at %d is not one of A-Z a-z 0-9 _ -", field, value, value[i:i+1], i)
+	for i, r := range value {
+		if r >= utf8.RuneSelf || !tokenChar(byte(r)) {
+			return Errorf(InvalidArgument, "%s %q: character %q at %d is not one of A-Z a-z 0-9 _ -", field, value, r, i)
 		}
 	}
 	return nil
@@ -54,15 +55,26 @@ func CheckVersion(v string) error {
 		return bad("it does not have three numbers")
 	}
 	for _, n := range numbers {
-		if n == "" || strings.Trim(n, "0123456789") != "" || len(n) > 1 && n[0] == '0' {
+		if !digits(n) || leadingZero(n) {
 			return bad(fmt.Sprintf("%q is not a number", n))
 		}
 	}
 	if hasPre && !identifiers(pre) || hasBuild && !identifiers(build) {
 		return bad("what follows the numbers is not dot-separated identifiers")
 	}
+	if hasPre {
+		for id := range strings.SplitSeq(pre, ".") {
+			if digits(id) && leadingZero(id) {
+				return bad(fmt.Sprintf("%q is a number with a leading zero", id))
+			}
+		}
+	}
 	return nil
 }
+
+func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+func leadingZero(s string) bool { return len(s) > 1 && s[0] == '0' }
 
 func identifiers(s string) bool {
 	for id := range strings.SplitSeq(s, ".") {

@@ -9,17 +9,26 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// maxSubject is how long subject and reply may be together, in bytes. NATS closes the connection for good when they and
+// the sizes beside them exceed 4,096 (max_control_line); the rest is for the reply inbox that a request gets.
+const maxSubject = 3584
+
 // Request sends msg and waits for its reply until ctx ends. While the connection is down it waits for it.
 //
-// The error is always an [Error]: unavailable with [ErrNoResponders] in its chain when nobody listens, resource_exhausted
-// (413) when msg is larger than the server takes, deadline_exceeded or canceled when ctx ended first, and what the other
-// side said when the reply is an error. After deadline_exceeded the request may have been handled.
+// The error is always an [Error]: unavailable with [ErrNoResponders] in its chain when nobody listens, unavailable too when
+// the deadline passed before there was a connection, invalid_argument for a subject that NATS does not take,
+// resource_exhausted (413) when msg is larger than the server takes, deadline_exceeded or canceled when ctx ended first,
+// and what the other side said when the reply is an error. After deadline_exceeded the request may have been handled.
 func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	if err := c.checkSize(msg); err != nil {
 		return nil, err
 	}
 	if err := c.WaitConnected(ctx); err != nil {
-		return nil, Wrap(Unavailable, "request "+msg.Subject+": not connected to NATS", err)
+		code := Unavailable // and not deadline_exceeded: nothing was sent
+		if errors.Is(ctx.Err(), context.Canceled) {
+			code = Canceled
+		}
+		return nil, Wrap(code, "request "+msg.Subject+": not connected to NATS", err)
 	}
 	reply, err := c.nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
@@ -31,7 +40,8 @@ func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	return reply, nil
 }
 
-// Publish sends msg to whoever listens and waits for nobody. Too large a message is resource_exhausted (413).
+// Publish sends msg to whoever listens and waits for nobody. Too large a message is resource_exhausted (413), a subject
+// that NATS does not take invalid_argument.
 func (c *Conn) Publish(msg *nats.Msg) error {
 	if err := c.checkSize(msg); err != nil {
 		return err
@@ -42,9 +52,13 @@ func (c *Conn) Publish(msg *nats.Msg) error {
 	return nil
 }
 
+// checkSize refuses at once what is too large whatever its headers are. With the headers nats.go refuses it.
 func (c *Conn) checkSize(msg *nats.Msg) error {
+	if n := len(msg.Subject) + len(msg.Reply); n > maxSubject {
+		return Errorf(InvalidArgument, "subject %.40q... has %d bytes with its reply: want at most %d", msg.Subject, n, maxSubject)
+	}
 	limit := c.nc.MaxPayload()
-	if size := int64(msg.Size() - len(msg.Subject) - len(msg.Reply)); limit > 0 && size > limit {
+	if size := int64(len(msg.Data)); limit > 0 && size > limit {
 		e := Errorf(ResourceExhausted, "message of %d bytes to %s: the server takes at most %d (max_payload)", size, msg.Subject, limit)
 		e.Status = http.StatusRequestEntityTooLarge
 		return e

@@ -22,7 +22,8 @@ const (
 const (
 	errNoPeers      jetstream.ErrorCode = 10005 // the cluster has too few servers for the replicas, so far
 	errNoLeader     jetstream.ErrorCode = 10008 // the cluster has no leader, so far
-	errStorageFull  jetstream.ErrorCode = 10047 // the limits do not fit into what is not reserved yet
+	errMemoryFull   jetstream.ErrorCode = 10028 // the limits do not fit into the memory that is not reserved yet
+	errStorageFull  jetstream.ErrorCode = 10047 // the same of the disk
 	errNameInUse    jetstream.ErrorCode = 10058 // somebody created it meanwhile, differently
 	errNotClustered jetstream.ErrorCode = 10074 // replicas need a cluster
 )
@@ -92,7 +93,7 @@ func (c *Conn) bindOrCreate(ctx context.Context, cfg *jetstream.StreamConfig) (j
 			return c.js.Stream(try, cfg.Name)
 		case code == errNotClustered && cfg.Replicas > 1:
 			cfg.Replicas = 1
-		case code == errStorageFull && cfg.MaxBytes/2 >= minStreamBytes:
+		case (code == errStorageFull || code == errMemoryFull) && cfg.MaxBytes/2 >= minStreamBytes:
 			cfg.MaxBytes /= 2
 		default:
 			return stream, err

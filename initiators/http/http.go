@@ -48,6 +48,9 @@ type Config struct {
 	Timeout time.Duration
 	// MaxInFlight is how many requests are worked on at a time; more is 503. 0 means 4096.
 	MaxInFlight int
+	// TrustedOrigins are web origins (https://app.example.org) whose pages may post here. Pages of all other origins than
+	// the gateway's own are refused by browsers' own word (net/http.CrossOriginProtection); programs are not concerned.
+	TrustedOrigins []string
 	// Pages serves GET and HEAD of any path. Nil means one page that tells how to run a route.
 	Pages http.Handler
 	// Answer is the page that shows a browser what came of its request, executed with an [Answer]. Nil means a plain one.
@@ -62,6 +65,7 @@ type Gateway struct {
 	cfg    Config
 	log    *slog.Logger
 	places chan struct{}
+	origin *http.CrossOriginProtection
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -89,11 +93,18 @@ func New(runner *route.Runner, cfg Config) (*Gateway, error) {
 	if cfg.Answer == nil {
 		cfg.Answer = template.Must(template.New("answer").Parse(answerPage))
 	}
+	origin := http.NewCrossOriginProtection()
+	for _, trusted := range cfg.TrustedOrigins {
+		if err := origin.AddTrustedOrigin(trusted); err != nil {
+			return nil, bus.Errorf(bus.InvalidArgument, "gateway: TrustedOrigins: %w", err)
+		}
+	}
 	return &Gateway{
 		runner: runner,
 		cfg:    cfg,
 		log:    cfg.Logger.With("component", "gateway"),
 		places: make(chan struct{}, cfg.MaxInFlight),
+		origin: origin,
 	}, nil
 }
 
@@ -157,6 +168,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) run(w http.ResponseWriter, r *http.Request) {
 	answer := Answer{RequestID: requestID(r)}
 	w.Header().Set(requestIDHeader, answer.RequestID)
+	if err := g.origin.Check(r); err != nil {
+		g.fail(w, r, answer, bus.Wrap(bus.PermissionDenied, "a page of another origin may not post here (TrustedOrigins)", err))
+		return
+	}
 	name, err := routeName(r)
 	if err != nil {
 		g.fail(w, r, answer, err)

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"reflect"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// App is what every command is given: the flags all of them have, where to read and write, and a logger.
+type App struct {
+	*globals
+
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	started time.Time       // when the program did
+	log     *slog.Logger    // set before a command runs
+	command string          // as typed, such as "routes put"
+	given   map[string]bool // flags that stood on the command line, by name
+}
+
+// daemon marks a command that keeps running: it logs from info on.
+type daemon interface{ daemon() }
+
+func (a *App) invoke(ctx context.Context, kctx *kong.Context) error {
+	a.given = map[string]bool{}
+	for _, p := range kctx.Path {
+		if p.Flag != nil {
+			a.given[p.Flag.Name] = true
+		}
+	}
+	node := kctx.Selected()
+	a.command = node.Path()
+	level := slog.LevelWarn
+	if _, ok := reflect.TypeAssert[daemon](node.Target.Addr()); ok {
+		level = slog.LevelInfo
+	}
+	stop, err := a.openLog(level)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	kctx.BindTo(ctx, (*context.Context)(nil))
+	kctx.Bind(a)
+	return kctx.Run()
+}
+
+// Connect connects to NATS as flags, environment and NATS context say. The caller closes the connection.
+func (a *App) Connect(ctx context.Context) (*bus.Conn, error) {
+	cfg, err := a.busConfig()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := a.withTimeout(ctx)
+	defer cancel()
+	conn, err := bus.Connect(ctx, cfg)
+	if err != nil {
+		return nil, connectHint(err)
+	}
+	return conn, nil
+}
+
+// withTimeout bounds one exchange with the server by --timeout.
+func (a *App) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, a.Timeout)
+}

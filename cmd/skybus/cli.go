@@ -1,0 +1,90 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+const description = "A service platform on NATS. `skybus up` runs all of it on this machine."
+
+// cli is the command line: what every command takes, and the commands, each in a file of its own. A group whose bare name
+// does something gives that to a subcommand tagged default:"withargs": kong would call the Run of a group after the Run
+// of each of its subcommands.
+type cli struct {
+	globals
+
+	Up         upCmd         `cmd:"" help:"Run the whole platform on this machine."`
+	Server     serverCmd     `cmd:"" help:"Run a NATS server with JetStream, alone or as part of a cluster."`
+	Services   servicesCmd   `cmd:"" help:"List the services."`
+	Instances  instancesCmd  `cmd:"" help:"List the instances of services."`
+	Routes     routesCmd     `cmd:"" help:"List, show and change routes."`
+	Config     configCmd     `cmd:"" help:"List, show and change configuration."`
+	Call       callCmd       `cmd:"" help:"Call an endpoint of a service."`
+	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
+	Version    versionCmd    `cmd:"" help:"Print the versions of this program and of what it is made of."`
+}
+
+// commands is a command line that holds the flags every command takes.
+type commands interface{ common() *globals }
+
+// globals are the flags of every command.
+type globals struct {
+	Help help `short:"h" help:"Show help and exit." group:"common"`
+
+	Output    outputFormat `short:"o" help:"How to print: table, json or yaml." enum:"table,json,yaml" default:"table" group:"common"`
+	Namespace string       `short:"n" help:"Application and environment to work in." placeholder:"APP.ENV" group:"common"`
+	LogLevel  string       `help:"Least level to log: trace, debug, info, warn or error. Default: info for what keeps running, else warn." enum:",trace,debug,info,warn,error" default:"" placeholder:"LEVEL" group:"common"`
+	LogFile   string       `help:"File to append the log to, instead of stderr." placeholder:"FILE" group:"common"`
+
+	connFlags
+}
+
+func (g *globals) common() *globals { return g }
+
+// errHelp ends parsing when help was asked for and shown.
+var errHelp = errors.New("help was shown")
+
+// help is kong's help flag, but for leaving the process.
+type help bool
+
+// IgnoreDefault tells kong that the flag acts only where it is given.
+func (help) IgnoreDefault() {}
+
+// BeforeReset runs once the command line is split up, and before anything required is missed.
+func (help) BeforeReset(ctx *kong.Context) error {
+	if err := ctx.PrintUsage(false); err != nil {
+		return err
+	}
+	return errHelp
+}
+
+func newParser(root commands, app *App) (*kong.Kong, error) {
+	return kong.New(root,
+		kong.Name("skybus"),
+		kong.Description(description),
+		kong.NoDefaultHelp(),
+		kong.Writers(app.stdout, app.stderr),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.DefaultEnvars("SKYBUS"),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "common", Title: "Every command:"},
+			{Key: "connection", Title: "Connection:"},
+			{Key: "login", Title: "Login and TLS (as the nats command):"},
+		}),
+	)
+}
+
+// parseError is a usage error that says where to read on.
+func parseError(err error) error {
+	command := []string{"skybus"}
+	if perr, ok := errors.AsType[*kong.ParseError](err); ok && perr.Context != nil {
+		for _, p := range perr.Context.Path {
+			if p.Command != nil {
+				command = append(command, p.Command.Name)
+			}
+		}
+	}
+	return withHint(usagef("%s", strings.TrimSpace(err.Error())), "`%s --help` tells how it is used", strings.Join(command, " "))
+}

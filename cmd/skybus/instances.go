@@ -1,0 +1,159 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/skybus-io/skybus/micro/registry"
+)
+
+type servicesCmd struct {
+	Service []string `help:"Only services of these names." placeholder:"NAME,..."`
+}
+
+// Help is shown below the usage.
+func (servicesCmd) Help() string {
+	return `Examples:
+
+    skybus services
+    skybus services --service getwidgets -o json`
+}
+
+// serviceRow is a service as it is listed.
+type serviceRow struct {
+	Service   string   `json:"service"`
+	Versions  []string `json:"versions"`
+	Online    int      `json:"online"`
+	Offline   int      `json:"offline"`
+	Endpoints []string `json:"endpoints"`
+}
+
+// Run lists the services.
+func (c *servicesCmd) Run(ctx context.Context, app *App) error {
+	services, err := app.services(ctx, c.Service)
+	if err != nil {
+		return err
+	}
+	rows := make([]serviceRow, 0, len(services))
+	for _, s := range services {
+		rows = append(rows, newServiceRow(s))
+	}
+	header := []string{"service", "versions", "online", "offline", "endpoints"}
+	return printList(app, rows, header, func(r serviceRow) []any {
+		return []any{r.Service, strings.Join(r.Versions, " "), r.Online, r.Offline, strings.Join(r.Endpoints, " ")}
+	})
+}
+
+func newServiceRow(s *registry.Service) serviceRow {
+	versions, endpoints := map[string]bool{}, map[string]bool{}
+	for _, i := range slices.Concat(s.Online, s.Rest) {
+		versions[i.Version] = true
+		for _, ep := range i.Endpoints {
+			endpoints[ep.Name] = true
+		}
+	}
+	return serviceRow{
+		Service:   s.Name,
+		Versions:  slices.Sorted(maps.Keys(versions)),
+		Online:    len(s.Online),
+		Offline:   len(s.Rest),
+		Endpoints: slices.Sorted(maps.Keys(endpoints)),
+	}
+}
+
+type instancesCmd struct {
+	Service []string `help:"Only instances of these services." placeholder:"NAME,..."`
+	Wide    bool     `short:"w" help:"More columns."`
+}
+
+// Help is shown below the usage.
+func (instancesCmd) Help() string {
+	return `An instance is online while it says every few seconds that it is alive, offline when it stopped doing so without
+taking its leave.
+
+Examples:
+
+    skybus instances
+    skybus instances --service getwidgets --wide
+    skybus instances -o json`
+}
+
+// instanceRow is an instance as it is listed.
+type instanceRow struct {
+	registry.Record
+	State registry.State `json:"state"`
+	Load  registry.Load  `json:"load"`
+}
+
+// Run lists the instances.
+func (c *instancesCmd) Run(ctx context.Context, app *App) error {
+	services, err := app.services(ctx, c.Service)
+	if err != nil {
+		return err
+	}
+	rows := []instanceRow{}
+	for _, s := range services {
+		instances := slices.Concat(s.Online, s.Rest)
+		slices.SortFunc(instances, func(a, b *registry.Instance) int { return cmp.Compare(a.Instance, b.Instance) })
+		for _, i := range instances {
+			rows = append(rows, instanceRow{i.Record, i.State, i.Load()})
+		}
+	}
+	header := []string{"service", "instance", "version", "state", "in flight", "up"}
+	if c.Wide {
+		header = append(header, "region", "host", "pid", "latency", "shed", "endpoints")
+	}
+	return printList(app, rows, header, func(r instanceRow) []any {
+		row := []any{r.Service, r.Instance, r.Version, r.State, r.Load.InFlight, age(r.Started)}
+		if !c.Wide {
+			return row
+		}
+		var endpoints []string
+		for _, ep := range r.Endpoints {
+			endpoints = append(endpoints, ep.Name)
+		}
+		latency := time.Duration(r.Load.Latency) * time.Microsecond
+		return append(row, r.Region, r.Host, r.PID, latency, r.Load.Shed, strings.Join(endpoints, " "))
+	})
+}
+
+// age is how long ago t was, in two units at most.
+func age(t time.Time) string {
+	d := max(0, time.Since(t))
+	switch {
+	case d < time.Minute:
+		return d.Truncate(time.Second).String()
+	case d < 24*time.Hour:
+		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+}
+
+// services are the services of the namespace by name, or those named.
+func (a *App) services(ctx context.Context, names []string) ([]*registry.Service, error) {
+	conn, err := a.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }() // nothing was written
+	ctx, cancel := a.withTimeout(ctx)
+	defer cancel()
+	reg, err := registry.Open(ctx, conn, registry.Config{Logger: a.log})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = reg.Close() }()
+	var services []*registry.Service
+	all := reg.Services()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if len(names) == 0 || slices.Contains(names, name) {
+			services = append(services, all[name])
+		}
+	}
+	return services, nil
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+const waitTimeout = 20 * time.Second
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"skybus": main,
+		// connect is skybus with one more command, that shows what App.Connect does.
+		"connect": func() {
+			os.Exit(signaled(func(ctx context.Context) int {
+				return execute(ctx, &connectCLI{}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+			}))
+		},
+		// stubborn does not stop when it is asked to.
+		"stubborn": func() {
+			os.Exit(signaled(func(ctx context.Context) int {
+				fmt.Println("started")
+				<-ctx.Done()
+				select {}
+			}))
+		},
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_CONFIG_HOME", env.WorkDir+"/config")
+			env.Setenv("XDG_STATE_HOME", env.WorkDir+"/state")
+			env.Setenv("GORACE", "atexit_sleep_ms=10") // a second for each program otherwise
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"waitfile": waitFile,
+			"jsonenv":  jsonEnv,
+			"signal":   signalAll,
+			"exitcode": exitCode,
+		},
+	})
+}
+
+// waitFile waits until a file is there, and has text that matches a pattern when one is given; with ! until it is gone.
+func waitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: waitfile file [pattern]")
+	}
+	pattern := regexp.MustCompile("")
+	if len(args) == 2 {
+		pattern = regexp.MustCompile(args[1])
+	}
+	path := ts.MkAbs(args[0])
+	for deadline := time.Now().Add(waitTimeout); ; time.Sleep(5 * time.Millisecond) {
+		data, err := os.ReadFile(path)
+		if found := err == nil && pattern.Match(data); found != neg {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("waitfile %s: not so after %v: error %v, content %q", args, waitTimeout, err, data)
+		}
+	}
+}
+
+// jsonEnv sets a variable to a field of an object in a file, and VAR_ADDR to its host and port when it is a URL.
+func jsonEnv(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: jsonenv variable file field")
+	}
+	fields := map[string]string{}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &fields))
+	value, ok := fields[args[2]]
+	if !ok {
+		ts.Fatalf("%s has no field %q: %v", args[1], args[2], fields)
+	}
+	ts.Setenv(args[0], value)
+	if u, err := url.Parse(value); err == nil && u.Host != "" {
+		ts.Setenv(args[0]+"_ADDR", u.Host)
+	}
+}
+
+// signalAll sends a signal to each program in the background.
+func signalAll(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: signal name")
+	}
+	sig, ok := testSignals()[args[0]]
+	if !ok {
+		ts.Fatalf("no signal %q here", args[0])
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(sig))
+	}
+}
+
+// exitCode runs a program that must end with that code.
+func exitCode(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: exitcode code program [args...]")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("%v ended with %d, want %s", args[1:], code, args[0])
+	}
+}
+
+// connectCLI is a command line with a command for tests.
+type connectCLI struct {
+	globals
+	Connect connectCmd `cmd:""`
+}
+
+type connectCmd struct {
+	Dial bool `help:"Connect, too."`
+}
+
+// Run prints how it would connect, or whereto it did.
+func (c connectCmd) Run(ctx context.Context, app *App) error {
+	s, err := app.settings()
+	if err != nil {
+		return err
+	}
+	if !c.Dial {
+		v := map[string]string{"url": s.URL, "user": s.User, "password": s.Password, "token": s.Token, "creds": s.Creds, "nkey": s.NKey, "ca": s.CA}
+		return printOne(app, v, nil)
+	}
+	conn, err := app.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	return printOne(app, map[string]string{"url": conn.NATS().ConnectedUrl(), "namespace": conn.Namespace().String()}, nil)
+}
+
+// runs calls the program in this process and returns its exit code and what it wrote.
+func runs(ctx context.Context, root commands, args ...string) (code int, stdout, stderr string) {
+	var out, errs strings.Builder
+	code = execute(ctx, root, args, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"expvar"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/embed"
+	"github.com/skybus-io/skybus/examples/getwidgets"
+	gateway "github.com/skybus-io/skybus/initiators/http"
+	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/route"
+)
+
+const (
+	demoInstances = 2
+	firstTimeout  = 10 * time.Second
+	memoryPrefix  = "skybus-memory-"
+)
+
+// platform is all that `skybus up` runs. It is put together in one order and taken apart in the opposite one.
+type platform struct {
+	server *embed.Server // nil where somebody else's is used
+	conn   *bus.Conn
+	http   net.Listener
+	admin  *admin
+
+	cleanup []func() error // in the order things were made
+	failed  chan error     // the first part that ended by itself
+}
+
+// startPlatform starts everything and returns when it serves. On an error close still has to be called.
+func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
+	p := &platform{failed: make(chan error, 1)}
+	var err error
+	// Listeners first: a taken port is the most likely reason to stop, and the cheapest to find.
+	if p.http, err = (&net.ListenConfig{}).Listen(ctx, "tcp", c.HTTP); err != nil {
+		return p, withHint(fmt.Errorf("gateway: %w", err), "--http 127.0.0.1:0 picks a free port")
+	}
+	p.onClose(ignoreClosed(p.http.Close))
+	if p.admin, err = newAdmin(ctx, adminConfig{Addr: c.Admin, Logger: app.log, Ready: map[string]func(context.Context) error{
+		"nats":      p.natsReady,
+		"jetstream": p.jetStreamReady,
+	}}); err != nil {
+		return p, err
+	}
+	p.onClose(p.admin.Close)
+	if err := p.connect(ctx, app, c); err != nil {
+		return p, err
+	}
+	p.onClose(p.conn.Close)
+	client, err := micro.NewClient(ctx, p.conn, micro.ClientConfig{Name: "gateway"})
+	if err != nil {
+		return p, err
+	}
+	p.onClose(client.Close)
+	runner, err := route.NewRunner(ctx, client, route.Config{})
+	if err != nil {
+		return p, err
+	}
+	p.onClose(runner.Close)
+	p.run(ctx, route.NewWorker(client, route.Config{}).Run)
+	if c.Demo {
+		if err := p.startDemo(ctx, app); err != nil {
+			return p, err
+		}
+	}
+	if err := p.startGateway(ctx, app, c, runner); err != nil {
+		return p, err
+	}
+	p.publish()
+	p.run(ctx, p.admin.Run)
+	return p, nil
+}
+
+func (p *platform) connect(ctx context.Context, app *App, c *upCmd) error {
+	if c.external(app) {
+		var err error
+		p.conn, err = app.Connect(ctx)
+		return err
+	}
+	if err := p.startServer(ctx, app, c); err != nil {
+		return err
+	}
+	conn, err := bus.Connect(ctx, bus.Config{InProcess: p.server, Namespace: app.Namespace, Name: "skybus up", Logger: app.log})
+	p.conn = conn
+	return err
+}
+
+func (p *platform) startServer(ctx context.Context, app *App, c *upCmd) error {
+	dir, err := c.Data, error(nil)
+	switch {
+	case c.Memory:
+		if dir, err = os.MkdirTemp("", memoryPrefix); err != nil {
+			return fmt.Errorf("temporary directory: %w", err)
+		}
+		p.onClose(func() error { return os.RemoveAll(dir) })
+	case dir == "":
+		if dir, err = stateDir(); err != nil {
+			return err
+		}
+	}
+	if p.server, err = embed.Start(ctx, embed.Config{Listen: c.NATS, Dir: dir, Logger: app.log}); err != nil {
+		return serverHint(err)
+	}
+	p.onClose(p.server.Close)
+	return nil
+}
+
+// startDemo returns when the demo's services take requests.
+func (p *platform) startDemo(ctx context.Context, app *App) error {
+	started := make(chan struct{})
+	p.run(ctx, func(ctx context.Context) error {
+		return getwidgets.Run(ctx, p.conn, demoInstances, getwidgets.Config{Logger: app.log}, func() { close(started) })
+	})
+	select {
+	case <-started:
+		return nil
+	case err := <-p.failed:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (p *platform) startGateway(ctx context.Context, app *App, c *upCmd, runner *route.Runner) error {
+	cfg := gateway.Config{Logger: app.log}
+	if c.Demo {
+		cfg.Pages, cfg.Answer = getwidgets.Page(), getwidgets.AnswerPage()
+	}
+	g, err := gateway.New(runner, cfg)
+	if err != nil {
+		return err
+	}
+	p.run(ctx, func(ctx context.Context) error { return g.Serve(ctx, p.http) })
+	return nil
+}
+
+// run runs a part until the platform is closed, which is in the opposite order of the starts.
+func (p *platform) run(ctx context.Context, part func(context.Context) error) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	var err error
+	running.Go(func() {
+		if err = part(ctx); ctx.Err() != nil {
+			return // it was asked to end
+		}
+		select {
+		case p.failed <- err:
+		default:
+		}
+	})
+	p.onClose(func() error {
+		stop()
+		running.Wait()
+		return err
+	})
+}
+
+// wait returns when ctx ends, or with an error when a part of the platform does.
+func (p *platform) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-p.failed:
+		return err
+	case <-p.conn.Closed():
+		return errors.New("the connection to NATS was closed for good; the log says why")
+	}
+}
+
+func (p *platform) onClose(f func() error) { p.cleanup = append(p.cleanup, f) }
+
+func (p *platform) close() error {
+	var errs []error
+	for _, f := range slices.Backward(p.cleanup) {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(f func() error) func() error {
+	return func() error {
+		if err := f(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+func (p *platform) urls() map[string]string {
+	nats := p.conn.NATS().ConnectedUrlRedacted()
+	if p.server != nil {
+		nats = p.server.URL()
+	}
+	return map[string]string{"nats": nats, "http": "http://" + p.http.Addr().String(), "admin": p.admin.URL()}
+}
+
+func (p *platform) dataDir() string {
+	if p.server == nil {
+		return ""
+	}
+	return p.server.Dir()
+}
+
+func (p *platform) natsReady(context.Context) error {
+	if !p.conn.NATS().IsConnected() {
+		return fmt.Errorf("connection is %s", p.conn.NATS().Status())
+	}
+	return nil
+}
+
+func (p *platform) jetStreamReady(ctx context.Context) error {
+	_, err := p.conn.JetStream().AccountInfo(ctx)
+	return err
+}
+
+// firstRequest goes in by HTTP as a user's would.
+func (p *platform) firstRequest(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
+	defer cancel()
+	url := p.urls()["http"] + "/" + getwidgets.RouteName
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(`{"input":"first light"}`)))
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("first request: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return "", fmt.Errorf("first request: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		// The route may have been edited to something that does not work; the platform still does.
+		return fmt.Sprintf("status %d (the route may have been edited; `skybus routes get %s`)", resp.StatusCode, getwidgets.RouteName), nil
+	}
+	var answer getwidgets.Response
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return string(body), nil
+	}
+	return answer.Output, nil
+}
+
+// publish adds the platform's figures to /debug/vars.
+func (p *platform) publish() {
+	if expvar.Get("skybus") != nil {
+		return // a test runs several in one process
+	}
+	expvar.Publish("skybus", expvar.Func(func() any {
+		stats := p.conn.NATS().Stats()
+		return map[string]any{
+			"in_msgs": stats.InMsgs, "out_msgs": stats.OutMsgs, "in_bytes": stats.InBytes, "out_bytes": stats.OutBytes,
+			"reconnects": stats.Reconnects, "async_errors": p.conn.AsyncErrors(),
+		}
+	}))
+}

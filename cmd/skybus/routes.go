@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/micro/registry"
+	"github.com/skybus-io/skybus/micro/route"
+)
+
+type routesCmd struct {
+	Ls      routesLsCmd      `cmd:"" default:"withargs" help:"List the routes."`
+	Get     routesGetCmd     `cmd:"" help:"Show a route."`
+	Put     routesPutCmd     `cmd:"" help:"Store a route from a file. It is live at once."`
+	Edit    routesEditCmd    `cmd:"" help:"Edit a route in $VISUAL or $EDITOR. It is live at once."`
+	Rm      routesRmCmd      `cmd:"" help:"Remove a route. Its history stays."`
+	History routesHistoryCmd `cmd:"" help:"List the revisions of a route."`
+}
+
+// routeRow is a route as it is printed.
+type routeRow struct {
+	Name     string    `json:"name"`
+	Revision uint64    `json:"revision"`
+	Updated  time.Time `json:"updated"`
+	Deleted  bool      `json:"deleted,omitempty"`
+	Error    string    `json:"error,omitempty"`
+	route.Route
+}
+
+func newRouteRow(s route.Stored) routeRow {
+	row := routeRow{Name: s.Name, Revision: s.Revision, Updated: s.Updated, Deleted: s.Deleted, Route: s.Route}
+	if s.Err != nil {
+		row.Error = s.Err.Error()
+	}
+	return row
+}
+
+// summary is the steps in one line; asynchronous ones in parentheses, a question mark on those that may fail.
+func (r routeRow) summary() string {
+	switch {
+	case r.Deleted:
+		return "(removed)"
+	case r.Error != "":
+		return "unreadable: " + r.Error
+	}
+	var steps []string
+	for _, s := range r.Steps {
+		text := s.Target()
+		if s.Version != "" {
+			text += "@" + s.Version
+		}
+		if !s.IsRequired() {
+			text += "?"
+		}
+		if s.Async {
+			text = "(" + text + ")"
+		}
+		steps = append(steps, text)
+	}
+	return strings.Join(steps, " -> ")
+}
+
+// withRoutes opens the routes for f.
+func (a *App) withRoutes(ctx context.Context, f func(context.Context, *bus.Conn, *route.Store) error) error {
+	conn, err := a.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // every write was acknowledged
+	open, cancel := a.withTimeout(ctx)
+	defer cancel()
+	store, err := route.OpenStore(open, conn, a.log)
+	if err != nil {
+		return err
+	}
+	return f(ctx, conn, store)
+}
+
+type routesLsCmd struct{}
+
+// Help is shown below the usage.
+func (routesLsCmd) Help() string {
+	return `Asynchronous steps are shown in parentheses, steps that may fail with a question mark.
+
+Examples:
+
+    skybus routes
+    skybus routes -o yaml`
+}
+
+// Run lists the routes.
+func (c *routesLsCmd) Run(ctx context.Context, app *App) error {
+	return app.withRoutes(ctx, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+		ctx, cancel := app.withTimeout(ctx)
+		defer cancel()
+		var rows []routeRow
+		for s, err := range store.List(ctx) {
+			if err != nil {
+				return err
+			}
+			rows = append(rows, newRouteRow(s))
+		}
+		return printList(app, rows, []string{"route", "revision", "updated", "steps"}, func(r routeRow) []any {
+			return []any{r.Name, r.Revision, r.Updated.Local().Format(time.DateTime), r.summary()}
+		})
+	})
+}
+
+type routesGetCmd struct {
+	Name string `arg:"" help:"Name of the route."`
+}
+
+// Help is shown below the usage.
+func (routesGetCmd) Help() string {
+	return `With -o yaml or -o json it prints what routes put takes.
+
+Examples:
+
+    skybus routes get getwidgets
+    skybus routes get getwidgets -o yaml > route.yaml`
+}
+
+// Run shows one route.
+func (c *routesGetCmd) Run(ctx context.Context, app *App) error {
+	return app.withRoutes(ctx, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+		ctx, cancel := app.withTimeout(ctx)
+		defer cancel()
+		s, err := store.Get(ctx, c.Name)
+		if err != nil {
+			return routeHint(err)
+		}
+		if app.Output != formatTable {
+			return encode(app.stdout, app.Output, s.Route)
+		}
+		if s.Err != nil {
+			return fmt.Errorf("route %q at revision %d is unreadable: %w", s.Name, s.Revision, s.Err)
+		}
+		row := newRouteRow(s)
+		if _, err := fmt.Fprintln(app.stdout, printable(fmt.Sprintf("%s  revision %d of %s  %s",
+			row.Name, row.Revision, row.Updated.Local().Format(time.DateTime), row.Description))); err != nil {
+			return err
+		}
+		rows := make([][]any, 0, len(row.Steps))
+		for i, st := range row.Steps {
+			rows = append(rows, []any{i + 1, st.Target(), st.Version, yes(st.Async), yes(st.Retry), yes(st.IsRequired()), duration(st.Timeout)})
+		}
+		return app.writeTable([]string{"step", "calls", "version", "async", "retry", "required", "timeout"}, rows)
+	})
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
+}
+
+func duration(d route.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return time.Duration(d).String()
+}
+
+func routeHint(err error) error {
+	if bus.CodeOf(err) == bus.NotFound {
+		return withHint(err, "`skybus routes` lists them")
+	}
+	return err
+}
+
+type routesRmCmd struct {
+	Name string `arg:"" help:"Name of the route."`
+}
+
+// Help is shown below the usage.
+func (routesRmCmd) Help() string {
+	return `Examples:
+
+    skybus routes rm getwidgets`
+}
+
+// Run removes one route.
+func (c *routesRmCmd) Run(ctx context.Context, app *App) error {
+	return app.withRoutes(ctx, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+		ctx, cancel := app.withTimeout(ctx)
+		defer cancel()
+		if err := store.Delete(ctx, c.Name); err != nil {
+			return routeHint(err)
+		}
+		return printOne(app, map[string]string{"removed": c.Name}, [][]any{{"removed", c.Name}})
+	})
+}
+
+type routesHistoryCmd struct {
+	Name string `arg:"" help:"Name of the route."`
+}
+
+// Help is shown below the usage.
+func (routesHistoryCmd) Help() string {
+	return `The last 64 revisions are kept, oldest first.
+
+Examples:
+
+    skybus routes history getwidgets
+    skybus routes history getwidgets -o json`
+}
+
+// Run lists the revisions of one route.
+func (c *routesHistoryCmd) Run(ctx context.Context, app *App) error {
+	return app.withRoutes(ctx, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+		ctx, cancel := app.withTimeout(ctx)
+		defer cancel()
+		var rows []routeRow
+		for s, err := range store.History(ctx, c.Name) {
+			if err != nil {
+				return routeHint(err)
+			}
+			rows = append(rows, newRouteRow(s))
+		}
+		if len(rows) == 0 {
+			return routeHint(bus.Errorf(bus.NotFound, "there is no route %q", c.Name))
+		}
+		return printList(app, rows, []string{"revision", "updated", "steps"}, func(r routeRow) []any {
+			return []any{r.Revision, r.Updated.Local().Format(time.DateTime), r.summary()}
+		})
+	})
+}
+
+// warnUnserved tells of steps that nobody serves now. It is only a warning: services come and go, routes stay.
+func (a *App) warnUnserved(ctx context.Context, conn *bus.Conn, r route.Route) {
+	ctx, cancel := a.withTimeout(ctx)
+	defer cancel()
+	reg, err := registry.Open(ctx, conn, registry.Config{Logger: a.log})
+	if err != nil {
+		fmt.Fprintf(a.stderr, "warning: whether its services are there could not be checked: %s\n", printable(message(err)))
+		return
+	}
+	defer func() { _ = reg.Close() }()
+	for _, text := range route.Unserved(r, reg) {
+		fmt.Fprintf(a.stderr, "warning: %s; the route is stored all the same\n", printable(text))
+	}
+}

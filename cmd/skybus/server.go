@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/skybus-io/skybus/bus/embed"
+)
+
+const defaultNATS = "127.0.0.1:4222"
+
+type serverCmd struct {
+	Data          string    `help:"Directory to keep the data in. Default: one of the user's." placeholder:"DIR"`
+	Sync          string    `help:"When to force data to disk: always (before it is acknowledged) or every so often, as in 1s." default:"always" placeholder:"always|DURATION"`
+	NATS          string    `name:"nats" help:"Where to listen for clients. Port 0 picks a free one." default:"127.0.0.1:4222" placeholder:"ADDR"`
+	Name          string    `help:"Name of the server, its own in the cluster. Default: a random one that stays with the data." placeholder:"NAME"`
+	Cluster       string    `help:"Name of the cluster to join or to begin." placeholder:"NAME"`
+	ClusterListen string    `help:"Where to listen for the other servers of the cluster. Default: 127.0.0.1:6222." placeholder:"ADDR"`
+	Routes        []string  `help:"Servers of the cluster to look for: one that runs is enough." placeholder:"URL"`
+	MaxStore      byteSize  `help:"Limit of the data on disk, as in 10GiB. Default: 75 % of what is free." placeholder:"SIZE"`
+	PortsFile     portsFile `help:"File to write the addresses to, as JSON, once the server is ready." placeholder:"FILE"`
+}
+
+// Help is shown below the usage.
+func (*serverCmd) Help() string {
+	return `Examples:
+
+    skybus server
+    skybus server --data /var/lib/skybus --nats 127.0.0.1:4333
+
+Three servers as a cluster on one machine, each in a terminal of its own:
+
+    skybus server --cluster c --data a
+    skybus server --cluster c --data b --nats 127.0.0.1:4223 --cluster-listen 127.0.0.1:6223 --routes nats://127.0.0.1:6222
+    skybus server --cluster c --data c --nats 127.0.0.1:4224 --cluster-listen 127.0.0.1:6224 --routes nats://127.0.0.1:6222`
+}
+
+// Validate finds the mistakes that need no look at the machine.
+func (c *serverCmd) Validate() error {
+	if c.Sync != "always" {
+		if d, err := time.ParseDuration(c.Sync); err != nil || d < time.Millisecond {
+			return fmt.Errorf("--sync %q: want always or a duration of a millisecond or more", c.Sync)
+		}
+	}
+	if c.Cluster == "" && (c.ClusterListen != "" || len(c.Routes) > 0) {
+		return errors.New("--cluster-listen and --routes need --cluster, the name of the cluster")
+	}
+	if err := checkAddr("--nats", c.NATS); err != nil {
+		return err
+	}
+	if c.ClusterListen == "" {
+		return nil
+	}
+	return checkAddr("--cluster-listen", c.ClusterListen)
+}
+
+func (*serverCmd) daemon() {}
+
+// Run runs the server until ctx ends.
+func (c *serverCmd) Run(ctx context.Context, app *App) error {
+	if err := c.PortsFile.prepare(); err != nil {
+		return err
+	}
+	s, err := c.start(ctx, app)
+	if s == nil && ctx.Err() != nil {
+		return nil // stopped before it was ready
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.ready(app, s); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	<-ctx.Done()
+	app.log.InfoContext(ctx, "stopping", "cause", context.Cause(ctx).Error())
+	c.PortsFile.remove()
+	if err := s.Close(); err != nil {
+		return err
+	}
+	app.log.InfoContext(ctx, "stopped")
+	return nil
+}
+
+func (c *serverCmd) start(ctx context.Context, app *App) (*embed.Server, error) {
+	dir := c.Data
+	if dir == "" {
+		var err error
+		if dir, err = stateDir(); err != nil {
+			return nil, err
+		}
+	}
+	s, err := embed.Start(ctx, embed.Config{
+		Name:          c.Name,
+		Listen:        c.NATS,
+		Dir:           dir,
+		Sync:          c.Sync,
+		Cluster:       c.Cluster,
+		ClusterListen: c.ClusterListen,
+		Routes:        c.Routes,
+		MaxStore:      int64(c.MaxStore),
+		Logger:        app.log,
+	})
+	if err != nil {
+		return nil, serverHint(err)
+	}
+	return s, nil
+}
+
+// serverHint tells what to do about a server that cannot start. `up` starts one too.
+func serverHint(err error) error {
+	switch {
+	case errors.Is(err, embed.ErrAddrInUse):
+		return withHint(err, "--nats 127.0.0.1:0 picks a free port; `skybus --server URL ...` uses the server that runs there")
+	case errors.Is(err, embed.ErrDirInUse):
+		return withHint(err, "--data DIR names another directory")
+	}
+	return err
+}
+
+// ready tells everybody: who listens in the log, what is open to the network too, and people at a terminal the rest.
+func (c *serverCmd) ready(app *App, s *embed.Server) error {
+	urls := map[string]string{"nats": s.URL()}
+	warnOpen(app, "clients", c.NATS)
+	if c.Cluster != "" {
+		urls["cluster"] = s.ClusterURL()
+		warnOpen(app, "cluster", c.ClusterListen)
+	}
+	if err := c.PortsFile.write(urls); err != nil {
+		return err
+	}
+	if !isTerminal(app.stdout) {
+		app.log.Info("server is ready", "nats", s.URL(), "cluster", s.ClusterURL(), "server_name", s.Name(), "data", s.Dir(), "sync", c.Sync)
+		return nil
+	}
+	_, err := fmt.Fprint(app.stdout, c.screen(s))
+	return err
+}
+
+func (c *serverCmd) screen(s *embed.Server) string {
+	var b strings.Builder
+	line := func(name, value string) { fmt.Fprintf(&b, "  %-8s %s\n", name, printable(value)) }
+	fmt.Fprintf(&b, "skybus server %s is ready.\n", s.Name())
+	line("NATS", s.URL())
+	if c.Cluster != "" {
+		line("Cluster", fmt.Sprintf("%s at %s", c.Cluster, s.ClusterURL()))
+	}
+	line("Data", s.Dir())
+	if c.Sync == "always" {
+		line("Sync", "always: what is acknowledged survives a power cut")
+	} else {
+		line("Sync", fmt.Sprintf("every %s: a power cut may take what was acknowledged since", c.Sync))
+	}
+	line("Stop", "Ctrl-C")
+	return b.String()
+}
+
+// warnOpen warns of a listener that other machines reach: these servers ask nobody who they are.
+func warnOpen(app *App, what, addr string) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil || loopback(host) {
+		return
+	}
+	app.log.Warn("open to the network without a login", "listener", what, "address", addr)
+}
+
+// loopback tells whether only this machine reaches host. The empty host means 127.0.0.1 to the server.
+func loopback(host string) bool {
+	if host == "" || host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
