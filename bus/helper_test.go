@@ -50,10 +50,10 @@ func serve(t testing.TB, c *bus.Conn, subject string, f func(*nats.Msg) *nats.Ms
 	})
 }
 
-// echo answers each message on subject with its own body.
-func echo(t testing.TB, c *bus.Conn, subject string) {
+// echo answers each message on "echo" with its own body.
+func echo(t testing.TB, c *bus.Conn) {
 	t.Helper()
-	serve(t, c, subject, func(m *nats.Msg) *nats.Msg { return &nats.Msg{Data: m.Data} })
+	serve(t, c, "echo", func(m *nats.Msg) *nats.Msg { return &nats.Msg{Data: m.Data} })
 }
 
 // subscribe returns when the server knows of the subscription.

@@ -113,7 +113,6 @@ func TestCheckVersion(t *testing.T) {
 	for name, bad := range badTokens() {
 		t.Run("token "+name, func(t *testing.T) {
 			wantRefused(t, bus.CheckVersion(bad))
-			wantRefused(t, bus.CheckVersion("1.2.3-"+strings.TrimSuffix(bad, "b")+"_"))
 		})
 	}
 }
@@ -214,13 +213,13 @@ func TestParseAddress(t *testing.T) {
 	}
 	for name, token := range badTokens() {
 		t.Run("token "+name, func(t *testing.T) {
-			for _, s := range []string{token + ".prod.cart", "shop." + token + ".cart", "shop.prod.cart/" + token} {
+			addresses := []string{token + ".prod.cart", "shop." + token + ".cart", "shop.prod.cart/" + token}
+			if name != "slash" { // which ends the service and begins the instance
+				addresses = append(addresses, "shop.prod."+token)
+			}
+			for _, s := range addresses {
 				_, err := bus.ParseAddress(s)
 				wantRefused(t, err)
-			}
-			// "shop.prod.a/b" is an instance, not a bad service.
-			if _, err := bus.ParseAddress("shop.prod." + token); err == nil && token != "a/b" {
-				t.Error("accepted as service")
 			}
 		})
 	}

@@ -12,10 +12,10 @@ import (
 	"github.com/gofrs/flock"
 )
 
-const (
-	lockFile = "skybus.lock"
-	nameFile = "server-name"
-)
+// LockFile is the file in a data directory that a running server holds a lock on.
+const LockFile = "skybus.lock"
+
+const nameFile = "server-name"
 
 // ErrDirInUse is in the error of [Start] when a server, of this process or another,
 // has the directory open.
@@ -27,7 +27,7 @@ func lockDir(dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	l := flock.New(filepath.Join(dir, lockFile))
+	l := flock.New(filepath.Join(dir, LockFile))
 	ok, err := l.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock directory %q: %w", dir, err)
