@@ -258,7 +258,8 @@ func (c *Conn) AsyncErrors() uint64 { return c.asyncErrors.Load() }
 func (c *Conn) Closed() <-chan struct{} { return c.closed }
 
 // Close drains the connection and closes it: subscriptions end, what they already hold is delivered, what was published
-// is sent. It returns when that is done, at most 10 s later. Further calls wait for the same end.
+// is sent. It returns when that is done, at most 10 s later. Further calls wait for the same end. A message handler that
+// calls it waits for itself, for those 10 s.
 func (c *Conn) Close() error {
 	err := c.nc.Drain()
 	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionReconnecting) {

@@ -13,7 +13,8 @@ const MaxToken = 64
 // DefaultNamespace is where a program lives that was told nothing else.
 const DefaultNamespace = "default.dev"
 
-const reservedApp = "skybus"
+// reservedApps are the first tokens of subjects that are not services': skybus's streams and feeds, and the inboxes of NATS.
+func reservedApp(app string) bool { return app == "skybus" || app == "_INBOX" || app == "_R_" }
 
 // CheckToken tells whether value can be one token of a subject, a key or a name: 1 to 64 characters of A-Z, a-z, 0-9, "_"
 // and "-". field names it in the error, which has the code [InvalidArgument].
@@ -103,7 +104,8 @@ type Namespace struct {
 	Env string
 }
 
-// ParseNamespace reads "<app>.<env>". Empty means [DefaultNamespace]; the application "skybus" is reserved.
+// ParseNamespace reads "<app>.<env>". Empty means [DefaultNamespace]; the applications
+// "skybus", "_INBOX" and "_R_" are reserved.
 func ParseNamespace(s string) (Namespace, error) {
 	if s == "" {
 		s = DefaultNamespace
@@ -118,8 +120,8 @@ func ParseNamespace(s string) (Namespace, error) {
 	if err := CheckToken("namespace env", env); err != nil {
 		return Namespace{}, err
 	}
-	if app == reservedApp {
-		return Namespace{}, Errorf(InvalidArgument, "namespace %q: the application name %q is reserved", s, reservedApp)
+	if reservedApp(app) {
+		return Namespace{}, Errorf(InvalidArgument, "namespace %q: the application name %q is reserved", s, app)
 	}
 	return Namespace{App: app, Env: env}, nil
 }

@@ -153,7 +153,7 @@ func TestParseNamespace(t *testing.T) {
 			t.Errorf("ParseNamespace(%q).String() = %q", s, got.String())
 		}
 	}
-	for _, s := range []string{"skybus.dev", "skybus.skybus", "shop", ".", "shop.", ".prod", "a.b.c", "shop.prod.", strings.Repeat("a.", 2500)} {
+	for _, s := range []string{"skybus.dev", "skybus.skybus", "_INBOX.dev", "_R_.dev", "shop", ".", "shop.", ".prod", "a.b.c", "shop.prod.", strings.Repeat("a.", 2500)} {
 		t.Run(s[:min(len(s), 16)], func(t *testing.T) {
 			_, err := bus.ParseNamespace(s)
 			wantRefused(t, err)

@@ -75,15 +75,15 @@ func requestError(msg *nats.Msg, err error) *Error {
 		e.Status = http.StatusRequestEntityTooLarge
 		return e
 	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrInvalidMsg):
-		return Wrap(InvalidArgument, "request: "+err.Error(), err)
+		return Wrap(InvalidArgument, "message to "+msg.Subject+": "+err.Error(), err)
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
-		return Wrap(Unavailable, "request "+msg.Subject+": the connection is closed", err)
+		return Wrap(Unavailable, "message to "+msg.Subject+": the connection is closed", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return Wrap(DeadlineExceeded, "no answer from "+msg.Subject+" in time", err)
 	case errors.Is(err, context.Canceled):
 		return Wrap(Canceled, "request "+msg.Subject+" was canceled", err)
 	}
-	return Wrap(Unavailable, "request "+msg.Subject+": "+err.Error(), err)
+	return Wrap(Unavailable, "message to "+msg.Subject+": "+err.Error(), err)
 }
 
 // Drop is why a received message is dropped unanswered. The empty Drop means it is not.

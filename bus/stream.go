@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,6 +17,7 @@ const (
 	minStreamBytes = 1 << 20
 	openTimeout    = 30 * time.Second
 	openRetry      = 100 * time.Millisecond
+	crowdedFor     = 3 * time.Second
 )
 
 // Error codes of the JetStream API that decide how a stream is created.
@@ -45,18 +47,19 @@ func storeShare(stream string) int64 {
 }
 
 // OpenStream binds to the stream named in cfg and creates it when it does not exist. An existing stream is taken as it
-// is. A new one gets 3 replicas where the servers form a cluster, else 1; its share of the store as MaxBytes; and refuses
-// new messages when full; each unless cfg sets it. While the cluster has no leader or too few servers, OpenStream tries
-// again until ctx ends, at most 30 s.
+// is. A new one gets 3 replicas where the servers form a cluster, else 1; its share of the store as MaxBytes, or less where
+// that does not fit; and refuses new messages when full. What cfg sets stays as it is. While the cluster has no leader or
+// too few servers, OpenStream tries again until ctx ends, at most 30 s.
 func (c *Conn) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if cfg.Replicas == 0 {
-		cfg.Replicas = wantedReplicas
+	o := opening{conn: c, cfg: cfg, scaled: cfg.MaxBytes == 0}
+	if o.cfg.Replicas == 0 {
+		o.cfg.Replicas = wantedReplicas
 	}
 	var last error
 	for {
-		stream, err := c.bindOrCreate(ctx, &cfg)
+		stream, err := o.try(ctx)
 		if err == nil {
 			return stream, nil
 		}
@@ -74,31 +77,60 @@ func (c *Conn) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (jets
 	}
 }
 
-// bindOrCreate makes one attempt and adapts cfg to what the server refused, for the next.
-func (c *Conn) bindOrCreate(ctx context.Context, cfg *jetstream.StreamConfig) (jetstream.Stream, error) {
-	try, cancel := context.WithTimeout(ctx, dialTimeout)
+// opening is a stream on its way to be opened: its configuration is adapted to what the servers refuse.
+type opening struct {
+	conn    *Conn
+	cfg     jetstream.StreamConfig
+	scaled  bool      // MaxBytes is ours to choose
+	crowded time.Time // since when no server has room for it
+}
+
+// try makes one attempt.
+func (o *opening) try(ctx context.Context) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	stream, err := c.js.Stream(try, cfg.Name)
+	js := o.conn.js
+	stream, err := js.Stream(ctx, o.cfg.Name)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return stream, err
 	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = c.storeSize(try) / 100 * storeShare(cfg.Name)
-		cfg.Discard = jetstream.DiscardNew
+	if o.scaled && o.cfg.MaxBytes == 0 {
+		o.cfg.MaxBytes = o.conn.storeSize(ctx) / 100 * storeShare(o.cfg.Name)
+		o.cfg.Discard = jetstream.DiscardNew
 	}
 	for {
-		stream, err = c.js.CreateStream(try, *cfg)
-		switch code := apiCode(err); {
-		case code == errNameInUse:
-			return c.js.Stream(try, cfg.Name)
-		case code == errNotClustered && cfg.Replicas > 1:
-			cfg.Replicas = 1
-		case (code == errStorageFull || code == errMemoryFull) && cfg.MaxBytes/2 >= minStreamBytes:
-			cfg.MaxBytes /= 2
+		stream, err = js.CreateStream(ctx, o.cfg)
+		switch {
+		case apiCode(err) == errNameInUse:
+			return js.Stream(ctx, o.cfg.Name)
+		case apiCode(err) == errNotClustered && o.cfg.Replicas > 1:
+			o.cfg.Replicas = 1
+		case o.scaled && o.cfg.MaxBytes/2 >= minStreamBytes && o.tooLarge(err):
+			o.cfg.MaxBytes /= 2
 		default:
 			return stream, err
 		}
 	}
+}
+
+// tooLarge tells whether err says that MaxBytes does not fit. A cluster says so by the code for too few servers, and only
+// its text tells the two apart; as it may say it while its servers start, it has to say it for a while.
+func (o *opening) tooLarge(err error) bool {
+	e, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return false
+	}
+	switch {
+	case e.ErrorCode == errStorageFull || e.ErrorCode == errMemoryFull:
+		return true
+	case e.ErrorCode != errNoPeers || !strings.Contains(e.Description, "insufficient storage"):
+		o.crowded = time.Time{}
+	case o.crowded.IsZero():
+		o.crowded = time.Now()
+	default:
+		return time.Since(o.crowded) > crowdedFor
+	}
+	return false
 }
 
 // openLater tells whether err says that the servers are not ready yet.

@@ -376,3 +376,25 @@ func TestOpenStreamWaitsForReplicas(t *testing.T) {
 		t.Errorf("replicas %d, want 3", got)
 	}
 }
+
+// Every server of the cluster has less room than the stream's share of the nominal store.
+func TestOpenStreamFitsClusterStore(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a cluster")
+	}
+	t.Parallel()
+	const store = 1 << 30
+	g := bustest.Cluster(t, 3, bustest.Configure(func(o *server.Options) { o.JetStreamMaxStore = store }))
+	c := connectTo(t, g.URL())
+	cfg := open(t, c, jetstream.StreamConfig{Name: "SKYBUS_MIR", Subjects: []string{"skybus.mir.>"}})
+	if cfg.Replicas != 3 || cfg.MaxBytes <= 0 || cfg.MaxBytes > store {
+		t.Errorf("replicas %d, max bytes %d: want 3 and at most %d", cfg.Replicas, cfg.MaxBytes, store)
+	}
+
+	// What the caller asks for is not made smaller.
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if s, err := c.OpenStream(ctx, jetstream.StreamConfig{Name: "ASKED", MaxBytes: 2 * store}); err == nil {
+		t.Errorf("opened with max bytes %d", s.CachedInfo().Config.MaxBytes)
+	}
+}
