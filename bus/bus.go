@@ -40,6 +40,7 @@ const (
 	dialTimeout     = 2 * time.Second
 	pingInterval    = 10 * time.Second
 	drainTimeout    = 10 * time.Second
+	writeTimeout    = 10 * time.Second
 )
 
 // Config tells [Connect] where to connect and as what. The zero value is a connection to a server on this machine in
@@ -153,6 +154,7 @@ func (c *Conn) dial(ctx context.Context, cfg Config) error {
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
 		nats.PingInterval(pingInterval),
 		nats.DrainTimeout(drainTimeout),
+		nats.FlusherTimeout(writeTimeout), // a stalled peer blocks everybody for as long
 	}
 	if cfg.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(cfg.InProcess))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,7 @@ func (b *bucket) open(ctx context.Context, recreated bool) error {
 		return fmt.Errorf("stream %q exists and allows no direct get", b.stream)
 	}
 	if r := cfg.RePublish; r == nil || r.Destination != b.feedSubject(">") {
-		b.log.Warn("the bucket has no feed: followers learn of changes late", "check", b.cfg.Check)
+		b.log.WarnContext(ctx, "the bucket has no feed: followers learn of changes late", "check", b.cfg.Check)
 	}
 	b.shortMarkers.Store(cfg.MaxMsgsPerSubject == 1 && cfg.AllowMsgTTL)
 	return nil
@@ -72,7 +73,7 @@ func (b *bucket) revive(ctx context.Context) error {
 }
 
 func (b *bucket) recreate(ctx context.Context) error {
-	b.log.Warn("bucket is gone, creating it again")
+	b.log.WarnContext(ctx, "bucket is gone, creating it again")
 	ctx, cancel := context.WithTimeout(ctx, reopenTimeout)
 	defer cancel()
 	return b.open(ctx, true)
@@ -152,6 +153,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // streamInfo is the leader's word about the bucket.
 type streamInfo struct {
+	apiStatus
 	Created time.Time `json:"created"`
 	Now     time.Time `json:"ts"`
 	State   struct {
@@ -180,6 +182,7 @@ func (b *bucket) info(ctx context.Context) (streamInfo, error) {
 // leaderGet asks the bucket's leader, once. No message is errNone.
 func (b *bucket) leaderGet(ctx context.Context, req getRequest) (record, error) {
 	var resp struct {
+		apiStatus
 		Message struct {
 			Subject string    `json:"subject"`
 			Seq     uint64    `json:"seq"`
@@ -196,22 +199,31 @@ func (b *bucket) leaderGet(ctx context.Context, req getRequest) (record, error) 
 		return record{}, err
 	}
 	m := resp.Message
-	r := record{seq: m.Seq, time: m.Time, data: m.Data}
-	if len(m.Subject) > len(b.prefix) {
-		r.key = m.Subject[len(b.prefix):]
-	}
+	r := record{key: strings.TrimPrefix(m.Subject, b.prefix), seq: m.Seq, time: m.Time, data: m.Data}
 	if len(m.Header) > 0 {
 		h, err := nats.DecodeHeadersMsg(m.Header)
 		if err != nil {
 			return record{}, fmt.Errorf("headers of revision %d: %w", m.Seq, err)
 		}
-		r.deleted = isDeletion(h)
+		r.deleted, r.id = isDeletion(h), last(h, headerMessageID)
 	}
 	return r, nil
 }
 
+// apiStatus is in every answer of the JetStream API.
+type apiStatus struct {
+	Error *jetstream.APIError `json:"error"`
+}
+
+func (s *apiStatus) failure() error {
+	if s.Error == nil {
+		return nil
+	}
+	return s.Error
+}
+
 // call makes one request to the JetStream API.
-func (b *bucket) call(ctx context.Context, subject string, req, resp any) error {
+func (b *bucket) call(ctx context.Context, subject string, req any, resp interface{ failure() error }) error {
 	msg := &nats.Msg{Subject: subject}
 	if req != nil {
 		body, err := json.Marshal(req)
@@ -224,19 +236,10 @@ func (b *bucket) call(ctx context.Context, subject string, req, resp any) error 
 	if err != nil {
 		return err
 	}
-	var status struct {
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(reply.Data, &status); err != nil {
-		return fmt.Errorf("answer of %s: %w", subject, err)
-	}
-	if status.Error != nil {
-		return status.Error
-	}
 	if err := json.Unmarshal(reply.Data, resp); err != nil {
 		return fmt.Errorf("answer of %s: %w", subject, err)
 	}
-	return nil
+	return resp.failure()
 }
 
 func (b *bucket) request(ctx context.Context, msg *nats.Msg) (reply *nats.Msg, err error) {

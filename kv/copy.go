@@ -10,6 +10,7 @@ import (
 
 const (
 	copyShare    = 10 // one part in so many of the time is spent on making the map anew
+	minCopyPause = time.Millisecond
 	maxCopyPause = 100 * time.Millisecond
 )
 
@@ -38,10 +39,15 @@ func (t *Table[T]) Copy(ctx context.Context, pattern string) (*Copy[T], error) {
 	c.wg.Go(func() {
 		first := true
 		failed <- t.Follow(life, pattern, func(batch []Entry[T]) {
-			c.apply(life, batch)
+			begin := time.Now()
+			c.apply(batch)
 			if first {
 				first = false
 				close(loaded)
+			}
+			// Rest in proportion to what that cost: meanwhile further changes gather in the feed.
+			if rest := min(copyShare*time.Since(begin), maxCopyPause); rest > minCopyPause {
+				sleep(life, rest)
 			}
 		})
 	})
@@ -58,9 +64,8 @@ func (t *Table[T]) Copy(ctx context.Context, pattern string) (*Copy[T], error) {
 	return nil, err
 }
 
-// apply makes the next state, and rests in proportion to what that cost: meanwhile further changes gather in the feed.
-func (c *Copy[T]) apply(ctx context.Context, batch []Entry[T]) {
-	begin := time.Now()
+// apply makes the next state.
+func (c *Copy[T]) apply(batch []Entry[T]) {
 	before := c.state.Load()
 	entries := maps.Clone(before.entries)
 	if entries == nil {
@@ -75,9 +80,6 @@ func (c *Copy[T]) apply(ctx context.Context, batch []Entry[T]) {
 	}
 	c.state.Store(&copyState[T]{entries: entries, changed: make(chan struct{})})
 	close(before.changed)
-	if rest := min(copyShare*time.Since(begin), maxCopyPause); rest > time.Millisecond {
-		sleep(ctx, rest)
-	}
 }
 
 // Get is the entry of key. An entry whose value did not decode has Err set.

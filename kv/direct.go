@@ -33,7 +33,7 @@ type page struct {
 	upTo    uint64 // the last sequence of the replica that answered, where it said so
 }
 
-func (p page) next() uint64 { return p.records[len(p.records)-1].seq + 1 }
+func (p *page) next() uint64 { return p.records[len(p.records)-1].seq + 1 }
 
 // directGet asks any replica, once, for many messages. None at all is errNone, more than pageKeys keys errTooMany.
 func (b *bucket) directGet(ctx context.Context, req getRequest) (page, error) {
@@ -72,7 +72,7 @@ func (b *bucket) readPage(ctx context.Context, answers <-chan *nats.Msg, p *page
 			return context.Cause(ctx)
 		}
 		idle.Reset(idleLimit)
-		if last(m.Header, headerSubject) == "" { // only stored messages have one
+		if last(m.Header, headerSequence) == "" { // all stored messages have one
 			return p.end(last(m.Header, headerStatus), m.Header)
 		}
 		r, err := b.parse(m)

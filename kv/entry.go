@@ -53,6 +53,7 @@ type record struct {
 	seq     uint64
 	time    time.Time
 	deleted bool
+	id      string // that the writer gave it
 	data    []byte
 }
 
@@ -70,7 +71,7 @@ func (b *bucket) parse(m *nats.Msg) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("message without time: %w", err)
 	}
-	return record{key: key, seq: seq, time: at, deleted: isDeletion(m.Header), data: m.Data}, nil
+	return record{key: key, seq: seq, time: at, deleted: isDeletion(m.Header), id: last(m.Header, headerMessageID), data: m.Data}, nil
 }
 
 func isDeletion(h nats.Header) bool {

@@ -21,6 +21,10 @@ var (
 	ErrTooLarge = errors.New("value is too large")
 	ErrBadKey   = errors.New("bad key")
 	ErrHeld     = errors.New("lease is held")
+
+	// ErrUncertain comes with ErrConflict or ErrExists when an earlier attempt of the same call may have been stored: its
+	// answer was lost, and the key was written again before it was asked for.
+	ErrUncertain = errors.New("outcome is uncertain")
 )
 
 // KeyError is the error of everything that is done with a key or a pattern. In [bus.CodeOf] and [bus.AsError] it is the
@@ -139,9 +143,14 @@ func transient(err error) bool {
 	return false
 }
 
+func wrongLast(err error) bool {
+	code := apiCode(err)
+	return code == codeWrongLast || code == codeWrongLastTerm
+}
+
 // writeError adds ours to the server's error.
 func writeError(err error) error {
-	ours := error(nil)
+	var ours error
 	switch apiCode(err) {
 	case codeWrongLast, codeWrongLastTerm:
 		ours = ErrConflict

@@ -1,6 +1,11 @@
 package kv_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +52,39 @@ func TestCopyAfterRestart(t *testing.T) {
 	checkPromise(t, "restart", time.Since(began))
 }
 
+// Cut off for so long that deletions have gone away, and nothing is written afterwards that would show it.
+func TestCopyAfterReconnect(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		server := bustest.Server(t)
+		gate := &gate{server: server}
+		table := open(t, connect(t, server), kv.Config{})
+		for _, key := range []string{"a.kept", "a.changed", "a.deleted", "a.expired"} {
+			put(t, table, key, 1)
+		}
+		if _, err := table.Put(t.Context(), "a.expired", widget{}, kv.TTL(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		reader := open(t, connectWith(t, bus.Config{InProcess: gate}), kv.Config{Check: 24 * time.Hour})
+		copies := []*kv.Copy[widget]{copyOf(t, reader, ">"), copyOf(t, reader, "a.*")}
+		time.Sleep(30 * time.Second) // what follows a load is over
+
+		gate.cut()
+		put(t, table, "a.changed", 2)
+		if err := table.Delete(t.Context(), "a.deleted"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		gate.open()
+		began := time.Now()
+		for _, c := range copies {
+			until(t, c, "the state after the reconnect", func(m map[string]kv.Entry[widget]) bool {
+				return len(m) == 2 && hasSize("a.kept", 1)(m) && hasSize("a.changed", 2)(m)
+			})
+		}
+		checkPromise(t, "reconnect", time.Since(began))
+	})
+}
+
 func TestCopyAfterBucketVanished(t *testing.T) {
 	t.Parallel()
 	server := bustest.Server(t, bustest.Memory())
@@ -62,6 +100,10 @@ func TestCopyAfterBucketVanished(t *testing.T) {
 	empty := func(m map[string]kv.Entry[widget]) bool { return len(m) == 0 }
 	until(t, c, "no keys", empty)
 	until(t, part, "no keys of the pattern", empty)
+	eventually(t, "the bucket to be there again", func() bool {
+		_, err := conn.JetStream().Stream(t.Context(), "KV_widgets")
+		return err == nil
+	})
 	checkPromise(t, "vanished bucket", time.Since(began))
 
 	began = time.Now()
@@ -80,9 +122,8 @@ func TestCopyAfterLeaderLost(t *testing.T) {
 	t.Parallel()
 	cluster := bustest.Cluster(t, 3)
 	// Written by whoever leads, read by somebody whose own connection stays up.
-	leader := -1
 	table := open(t, connectWith(t, bus.Config{Server: cluster.URL()}), kv.Config{})
-	leader = cluster.Leader(t, "KV_widgets")
+	leader := cluster.Leader(t, "KV_widgets")
 	reader := cluster.Node((leader + 1) % 3)
 	conn := connectWith(t, bus.Config{Server: reader.URL()})
 	readTable := open(t, conn, kv.Config{})
@@ -102,26 +143,32 @@ func TestCopyAfterLeaderLost(t *testing.T) {
 
 // A stream that is deleted and created again while all connections stay up.
 func TestCopyAfterBucketDeleted(t *testing.T) {
-	t.Parallel()
-	server := bustest.Server(t)
-	conn := connect(t, server)
-	table := open(t, conn, kv.Config{})
-	for range 10 {
-		put(t, table, "a", 1)
-	}
-	put(t, table, "b", 1)
-	c := copyOf(t, table, ">")
-	cfg := streamOf(t, conn).CachedInfo().Config
-	if err := conn.JetStream().DeleteStream(t.Context(), cfg.Name); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.JetStream().CreateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
-	put(t, table, "a", 2)
-	began := time.Now()
-	until(t, c, "the new bucket", func(m map[string]kv.Entry[widget]) bool { return len(m) == 1 && hasSize("a", 2)(m) })
-	checkPromise(t, "bucket deleted", time.Since(began))
+	bustest.Bubble(t, func(t *testing.T) {
+		conn := connect(t, bustest.Server(t))
+		table := open(t, conn, kv.Config{Check: 24 * time.Hour})
+		put(t, table, "b", 1)
+		early := copyOf(t, table, ">")
+		for range 10 {
+			put(t, table, "a", 1)
+		}
+		until(t, early, "a", hasSize("a", 1))
+		copies := []*kv.Copy[widget]{early, copyOf(t, table, ">"), copyOf(t, table, "*")}
+		time.Sleep(30 * time.Second) // what follows a load is over
+
+		cfg := streamOf(t, conn).CachedInfo().Config
+		if err := conn.JetStream().DeleteStream(t.Context(), cfg.Name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.JetStream().CreateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		put(t, table, "a", 2)
+		began := time.Now()
+		for _, c := range copies {
+			until(t, c, "the new bucket", func(m map[string]kv.Entry[widget]) bool { return len(m) == 1 && hasSize("a", 2)(m) })
+		}
+		checkPromise(t, "bucket deleted", time.Since(began))
+	})
 }
 
 func streamOf(t *testing.T, c *bus.Conn) jetstream.Stream {
@@ -131,4 +178,85 @@ func streamOf(t *testing.T, c *bus.Conn) jetstream.Stream {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// Writers count up by compare-and-set while the server restarts: every success is one step, nothing is stored twice, and
+// what may have been stored without an answer says so.
+func TestUpdateIsCertain(t *testing.T) {
+	t.Parallel()
+	for _, history := range []int{1, 64} {
+		t.Run(fmt.Sprintf("history %d", history), func(t *testing.T) {
+			t.Parallel()
+			server := bustest.Server(t)
+			table := open(t, connect(t, server), kv.Config{History: history})
+			put(t, table, "a", 0)
+			const writers, steps = 4, 150
+			var uncertain, stepped atomic.Int64
+			var wg sync.WaitGroup
+			for range writers {
+				own := open(t, connect(t, server), kv.Config{})
+				wg.Go(func() {
+					for range steps {
+						u, err := step(t.Context(), own)
+						if uncertain.Add(u); err != nil {
+							t.Error(err)
+							return
+						}
+						stepped.Add(1)
+					}
+				})
+			}
+			done := make(chan struct{})
+			go func() {
+				wg.Wait()
+				close(done)
+			}()
+			restarts := restartUntil(t, server, done, &stepped)
+			e, err := table.Get(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("counted %d, uncertain %d, %d restarts, revision %d", e.Value.Size, uncertain.Load(), restarts, e.Revision)
+			if e.Value.Size < writers*steps || e.Value.Size > writers*steps+int(uncertain.Load()) {
+				t.Errorf("counted %d, want %d and up to %d more", e.Value.Size, writers*steps, uncertain.Load())
+			}
+			if restarts == 0 {
+				t.Error("no restart: the test shows nothing")
+			}
+		})
+	}
+}
+
+// restartUntil restarts the server whenever there were some more steps.
+func restartUntil(t *testing.T, server *bustest.Node, done <-chan struct{}, steps *atomic.Int64) (restarts int) {
+	t.Helper()
+	before := int64(0)
+	for {
+		select {
+		case <-done:
+			return restarts
+		case <-time.After(50 * time.Millisecond):
+		}
+		if n := steps.Load(); n >= before+20 {
+			before = n
+			server.Restart(t)
+			restarts++
+		}
+	}
+}
+
+func step(ctx context.Context, table *kv.Table[widget]) (uncertain int64, err error) {
+	for {
+		e, err := table.Get(ctx, "a")
+		if err != nil {
+			return uncertain, err
+		}
+		_, err = table.Update(ctx, "a", widget{"a", e.Value.Size + 1}, e.Revision)
+		if errors.Is(err, kv.ErrUncertain) {
+			uncertain++
+		}
+		if !errors.Is(err, kv.ErrConflict) {
+			return uncertain, err
+		}
+	}
 }

@@ -2,8 +2,8 @@ package kv
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,21 +13,6 @@ const (
 	feedMessages = 16 << 10 // what may wait in a feed's subscription
 	feedBytes    = 16 << 20
 	feedBuffer   = 256
-
-	settleTime  = 250 * time.Millisecond // until a load is compared once more: interest may still be on its way to other servers
-	loadSpacing = 100 * time.Millisecond // from the beginning of a load to the next, at least
-	loadShare   = 4                      // a load takes at most one part in so many of the time
-	fullEvery   = time.Minute
-	reviveLimit = time.Second
-	believeOld  = 5 // looks in a row until a bucket that is older than what was seen is taken as it is
-)
-
-// want is what a feed is to do next; the higher includes the lower.
-type want int
-
-const (
-	wantCheck want = iota // compare, and read what is newer
-	wantLoad              // read everything
 )
 
 // held is what a feed knows of a key.
@@ -37,7 +22,9 @@ type held struct {
 	deleted bool
 }
 
-// feed follows a bucket. Everything in it belongs to the goroutine of run, but for what the channels carry.
+// feed follows a bucket: it hears what is written, and sends for what it may have missed. Its state belongs to the
+// goroutine of run. What it asks the servers is asked by another one, one question at a time, so that it never waits for
+// an answer while there is something to hear.
 type feed struct {
 	b       *bucket
 	pattern string
@@ -45,41 +32,27 @@ type feed struct {
 	live    chan *nats.Msg
 	loss    chan struct{}
 	elected chan *nats.Msg
+	found   chan finding
 	done    chan struct{}
 
 	sub      *nats.Subscription
 	dropped  int
 	connects uint64
-	keys     map[string]held
 
-	loaded   bool      // keys is a state that was complete once
-	created  time.Time // of the bucket
-	loadedTo uint64    // deletions up to here may have been forgotten
-	covered  uint64    // nothing up to here was missed
-	high     uint64    // the highest sequence seen
-	heard    uint64    // the sequence the subscription brought last
+	// Sequences. Nothing up to covered was missed; what came after from was heard without a gap, up to heard.
+	covered  uint64
+	from     uint64
+	heard    uint64
+	gap      uint64 // something up to here was missed
+	high     uint64 // the highest seen
+	loadedTo uint64 // deletions up to here may have been forgotten
 
-	next    want
-	loadAt  time.Time  // no load before
-	fullAt  time.Time  // when to load again though nothing was noticed
-	state   streamInfo // the leader's last word
-	idle    streamInfo // its word at the last load
-	missing int        // looks that found no bucket
-	older   int        // looks that found an older bucket
-}
+	keys    map[string]held
+	before  map[string]held // what was known of the bucket before this one, until this one is loaded
+	loaded  bool            // keys is a state that was complete once
+	created time.Time       // of the bucket
 
-func (b *bucket) newFeed(pattern string) *feed {
-	return &feed{
-		b:       b,
-		pattern: pattern,
-		out:     newOutbox(),
-		live:    make(chan *nats.Msg, feedBuffer),
-		loss:    make(chan struct{}, 1),
-		elected: make(chan *nats.Msg, 1),
-		done:    make(chan struct{}),
-		keys:    map[string]held{},
-		next:    wantLoad,
-	}
+	plan
 }
 
 // run feeds the outbox until ctx ends or the connection is closed.
@@ -97,9 +70,13 @@ func (f *feed) run(ctx context.Context) {
 	if adv, err := f.b.nc.ChanSubscribe("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED."+f.b.stream, f.elected); err == nil {
 		defer func() { _ = adv.Unsubscribe() }() // as above
 	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	f.timer = time.NewTimer(0)
+	defer f.timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -108,25 +85,20 @@ func (f *feed) run(ctx context.Context) {
 			f.out.fail(nats.ErrConnectionClosed)
 			return
 		case m := <-f.live:
-			if f.hear(m) {
-				f.ask(timer)
-			}
+			f.hear(m)
 		case <-f.loss:
 			if f.missed() {
-				f.ask(timer)
+				f.ask()
 			}
 		case <-f.elected:
-			f.ask(timer)
-		case <-timer.C:
-			timer.Reset(f.look(ctx))
+			f.ask()
+		case <-f.timer.C:
+			q := f.question()
+			wg.Go(func() { f.found <- f.b.find(ctx, q) })
+		case found := <-f.found:
+			f.conclude(ctx, found)
 		}
 	}
-}
-
-// ask makes the feed load everything soon.
-func (f *feed) ask(timer *time.Timer) {
-	f.next = wantLoad
-	timer.Reset(max(0, time.Until(f.loadAt)))
 }
 
 // subscribe hears the bucket's writes from now on and nothing of before.
@@ -146,7 +118,7 @@ func (f *feed) subscribe() error {
 	if err := sub.SetPendingLimits(feedMessages, feedBytes); err != nil {
 		return err
 	}
-	f.sub, f.dropped, f.heard = sub, 0, 0
+	f.sub, f.dropped, f.heard, f.from = sub, 0, 0, 0
 	return nil
 }
 
@@ -161,36 +133,40 @@ func (f *feed) missed() bool {
 	return true
 }
 
-// hear takes a message of the feed and tells whether it shows that another one was missed.
-func (f *feed) hear(m *nats.Msg) (gap bool) {
+// hear takes a message of the feed, and asks when it shows that another one was missed.
+func (f *feed) hear(m *nats.Msg) {
 	if m.Sub != f.sub {
-		return false
+		return
 	}
 	r, err := f.b.parse(m)
 	if err != nil || m.Subject != f.b.feedSubject(r.key) {
-		return false // not from the server
+		return // not from the server
 	}
-	if r.seq <= f.heard {
-		gap = f.loaded // sequences begin anew: another bucket
+	if known := f.keys[r.key]; r.seq <= f.heard || r.seq <= known.seq && r.time.After(known.time) {
+		f.ask() // sequences begin anew: another bucket
+	}
+	if r.seq != f.heard+1 {
+		f.from = r.seq - 1
 	}
 	f.heard = r.seq
-	if f.loaded && r.seq > f.covered {
-		gap = gap || f.skipped(r, number(m.Header, headerLastSequence))
+	previous := number(m.Header, headerLastSequence)
+	switch {
+	case f.pattern == ">" && f.covered >= f.from:
+		f.covered = max(f.covered, r.seq)
+	case f.pattern == ">":
+		f.skipped(f.from)
+	case previous > max(f.loadedTo, f.covered) && previous != f.keys[r.key].seq:
+		f.skipped(r.seq - 1)
 	}
 	f.apply(r)
-	return gap
 }
 
-// skipped tells whether something was missed before r, which follows previous on its key.
-func (f *feed) skipped(r record, previous uint64) bool {
-	if f.pattern == ">" {
-		if r.seq != f.covered+1 {
-			return true
-		}
-		f.covered = r.seq
-		return false
+// skipped notes that something up to gap was missed. A load that is under way may bring it.
+func (f *feed) skipped(gap uint64) {
+	f.gap = gap
+	if loading := f.busy && f.next == taskLoad; f.loaded && !loading {
+		f.ask()
 	}
-	return previous > f.loadedTo && previous != f.keys[r.key].seq
 }
 
 // apply takes r if it is newer than what is known of its key.
@@ -203,189 +179,58 @@ func (f *feed) apply(r record) {
 	f.out.put(r)
 }
 
-// look does what is wanted next and returns how long to wait for the next look.
-func (f *feed) look(ctx context.Context) time.Duration {
-	err := f.b.conn.WaitConnected(ctx)
-	if err == nil && f.next == wantCheck {
-		err = f.check(ctx)
-	}
-	if err == nil && f.next == wantLoad {
-		begin := time.Now()
-		err = f.load(ctx)
-		f.loadAt = begin.Add(max(loadSpacing, loadShare*time.Since(begin)))
-		if err == nil {
-			f.next, f.missing, f.older = wantCheck, 0, 0
-			return settleTime
-		}
-	}
-	switch {
-	case err == nil:
-		f.missing = 0
-		return f.b.cfg.Check*4/5 + rand.N(f.b.cfg.Check*2/5+1)
-	case apiCode(err) == codeNoStream:
-		return f.vanished(ctx)
-	case ctx.Err() == nil:
-		f.b.log.Debug("the feed will look again", "pattern", f.pattern, "error", err)
-	}
-	return pause()
-}
-
-// check compares what was seen with the leader's state, reads what is newer, and wants a load if that is not enough.
-func (f *feed) check(ctx context.Context) error {
-	info, err := f.b.info(ctx)
-	if err != nil {
-		return err
-	}
-	before := f.state
-	f.state = info
-	f.drain()
-	switch {
-	case !info.Created.Equal(f.created), info.State.LastSeq < max(f.high, f.covered):
-		f.next = wantLoad
-	case info.State.LastSeq > f.covered:
-		err = f.catchUp(ctx)
-	case info.State.LastSeq == before.State.LastSeq && info.State.Messages < before.State.Messages:
-		f.next = wantLoad // somebody purged, or deletions went away
-	}
-	if time.Now().After(f.fullAt) && info.State != f.idle.State {
-		f.next = wantLoad
-	}
-	return err
-}
-
-// drain takes what the subscription has already brought.
-func (f *feed) drain() {
-	for {
-		select {
-		case m := <-f.live:
-			if f.hear(m) {
-				f.next = wantLoad
-			}
-		default:
-			return
-		}
-	}
-}
-
-// catchUp reads what is newer than covered.
-func (f *feed) catchUp(ctx context.Context) error {
-	filter := f.b.prefix + f.pattern
-	req := getRequest{MultiLast: []string{filter}, Seq: f.covered + 1}
-	upTo := uint64(0)
-	for {
-		p, err := f.b.directGet(ctx, req)
-		switch {
-		case errors.Is(err, errTooMany):
-			records, upTo, err := f.b.scan(ctx, filter, f.covered+1)
-			if err != nil {
-				return err
-			}
-			f.take(records, upTo)
-			return nil
-		case errors.Is(err, errNone):
-			return nil // or the replica is behind: the next check asks again
-		case err != nil:
-			return err
-		case p.upTo < upTo:
-			return errBehind
-		}
-		if upTo == 0 {
-			upTo = p.upTo
-		}
-		f.take(p.records, 0)
-		if p.pending == 0 {
-			f.take(nil, upTo)
-			return nil
-		}
-		req.Seq = p.next()
-	}
-}
-
-func (f *feed) take(records []record, upTo uint64) {
-	for _, r := range records {
-		f.apply(r)
-	}
+// advance notes that everything up to upTo is known.
+func (f *feed) advance(upTo uint64) {
 	f.covered = max(f.covered, upTo)
+	if f.pattern == ">" && f.covered >= f.from {
+		f.covered = max(f.covered, f.heard)
+	}
 }
 
-// load reads the whole state and merges it.
-func (f *feed) load(ctx context.Context) error {
-	f.missed() // from here on it counts anew
-	s, err := f.b.snapshot(ctx, f.pattern)
-	if err != nil {
-		return err
+// renew begins with another bucket: its sequences mean something else, and what the old one sent may still wait in the
+// subscription.
+func (f *feed) renew() {
+	if f.before == nil {
+		f.before = map[string]held{}
 	}
-	anew := f.loaded && !s.info.Created.Equal(f.created)
-	if !anew && s.upTo < max(f.high, f.covered) {
-		if f.older++; f.older < believeOld {
-			return errBehind
-		}
-		anew = true
+	maps.Copy(f.before, f.keys)
+	f.keys = map[string]held{}
+	f.covered, f.gap, f.high, f.loadedTo = 0, 0, 0, 0
+	if err := f.subscribe(); err != nil {
+		f.out.fail(err) // the connection is closed
 	}
-	if anew {
-		f.b.log.Warn("the bucket was lost or restored: everything is read anew", "pattern", f.pattern)
-		// What the old bucket sent may still wait in the subscription.
-		if err := f.subscribe(); err != nil {
-			return err
-		}
-		if s, err = f.b.snapshot(ctx, f.pattern); err != nil {
-			return err
-		}
-	}
-	f.merge(s, anew)
-	f.created, f.state, f.idle = s.info.Created, s.info, s.info
-	f.fullAt = time.Now().Add(fullEvery*9/10 + rand.N(fullEvery/5))
-	if !f.loaded {
-		f.loaded = true
-		f.out.load()
-	}
-	return nil
 }
 
-// merge takes a snapshot. Anew says that it is of another bucket, where the same sequence means something else.
-func (f *feed) merge(s snapshot, anew bool) {
-	before := f.keys
-	if anew {
-		f.keys, f.high, f.covered = map[string]held{}, 0, 0
-	}
+// merge takes a snapshot: what is newer in it, and that what is not in it is gone.
+func (f *feed) merge(s snapshot) {
 	present := make(map[string]struct{}, len(s.records))
 	for _, r := range s.records {
 		present[r.key] = struct{}{}
-		h, known := before[r.key]
-		switch {
-		case !anew:
-			f.apply(r)
-		case known && h == (held{r.seq, r.time, r.deleted}):
-			f.keys[r.key], f.high = h, max(f.high, r.seq)
-		default:
-			f.apply(r)
-		}
-	}
-	for key, h := range before {
-		if _, ok := present[key]; ok || !anew && h.seq > s.upTo {
+		if h := (held{r.seq, r.time, r.deleted}); f.before[r.key] == h && f.keys[r.key].seq == 0 {
+			f.keys[r.key], f.high = h, max(f.high, r.seq) // restored as it was
 			continue
 		}
-		if !h.deleted {
-			f.out.put(record{key: key, seq: h.seq, deleted: true})
+		f.apply(r)
+	}
+	for key, h := range f.keys {
+		if _, ok := present[key]; ok || h.seq > s.upTo {
+			continue
 		}
+		f.gone(key, h)
 		delete(f.keys, key)
 	}
-	f.covered = max(f.covered, s.upTo)
+	for key, h := range f.before {
+		if _, ok := f.keys[key]; !ok {
+			f.gone(key, h)
+		}
+	}
+	f.before = nil
 	f.loadedTo = s.upTo
+	f.advance(s.upTo)
 }
 
-// vanished deals with a bucket that is not there: once that is sure its keys are gone, and it is created again.
-func (f *feed) vanished(ctx context.Context) time.Duration {
-	f.next = wantLoad
-	if f.missing++; f.missing < 2 {
-		return pause()
+func (f *feed) gone(key string, h held) {
+	if !h.deleted {
+		f.out.put(record{key: key, seq: h.seq, deleted: true})
 	}
-	f.merge(snapshot{}, true)
-	if err := f.b.recreate(ctx); err != nil {
-		if ctx.Err() == nil {
-			f.b.log.Debug("the bucket cannot be created yet", "error", err)
-		}
-		return min(reviveLimit, time.Duration(f.missing)*pause())
-	}
-	return 0
 }

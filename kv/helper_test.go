@@ -40,9 +40,9 @@ func open(t testing.TB, c *bus.Conn, cfg kv.Config) *kv.Table[widget] {
 	return table
 }
 
-func put(t testing.TB, table *kv.Table[widget], key string, size int, opts ...kv.PutOption) uint64 {
+func put(t testing.TB, table *kv.Table[widget], key string, size int) uint64 {
 	t.Helper()
-	rev, err := table.Put(t.Context(), key, widget{key, size}, opts...)
+	rev, err := table.Put(t.Context(), key, widget{key, size})
 	if err != nil {
 		t.Fatal(err)
 	}

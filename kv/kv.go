@@ -13,9 +13,9 @@
 //
 // A write is acknowledged when it is stored, in a replicated bucket by a majority. Writes wait for a lost connection and
 // for JetStream until their context ends, which is for ever without a deadline. When the acknowledgement of a write does
-// not come, it is sent again: [Table.Create], [Table.Update] and a delete with [IfRevision] carry an id by which the server
-// knows the repetition for two minutes, so that their outcome is certain; [Table.Put] and a plain delete may be stored
-// twice. When the context ends first, nobody knows.
+// not come, it is sent again. [Table.Create], [Table.Update] and a delete with [IfRevision] carry an id for that: they are
+// stored at most once, and their outcome is certain or says that it is not ([ErrUncertain]; a bucket with history tells
+// more often). [Table.Put] and a plain delete may be stored twice. When the context ends first, nobody knows.
 //
 // # Failure
 //

@@ -26,11 +26,13 @@ type Lease struct {
 	term   Term
 	lost   chan struct{}
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	kept   chan struct{} // closed when keep has ended
 
 	mu       sync.Mutex
 	rev      uint64
 	deadline time.Time
+	watchdog *time.Timer // ends the lease at the deadline, whatever keep waits for
+	ended    bool
 	released bool
 }
 
@@ -55,9 +57,7 @@ func (l *Lease) Valid() bool {
 		return false
 	default:
 	}
-	deadline, now := l.Deadline(), time.Now()
-	// The monotonic clock stands still while the machine sleeps, the wall clock can be set back.
-	return now.Before(deadline) && now.Round(0).Before(deadline.Round(0))
+	return before(l.Deadline())
 }
 
 // Lost is closed when the lease has ended: its deadline passed, somebody else holds it, or it was released.
@@ -67,28 +67,19 @@ func (l *Lease) Lost() <-chan struct{} { return l.lost }
 // with an error; then it is free only after its ttl, and Release may be called again. To release what is lost, or was
 // released, does nothing.
 func (l *Lease) Release(ctx context.Context) error {
-	l.cancel()
-	l.wg.Wait()
+	l.end()
+	select {
+	case <-l.kept:
+	case <-ctx.Done():
+		return l.t.b.keyError("release", l.key, context.Cause(ctx))
+	}
 	l.mu.Lock()
 	rev, released := l.rev, l.released
 	l.mu.Unlock()
 	if released {
 		return nil
 	}
-	err := l.t.Delete(ctx, l.key, IfRevision(rev))
-	if errors.Is(err, ErrConflict) {
-		// A renewal may have been stored without our hearing of it.
-		e, gerr := l.t.Get(ctx, l.key)
-		switch {
-		case gerr == nil && holderOf(e).Term == l.term:
-			err = l.t.Delete(ctx, l.key, IfRevision(e.Revision))
-		case gerr == nil, errors.Is(gerr, ErrNotFound):
-			err = nil
-		default:
-			err = gerr
-		}
-	}
-	if err != nil && !errors.Is(err, ErrConflict) {
+	if err := l.remove(ctx, rev); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -97,9 +88,67 @@ func (l *Lease) Release(ctx context.Context) error {
 	return nil
 }
 
+func (l *Lease) remove(ctx context.Context, rev uint64) error {
+	err := l.t.Delete(ctx, l.key, IfRevision(rev))
+	if !errors.Is(err, ErrConflict) {
+		return err
+	}
+	// A renewal may have been stored without our hearing of it.
+	e, err := l.t.Get(ctx, l.key)
+	switch {
+	case err == nil && holderOf(e).Term == l.term:
+		err = l.t.Delete(ctx, l.key, IfRevision(e.Revision))
+	case errors.Is(err, ErrNotFound):
+		err = nil
+	}
+	if errors.Is(err, ErrConflict) { // expired and taken just now
+		err = nil
+	}
+	return err
+}
+
+// end makes the lease lost.
+func (l *Lease) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endLocked()
+}
+
+func (l *Lease) endLocked() {
+	if !l.ended {
+		l.ended = true
+		l.watchdog.Stop()
+		l.cancel()
+		close(l.lost)
+	}
+}
+
+// expire is the watchdog's.
+func (l *Lease) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !before(l.deadline) { // not extended just now
+		l.endLocked()
+	}
+}
+
+// extend moves the deadline, unless the lease has ended.
+func (l *Lease) extend(rev uint64, sent time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rev = rev
+	if l.ended || !before(l.deadline) {
+		return false
+	}
+	l.deadline = sent.Add(l.ttl - margin(l.ttl))
+	l.watchdog.Reset(time.Until(l.deadline))
+	return true
+}
+
 // keep renews the lease until ctx ends or the lease is lost.
 func (l *Lease) keep(ctx context.Context) {
-	defer close(l.lost)
+	defer close(l.kept)
+	defer l.end()
 	loss := make(chan struct{}, 1)
 	stop := l.t.b.conn.NotifyLoss(loss)
 	defer stop()
@@ -112,7 +161,7 @@ func (l *Lease) keep(ctx context.Context) {
 		case <-loss: // the server may have lost the lease
 		case <-timer.C:
 		}
-		if !l.Valid() || !l.renew(ctx) {
+		if !l.renew(ctx) {
 			return
 		}
 		timer.Reset(l.untilRenewal())
@@ -126,29 +175,32 @@ func (l *Lease) untilRenewal() time.Duration {
 
 // renew tells whether the lease is still held. It goes on trying until the deadline.
 func (l *Lease) renew(ctx context.Context) bool {
-	ctx, cancel := context.WithDeadline(ctx, l.Deadline())
-	defer cancel()
 	value := leaseRecord{Owner: l.owner, Epoch: l.term.Epoch, Term: l.term.Revision}
-	for {
-		l.mu.Lock()
-		rev := l.rev
-		l.mu.Unlock()
+	l.mu.Lock()
+	rev := l.rev
+	l.mu.Unlock()
+	for l.Valid() {
 		sent := time.Now()
-		rev, err := l.t.Update(ctx, l.key, value, rev, TTL(l.ttl))
+		renewed, err := l.t.Update(ctx, l.key, value, rev, TTL(l.ttl))
 		switch {
-		case err == nil && l.Valid():
-			l.mu.Lock()
-			l.rev, l.deadline = rev, sent.Add(l.ttl-margin(l.ttl))
-			l.mu.Unlock()
-			return true
-		case err == nil, errors.Is(err, ErrConflict), ctx.Err() != nil:
+		case err == nil:
+			return l.extend(renewed, sent)
+		case errors.Is(err, ErrConflict), ctx.Err() != nil:
 			return false
 		}
-		l.t.b.log.Debug("lease is not renewed yet", "key", l.key, "error", err)
+		l.t.b.log.DebugContext(ctx, "lease is not renewed yet", "key", l.key, "error", err)
 		if !sleep(ctx, pause()) {
 			return false
 		}
 	}
+	return false
+}
+
+// before tells whether now is before t by all clocks: the monotonic one stands still while the machine sleeps, the wall
+// clock can be set back.
+func before(t time.Time) bool {
+	now := time.Now()
+	return now.Before(t) && now.Round(0).Before(t.Round(0))
 }
 
 func margin(ttl time.Duration) time.Duration { return min(max(ttl/20, minMargin), maxMargin) }

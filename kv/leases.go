@@ -227,10 +227,14 @@ func (l *Leases) start(ctx context.Context, key, owner string, ttl time.Duration
 		ttl:      ttl,
 		term:     term,
 		lost:     make(chan struct{}),
+		kept:     make(chan struct{}),
 		rev:      term.Revision,
 		deadline: sent.Add(ttl - margin(ttl)),
 	}
 	ctx, lease.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	lease.wg.Go(func() { lease.keep(ctx) })
+	lease.mu.Lock()
+	lease.watchdog = time.AfterFunc(time.Until(lease.deadline), lease.expire)
+	lease.mu.Unlock()
+	go lease.keep(ctx)
 	return lease
 }

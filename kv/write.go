@@ -20,19 +20,16 @@ const (
 )
 
 // PutOption adjusts one write.
-type PutOption func(*nats.Msg) error
+type PutOption func(*putOptions)
+
+type putOptions struct {
+	ttl *time.Duration
+}
 
 // TTL makes the key expire d after this write, unless it is written again: a write without TTL keeps it for ever. d is
 // rounded up to whole seconds, less than 1 s is an error. Followers hear of the expiry as of a deletion.
 func TTL(d time.Duration) PutOption {
-	return func(m *nats.Msg) error {
-		if d < minTTL {
-			return fmt.Errorf("ttl of %v: want 1s or more", d)
-		}
-		seconds := (d + time.Second - 1) / time.Second
-		m.Header[headerTTL] = []string{strconv.FormatInt(int64(seconds), 10)}
-		return nil
-	}
+	return func(o *putOptions) { o.ttl = &d }
 }
 
 // DeleteOption adjusts one delete.
@@ -70,7 +67,8 @@ func (t *Table[T]) Create(ctx context.Context, key string, v T, opts ...PutOptio
 }
 
 // Update writes v if the current revision of key is rev; else it is [ErrConflict]. A rev of 0 stands for a key of which
-// the bucket holds nothing, not even a deletion.
+// the bucket holds nothing, not even a deletion. With [ErrUncertain] beside the conflict it may have written v before
+// somebody else wrote.
 func (t *Table[T]) Update(ctx context.Context, key string, v T, rev uint64, opts ...PutOption) (uint64, error) {
 	msg, err := t.message(key, v, opts)
 	if err == nil {
@@ -112,10 +110,16 @@ func (t *Table[T]) message(key string, v T, opts []PutOption) (*nats.Msg, error)
 		return nil, fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, len(data), t.b.cfg.MaxValue)
 	}
 	msg := &nats.Msg{Subject: t.b.prefix + key, Header: nats.Header{}, Data: data}
+	var o putOptions
 	for _, opt := range opts {
-		if err := opt(msg); err != nil {
-			return nil, err
+		opt(&o)
+	}
+	if o.ttl != nil {
+		if *o.ttl < minTTL {
+			return nil, fmt.Errorf("ttl of %v: want %v or more", *o.ttl, minTTL)
 		}
+		seconds := (*o.ttl + time.Second - 1) / time.Second
+		msg.Header[headerTTL] = []string{strconv.FormatInt(int64(seconds), 10)}
 	}
 	return msg, nil
 }
@@ -131,7 +135,7 @@ func (b *bucket) create(ctx context.Context, key string, msg *nats.Msg) (uint64,
 	for attempt := 1; ; attempt++ {
 		expect(msg, expected)
 		rev, err := b.send(ctx, msg)
-		if code := apiCode(err); code != codeWrongLast && code != codeWrongLastTerm || attempt == createAttempts {
+		if !wrongLast(err) || attempt == createAttempts {
 			return rev, writeError(err)
 		}
 		current, cerr := b.current(ctx, key)
@@ -208,8 +212,7 @@ func (b *bucket) purge(ctx context.Context, key string, upTo uint64) error {
 		Filter string `json:"filter"`
 		Seq    uint64 `json:"seq"` // the first that stays
 	}{b.prefix + key, upTo + 1}
-	var resp struct{}
-	return b.call(ctx, "$JS.API.STREAM.PURGE."+b.stream, req, &resp)
+	return b.call(ctx, "$JS.API.STREAM.PURGE."+b.stream, req, &apiStatus{})
 }
 
 // publish stores msg and returns its revision. It sends it again until it knows the outcome or ctx ends.
@@ -220,25 +223,52 @@ func (b *bucket) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {
 
 func (b *bucket) send(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	var ack struct {
-		Seq   uint64              `json:"seq"`
-		Error *jetstream.APIError `json:"error"`
+		apiStatus
+		Seq uint64 `json:"seq"`
 	}
+	unheard := false // the answer to an earlier attempt
 	err := b.retry(ctx, func() error {
 		reply, err := b.request(ctx, msg)
 		if err != nil {
+			unheard = unheard || !errors.Is(err, nats.ErrNoResponders)
 			return err
 		}
 		ack.Error = nil
 		if err := json.Unmarshal(reply.Data, &ack); err != nil {
 			return fmt.Errorf("acknowledgement: %w", err)
 		}
-		if ack.Error != nil {
-			return ack.Error
-		}
-		return nil
+		return ack.failure()
+	})
+	switch {
+	case err == nil:
+		return ack.Seq, nil
+	case unheard && wrongLast(err):
+		return b.resolve(ctx, msg, err)
+	}
+	return 0, err
+}
+
+// resolve finds out whether a compare-and-set was stored by an attempt whose answer was not heard and was overwritten
+// before the next: the server knows an id only as long as it keeps the message.
+func (b *bucket) resolve(ctx context.Context, msg *nats.Msg, conflict error) (uint64, error) {
+	var records []record
+	err := b.retry(ctx, func() (err error) {
+		records, _, err = b.scan(ctx, msg.Subject, 0)
+		return err
 	})
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %w", ErrUncertain, err)
 	}
-	return ack.Seq, nil
+	expected := number(msg.Header, headerExpected)
+	complete := false // everything since expected is kept
+	for _, r := range records {
+		if r.id == last(msg.Header, headerMessageID) {
+			return r.seq, nil
+		}
+		complete = complete || r.seq == expected
+	}
+	if complete {
+		return 0, conflict
+	}
+	return 0, fmt.Errorf("%w: %w", ErrUncertain, conflict)
 }
