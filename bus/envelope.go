@@ -37,7 +37,7 @@ type Envelope struct {
 	ContentType string
 	// RequestID is the same for all attempts of one request and for the requests it leads to.
 	RequestID string
-	// Attempt counts from 1. 0 is sent as nothing and read as 1.
+	// Attempt counts from 1 to 1000; more is sent as 1000. 0 is sent as nothing and read as 1.
 	Attempt int
 	// Timeout is how long the caller still waits. 0 means it did not say.
 	Timeout time.Duration
@@ -67,7 +67,7 @@ func (e Envelope) Header() nats.Header {
 	set(HeaderFrom, joinFrom(e.Origin, e.From))
 	set(HeaderTraceparent, e.Traceparent)
 	if e.Attempt > 1 {
-		h[HeaderAttempt] = []string{strconv.Itoa(e.Attempt)}
+		h[HeaderAttempt] = []string{strconv.Itoa(min(e.Attempt, maxAttempt))}
 	}
 	if e.Timeout > 0 {
 		ms := max(1, min(e.Timeout, maxTimeout).Milliseconds())

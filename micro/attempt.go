@@ -17,6 +17,8 @@ import (
 const (
 	firstRetry = 5 * time.Millisecond
 	lastRetry  = 250 * time.Millisecond
+	lastChance = 20 * time.Millisecond // the least an attempt is given to be answered
+	maxAttempt = 1000                  // the most an envelope can say
 )
 
 // Do makes the call and returns the answer undecoded. Errors are those of [Call]; where the service answered with an
@@ -32,6 +34,7 @@ func (c *Client) Do(ctx context.Context, r Request) (Reply, error) {
 	}
 	a := &attempts{client: c, req: r, env: c.envelope(ctx, r), n: max(0, r.Attempt-1)}
 	patience := time.Now().Add(c.cfg.Patience)
+	deadline, _ := ctx.Deadline()
 	retry := firstRetry
 	for {
 		reply, err := a.send(ctx)
@@ -39,7 +42,8 @@ func (c *Client) Do(ctx context.Context, r Request) (Reply, error) {
 			reply.Attempts = a.n
 			return reply, c.explain(r, err)
 		}
-		if !sleep(ctx, rand.N(retry)+retry/2) {
+		// An attempt that the deadline cuts short would hide what is known of the one before.
+		if !sleep(ctx, min(rand.N(retry)+retry/2, time.Until(deadline)-lastChance)) {
 			reply.Attempts = a.n
 			return reply, c.explain(r, err)
 		}
@@ -95,17 +99,18 @@ type attempts struct {
 // send makes one attempt.
 func (a *attempts) send(ctx context.Context) (Reply, error) {
 	a.n++
+	_ = a.client.conn.WaitConnected(ctx) // an attempt's time counts from here; a failure Request meets too
 	subject, instance, endpoint := a.choose()
-	if deadline, ok := ctx.Deadline(); ok {
-		a.env.Timeout = time.Until(deadline)
-	}
 	if a.req.Idempotent || endpoint.Idempotent {
 		a.req.Idempotent = true
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, a.client.cfg.AttemptTimeout)
 		defer cancel()
 	}
-	a.env.Attempt = a.n
+	if deadline, ok := ctx.Deadline(); ok { // the attempt's: nobody hears an answer after it
+		a.env.Timeout = time.Until(deadline)
+	}
+	a.env.Attempt = min(a.n, maxAttempt)
 	body := a.req.Body
 	a.env.Prior = 0
 	if endpoint.Amends && len(a.req.Prior) > 0 {
@@ -237,7 +242,11 @@ func (c *Client) explain(r Request, err error) error {
 		With("service", r.Service).With("endpoint", r.Endpoint)
 }
 
+// sleep tells whether d, which is not over yet, passed before ctx ended.
 func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return false
+	}
 	select {
 	case <-ctx.Done():
 		return false

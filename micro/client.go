@@ -84,7 +84,7 @@ func (c *Client) Close() error {
 type Request struct {
 	Service  string
 	Endpoint string
-	// Version restricts the call to instances of that version, Instance to one instance.
+	// Version restricts the call to instances of that version, Instance to one instance, of whatever version.
 	Version  string
 	Instance string
 	// ContentType says how Body is encoded. Empty means JSON.
@@ -150,13 +150,17 @@ func Call[Resp any](ctx context.Context, c *Client, target string, req any, opts
 	if err != nil {
 		return resp, err
 	}
-	return resp, c.Decode(reply, &resp)
+	err = c.Decode(reply, &resp)
+	return resp, err
 }
 
-// Decode reads the body of a reply into v. A *[]byte gets it as it is.
+// Decode reads the body of a reply into v. A *[]byte gets it as it is; an empty body is the zero value.
 func (c *Client) Decode(reply Reply, v any) error {
 	if b, ok := v.(*[]byte); ok {
 		*b = reply.Body
+		return nil
+	}
+	if len(reply.Body) == 0 {
 		return nil
 	}
 	codec, err := c.conn.CodecFor(reply.ContentType)

@@ -3,9 +3,10 @@ package micro
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,8 +37,13 @@ func (s *Service) dispatch(h *handlers, ep *endpoint, msg *nats.Msg, t takes) {
 		return
 	}
 	h.running.Go(func() {
-		defer ep.release()
-		s.handle(h.base(), ep, msg)
+		reply := s.handle(h.base(), ep, msg)
+		if reply == nil {
+			return
+		}
+		if err := s.respond(msg, reply); err != nil {
+			ep.stats.failed(err)
+		}
 	})
 }
 
@@ -46,10 +52,10 @@ func (s *Service) check(ep *endpoint, msg *nats.Msg, t takes) bus.Drop {
 	if !oneWay {
 		return s.conn.CheckRequest(msg)
 	}
-	if !ep.oneWay {
-		return bus.DropNotOneWay
+	if drop := s.conn.CheckOneWay(msg); drop != "" || ep.oneWay {
+		return drop
 	}
-	return s.conn.CheckOneWay(msg)
+	return bus.DropNotOneWay
 }
 
 func (s *Service) refuse(ep *endpoint, msg *nats.Msg) {
@@ -86,40 +92,42 @@ func (s *Service) read(msg *nats.Msg) (*inbound, error) {
 	return in, nil
 }
 
-// decode reads the request. An empty body is the zero value.
 func (in *inbound) decode(v any) error {
-	if b, ok := v.(*[]byte); ok {
-		*b = bytes.Clone(in.body)
-		return nil
-	}
-	if len(in.body) == 0 {
-		return nil
-	}
-	if err := in.codec.Unmarshal(in.body, v); err != nil {
+	if err := in.unmarshal(in.body, v); err != nil {
 		return bus.Errorf(bus.InvalidArgument, "request is not %s of the right shape: %w", in.codec.ContentType(), err)
 	}
 	return nil
 }
 
 func (in *inbound) decodePrior(v any) error {
-	if len(in.prior) == 0 {
-		return nil
-	}
-	if err := in.codec.Unmarshal(in.prior, v); err != nil {
+	if err := in.unmarshal(in.prior, v); err != nil {
 		return bus.Errorf(bus.InvalidArgument, "response so far is not %s of the right shape: %w", in.codec.ContentType(), err)
 	}
 	return nil
 }
 
-// handle runs the handler within its deadline. The caller is answered at the deadline even when the handler is not done;
-// its place stays taken until it is.
-func (s *Service) handle(base context.Context, ep *endpoint, msg *nats.Msg) {
+// unmarshal reads data into v: a *[]byte gets it as it is, and no data is the zero value.
+func (in *inbound) unmarshal(data []byte, v any) error {
+	if b, ok := v.(*[]byte); ok {
+		*b = bytes.Clone(data)
+		return nil
+	}
+	if len(data) == 0 {
+		return nil
+	}
+	return in.codec.Unmarshal(data, v)
+}
+
+// handle runs the handler within its deadline and returns the reply, nil when there was one already: the caller is answered
+// at the deadline even when the handler is not done. The handler's place stays taken until it is, and is free when handle
+// returns, so that who hears the answer can ask again at once.
+func (s *Service) handle(base context.Context, ep *endpoint, msg *nats.Msg) *nats.Msg {
+	defer ep.release()
 	start := time.Now()
 	in, err := s.read(msg)
 	if err != nil {
-		s.respondError(msg, in.codec, err)
 		ep.stats.done(time.Since(start), err)
-		return
+		return bus.NewErrorReply(in.codec, err)
 	}
 	timeout := s.cfg.Timeout
 	if in.env.Timeout > 0 {
@@ -127,9 +135,13 @@ func (s *Service) handle(base context.Context, ep *endpoint, msg *nats.Msg) {
 	}
 	ctx, cancel := context.WithTimeout(base, timeout)
 	defer cancel()
-	var answered atomic.Bool
+	var answering sync.Mutex // held while the caller is answered at the deadline, so that a stop waits for that too
+	answered := false
 	stop := context.AfterFunc(ctx, func() {
-		if answered.CompareAndSwap(false, true) {
+		answering.Lock()
+		defer answering.Unlock()
+		if !answered {
+			answered = true
 			s.respondError(msg, in.codec, s.ended(ctx, ep))
 		}
 	})
@@ -139,21 +151,31 @@ func (s *Service) handle(base context.Context, ep *endpoint, msg *nats.Msg) {
 	if err == nil {
 		reply, err = s.encode(in.codec, out)
 	}
-	if answered.CompareAndSwap(false, true) {
-		if err != nil {
-			s.respondError(msg, in.codec, err)
-		} else {
-			s.respond(msg, reply)
-		}
-	} else if err == nil {
+	answering.Lock()
+	late := answered
+	answered = true
+	answering.Unlock()
+	if err == nil && late || err != nil && errors.Is(err, ctx.Err()) {
 		err = s.ended(ctx, ep)
 	}
 	ep.stats.done(time.Since(start), err)
+	switch {
+	case late:
+		return nil
+	case err != nil:
+		return bus.NewErrorReply(in.codec, err)
+	}
+	return reply
 }
 
+// ended is the error of a request whose ctx ended before its handler: at its deadline, or because the service was stopped
+// and waits no longer.
 func (s *Service) ended(ctx context.Context, ep *endpoint) error {
-	err := context.Cause(ctx)
-	return bus.Wrap(bus.CodeOf(err), fmt.Sprintf("%s.%s on %s did not finish in time", s.cfg.Name, ep.name, s.cfg.Instance), err)
+	err, code, what := context.Cause(ctx), bus.DeadlineExceeded, "did not finish in time"
+	if errors.Is(err, context.Canceled) {
+		code, what = bus.Unavailable, "was stopped before it had finished"
+	}
+	return bus.Wrap(code, fmt.Sprintf("%s.%s on %s %s", s.cfg.Name, ep.name, s.cfg.Instance, what), err)
 }
 
 func (s *Service) withRequest(ctx context.Context, ep *endpoint, in *inbound) context.Context {
@@ -187,44 +209,63 @@ func (s *Service) invoke(ctx context.Context, ep *endpoint, in *inbound) (out an
 }
 
 func (s *Service) encode(codec bus.Codec, out any) (*nats.Msg, error) {
-	body, ok := out.([]byte)
-	if !ok {
+	body, raw := rawBytes(out)
+	if !raw {
 		var err error
 		if body, err = codec.Marshal(out); err != nil {
 			return nil, bus.Errorf(bus.Internal, "response of type %T does not encode as %s: %w", out, codec.ContentType(), err)
 		}
 	}
-	return &nats.Msg{Data: body, Header: nats.Header{
-		bus.HeaderContentType: {codec.ContentType()},
-		bus.HeaderFrom:        s.from,
-	}}, nil
+	return &nats.Msg{Data: body, Header: nats.Header{bus.HeaderContentType: {codec.ContentType()}}}, nil
+}
+
+// rawBytes is v if it is bytes, which travel as they are.
+func rawBytes(v any) (b []byte, ok bool) {
+	switch v := v.(type) {
+	case []byte:
+		return v, true
+	case *[]byte:
+		if v == nil {
+			return nil, true
+		}
+		return *v, true
+	}
+	return nil, false
 }
 
 func (s *Service) respondError(msg *nats.Msg, codec bus.Codec, err error) {
-	reply := bus.NewErrorReply(codec, err)
-	reply.Header[bus.HeaderFrom] = s.from
-	s.respond(msg, reply)
+	_ = s.respond(msg, bus.NewErrorReply(codec, err)) // the error is counted where it comes from
 }
 
-// respond sends the reply. A reply that is too large becomes an error for the caller; one that cannot be sent at all is
-// the caller's time-out.
-func (s *Service) respond(msg, reply *nats.Msg) {
+// respond sends the reply. When it is too large the caller is told that, or is told an error without its details, and
+// respond returns what it was told. What cannot be sent at all is the caller's time-out.
+func (s *Service) respond(msg, reply *nats.Msg) error {
+	err := s.send(msg, reply)
+	if err == nil {
+		return nil
+	}
+	if e := bus.AsError(err); e.Code == bus.ResourceExhausted {
+		if len(reply.Header[bus.HeaderServiceError]) > 0 {
+			delete(reply.Header, bus.HeaderContentType)
+			reply.Data = nil
+		} else {
+			err = &bus.Error{Code: e.Code, Status: e.Status, Message: "the response is larger than the server takes (max_payload)"}
+			reply = bus.NewErrorReply(bus.JSON{}, err)
+		}
+		if s.send(msg, reply) == nil {
+			return err
+		}
+	}
+	s.log.Warn("reply not sent", "subject", msg.Subject, "error", err)
+	return err
+}
+
+// send sends reply to the sender of msg, if that waits for one.
+func (s *Service) send(msg, reply *nats.Msg) error {
 	if msg.Reply == "" {
-		return
+		return nil
 	}
 	reply.Subject = msg.Reply
-	err := s.conn.Publish(reply)
-	if err == nil {
-		return
-	}
-	if bus.CodeOf(err) == bus.ResourceExhausted {
-		e := bus.AsError(err)
-		tooLarge := bus.NewErrorReply(bus.JSON{}, &bus.Error{Code: e.Code, Status: e.Status, Message: "the response is larger than the server takes (max_payload)"})
-		tooLarge.Subject = msg.Reply
-		tooLarge.Header[bus.HeaderFrom] = s.from
-		err = s.conn.Publish(tooLarge)
-	}
-	if err != nil {
-		s.log.Warn("reply not sent", "subject", msg.Subject, "error", err)
-	}
+	reply.Header[bus.HeaderFrom] = s.from
+	return s.conn.Publish(reply)
 }

@@ -65,11 +65,15 @@ func (e *endpoint) record() registry.Endpoint {
 
 // acquire takes one of the endpoint's places and tells whether there was one.
 func (e *endpoint) acquire() bool {
-	if e.inFlight.Add(1) > e.limit {
-		e.inFlight.Add(-1)
-		return false
+	for {
+		n := e.inFlight.Load()
+		if n >= e.limit {
+			return false
+		}
+		if e.inFlight.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	return true
 }
 
 func (e *endpoint) release() { e.inFlight.Add(-1) }
@@ -79,19 +83,19 @@ func (e *endpoint) release() { e.inFlight.Add(-1) }
 // its code if it is a [bus.Error], else with the code unknown and its text. Endpoints are added before [Service.Run].
 func Handle[Req, Resp any](s *Service, name string, h func(ctx context.Context, req Req) (Resp, error), opts ...EndpointOption) error {
 	fresh := newValue[Req]()
-	return s.add(&endpoint{name: name, handle: func(ctx context.Context, in *inbound) (any, error) {
+	return s.add(opts, &endpoint{name: name, handle: func(ctx context.Context, in *inbound) (any, error) {
 		req, target := fresh()
 		if err := in.decode(target); err != nil {
 			return nil, err
 		}
 		return h(ctx, *req)
-	}}, opts)
+	}})
 }
 
 // HandleAmend adds an endpoint whose handler completes a response: as a step of a route it is given what the steps before
 // it made of the response, elsewhere an empty one.
 func HandleAmend[Req, Resp any](s *Service, name string, h func(ctx context.Context, req *Req, resp *Resp) error, opts ...EndpointOption) error {
-	return s.add(&endpoint{name: name, amends: true, handle: func(ctx context.Context, in *inbound) (any, error) {
+	return s.add(opts, &endpoint{name: name, amends: true, handle: func(ctx context.Context, in *inbound) (any, error) {
 		var req Req
 		var resp Resp
 		if err := in.decode(&req); err != nil {
@@ -104,7 +108,7 @@ func HandleAmend[Req, Resp any](s *Service, name string, h func(ctx context.Cont
 			return nil, err
 		}
 		return &resp, nil
-	}}, opts)
+	}})
 }
 
 // newValue makes values of T to decode into. A pointer is made to point to something, so that no handler sees nil.
@@ -121,25 +125,32 @@ func newValue[T any]() func() (*T, any) {
 	}
 }
 
-func (s *Service) add(e *endpoint, opts []EndpointOption) error {
-	if err := bus.CheckToken("endpoint", e.name); err != nil {
-		return err
-	}
-	e.limit = int64(s.cfg.Concurrency)
-	for _, o := range opts {
-		o.applyEndpoint(e)
-	}
-	if e.limit < 1 {
-		return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: concurrency %d: want at least 1", e.name, s.cfg.Name, e.limit)
-	}
-	if s.running.Load() {
-		return bus.Errorf(bus.FailedPrecondition, "endpoint %q of service %q: the service runs already", e.name, s.cfg.Name)
+// add adds all of eps, or none and says why.
+func (s *Service) add(opts []EndpointOption, eps ...*endpoint) error {
+	for _, e := range eps {
+		e.limit = int64(s.cfg.Concurrency)
+		for _, o := range opts {
+			o.applyEndpoint(e)
+		}
+		if err := bus.CheckToken("endpoint", e.name); err != nil {
+			return bus.Errorf(bus.InvalidArgument, "service %q: %s", s.cfg.Name, bus.AsError(err).Message)
+		}
+		if e.limit < 1 {
+			return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: concurrency %d: want at least 1", e.name, s.cfg.Name, e.limit)
+		}
+		if s.running.Load() {
+			return bus.Errorf(bus.FailedPrecondition, "endpoint %q of service %q: the service runs already", e.name, s.cfg.Name)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.endpoints[e.name]; ok {
-		return bus.Errorf(bus.AlreadyExists, "endpoint %q of service %q was added before", e.name, s.cfg.Name)
+	for _, e := range eps {
+		if _, ok := s.endpoints[e.name]; ok {
+			return bus.Errorf(bus.AlreadyExists, "endpoint %q of service %q was added before", e.name, s.cfg.Name)
+		}
 	}
-	s.endpoints[e.name] = e
+	for _, e := range eps {
+		s.endpoints[e.name] = e
+	}
 	return nil
 }

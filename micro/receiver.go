@@ -25,16 +25,19 @@ const receiverShapes = "(context.Context, *Request) (*Response, error) or (conte
 //
 // Requests and responses may also be values in the first shape. The endpoint has the method's name with a small first
 // letter: Get is "get". A method of another shape is an error that names it, and no endpoint is added; methods that are
-// not meant for callers are named in [Except].
+// not meant for callers are named in [Except]. A receiver whose methods need a pointer is registered by its pointer.
 func (s *Service) Register(receiver any, opts ...ReceiverOption) error {
-	if receiver == nil {
-		return bus.Errorf(bus.InvalidArgument, "service %q: register: the receiver is nil", s.cfg.Name)
+	v := reflect.ValueOf(receiver)
+	switch {
+	case !v.IsValid(), v.Kind() == reflect.Pointer && v.IsNil():
+		return bus.Errorf(bus.InvalidArgument, "service %q: register: the receiver is nil (%T)", s.cfg.Name, receiver)
+	case reflect.PointerTo(v.Type()).NumMethod() > v.NumMethod():
+		return bus.Errorf(bus.InvalidArgument, "service %q: register: methods of %T are left out unless a pointer to it is registered", s.cfg.Name, receiver)
 	}
 	var o receiverOptions
 	for _, opt := range opts {
 		opt(&o)
 	}
-	v := reflect.ValueOf(receiver)
 	var endpoints []*endpoint
 	for i := range v.NumMethod() {
 		name := v.Type().Method(i).Name
@@ -52,12 +55,7 @@ func (s *Service) Register(receiver any, opts ...ReceiverOption) error {
 	if len(endpoints) == 0 {
 		return bus.Errorf(bus.InvalidArgument, "service %q: register: %s has no exported methods; want at least one %s", s.cfg.Name, v.Type(), receiverShapes)
 	}
-	for _, ep := range endpoints {
-		if err := s.add(ep, o.endpoint); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.add(o.endpoint, endpoints...)
 }
 
 // ReceiverOption adjusts [Service.Register].
@@ -108,7 +106,7 @@ func returning(method reflect.Value) handler {
 			return nil, err
 		}
 		out := method.Call([]reflect.Value{reflect.ValueOf(ctx), arg()})
-		if err, _ := out[1].Interface().(error); err != nil {
+		if err, _ := reflect.TypeAssert[error](out[1]); err != nil {
 			return nil, err
 		}
 		return out[0].Interface(), nil
@@ -126,7 +124,7 @@ func amending(method reflect.Value) handler {
 			return nil, err
 		}
 		out := method.Call([]reflect.Value{reflect.ValueOf(ctx), req, resp})
-		if err, _ := out[0].Interface().(error); err != nil {
+		if err, _ := reflect.TypeAssert[error](out[0]); err != nil {
 			return nil, err
 		}
 		return resp.Interface(), nil

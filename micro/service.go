@@ -3,6 +3,7 @@ package micro
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
@@ -185,14 +186,11 @@ func (s *Service) Run(ctx context.Context) error {
 	defer withdraw()
 	go func() { announced <- announcer.Run(announcing) }()
 
+	closed := false
 	select {
 	case <-ctx.Done():
 	case <-s.conn.Closed():
-		withdraw()
-		handlers.end(0)
-		<-announced
-		call(s.cfg.Hooks.Stopped)
-		return bus.Errorf(bus.Unavailable, "service %q: the connection was closed while it ran", s.cfg.Name)
+		closed = true
 	}
 	deadline := time.Now().Add(s.cfg.Drain)
 	subs.drainQueues(deadline)
@@ -200,9 +198,14 @@ func (s *Service) Run(ctx context.Context) error {
 	err = <-announced
 	call(s.cfg.Hooks.Unregistered)
 	subs.drainRest(deadline)
-	handlers.end(time.Until(deadline))
-	if ferr := s.flush(ctx); err == nil {
-		err = ferr
+	if closed {
+		handlers.end(0) // nobody can be answered
+		err = bus.Errorf(bus.Unavailable, "service %q: the connection was closed while it ran", s.cfg.Name)
+	} else {
+		handlers.end(time.Until(deadline))
+		if err == nil || s.conn.NATS().IsConnected() { // else the withdrawal has waited for the connection, in vain
+			err = errors.Join(err, s.flush(ctx))
+		}
 	}
 	call(s.cfg.Hooks.Stopped)
 	return err

@@ -67,9 +67,14 @@ func (st *endpointStats) done(took time.Duration, err error) {
 	st.requests.Add(1)
 	st.nanos.Add(int64(took))
 	if err != nil {
-		st.errors.Add(1)
-		st.last.Store(new(err.Error()))
+		st.failed(err)
 	}
+}
+
+// failed counts an error, of a request that is counted by done.
+func (st *endpointStats) failed(err error) {
+	st.errors.Add(1)
+	st.last.Store(new(err.Error()))
 }
 
 // load sums up the endpoints for the heartbeat.

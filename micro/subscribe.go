@@ -3,7 +3,6 @@ package micro
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,6 +13,7 @@ import (
 // subscriptions of a running service. Each has a channel that is closed when it is drained and its last message was
 // handed over.
 type subscriptions struct {
+	nc     *nats.Conn
 	queues []*subscription
 	rest   []*subscription
 }
@@ -26,7 +26,7 @@ type subscription struct {
 
 // subscribe makes all subscriptions and returns when the server has them.
 func (s *Service) subscribe(ctx context.Context, h *handlers) (*subscriptions, error) {
-	subs := &subscriptions{}
+	subs := &subscriptions{nc: s.conn.NATS()}
 	ns, name, id := s.conn.Namespace(), s.cfg.Name, s.cfg.Instance
 	add := func(list *[]*subscription, subject, queue string, cb nats.MsgHandler) error {
 		sub, err := s.conn.NATS().QueueSubscribe(subject, queue, cb)
@@ -72,7 +72,7 @@ func (s *Service) subscribe(ctx context.Context, h *handlers) (*subscriptions, e
 	flush, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	if err := s.conn.NATS().FlushWithContext(flush); err != nil && ctx.Err() == nil {
-		s.log.Warn("the server has not confirmed the subscriptions yet", "error", err)
+		s.log.WarnContext(ctx, "the server has not confirmed the subscriptions yet", "error", err)
 	}
 	return subs, nil
 }
@@ -84,22 +84,27 @@ func (s *subscriptions) unsubscribe() {
 }
 
 // drainQueues leaves the queue groups: the server sends no more, and what it sent is handed over first.
-func (s *subscriptions) drainQueues(deadline time.Time) { drain(s.queues, deadline) }
+func (s *subscriptions) drainQueues(deadline time.Time) { drain(s.nc, s.queues, deadline) }
 
-func (s *subscriptions) drainRest(deadline time.Time) { drain(s.rest, deadline) }
+func (s *subscriptions) drainRest(deadline time.Time) { drain(s.nc, s.rest, deadline) }
 
-func drain(subs []*subscription, deadline time.Time) {
-	var wg sync.WaitGroup
+// drain ends subs and returns when the last message of each was handed over, at the latest at the deadline.
+func drain(nc *nats.Conn, subs []*subscription, deadline time.Time) {
 	for _, sub := range subs {
-		if err := sub.Drain(); err != nil {
-			continue // closed with its connection
+		_ = sub.Drain() // fails when the connection is closed, and the subscription with it
+		if !nc.IsConnected() {
+			// Nothing more comes, and the reconnect would subscribe again what is still draining without ever telling
+			// the server of its end: requests would vanish there.
+			_ = sub.Unsubscribe() // as above
 		}
-		wg.Go(func() {
-			select {
-			case <-sub.closed:
-			case <-time.After(time.Until(deadline)):
-			}
-		})
 	}
-	wg.Wait()
+	late := time.NewTimer(time.Until(deadline))
+	defer late.Stop()
+	for _, sub := range subs {
+		select {
+		case <-sub.closed:
+		case <-late.C:
+			return
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -93,29 +94,39 @@ func checkRecord(r Record) error {
 	return nil
 }
 
-// Run announces the instance and keeps it announced until ctx ends, then withdraws it. Where the record or the whole
-// bucket is lost, by a restarted memory server or a mistaken reaper, it is written again within about a second. While
-// JetStream is away Run keeps trying. Its only error is that the instance could not be withdrawn, which its TTL mends.
+// Run announces the instance and keeps it announced until ctx ends, then withdraws it. Where the record is lost, by a
+// restarted memory server or a mistaken reaper, it is written again within about a second; where somebody deletes the
+// whole bucket, within some seconds. While JetStream is away Run keeps trying. Its only error is that the instance could not
+// be withdrawn, which its TTL mends.
 func (a *Announcer) Run(ctx context.Context) error {
 	if !a.open(ctx) {
 		return nil
 	}
-	lost := make(chan struct{}, 1) // the record is not as it should be
+	var w recordWatch
+	w.lost = make(chan struct{}, 1)
 	var feed sync.WaitGroup
-	feed.Go(func() {
-		_ = a.instances.Follow(ctx, a.key, func(batch []kv.Entry[Record]) {
-			for _, e := range batch {
-				if e.Deleted || e.Err != nil {
-					notify(lost)
-				}
-			}
-		})
-	})
+	feed.Go(func() { _ = a.instances.Follow(ctx, a.key, w.apply) }) // ends with ctx or the connection
 	reconnected := make(chan struct{}, 1)
 	defer a.conn.NotifyLoss(reconnected)()
-	a.beat(ctx, lost, reconnected)
+	a.beat(ctx, &w, reconnected)
 	feed.Wait()
 	return a.withdraw(ctx)
+}
+
+// recordWatch is what the feed says of the announcer's own record.
+type recordWatch struct {
+	lost    chan struct{} // told when the record is no longer as it should be
+	missing atomic.Bool
+}
+
+func (w *recordWatch) apply(batch []kv.Entry[Record]) {
+	gone := len(batch) == 0 // the first batch: there is none so far
+	for _, e := range batch {
+		if gone = e.Deleted || e.Err != nil; gone {
+			notify(w.lost)
+		}
+	}
+	w.missing.Store(gone)
 }
 
 // open binds the tables, trying until it works or ctx ends.
@@ -129,7 +140,7 @@ func (a *Announcer) open(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		a.log.Warn("registry is not there yet", "error", err)
+		a.log.WarnContext(ctx, "registry is not there yet", "error", err)
 		if !pause(ctx, jitter(wait)) {
 			return false
 		}
@@ -138,7 +149,7 @@ func (a *Announcer) open(ctx context.Context) bool {
 }
 
 // beat writes liveness and record until ctx ends. Liveness goes first: whoever sees the record sees it alive.
-func (a *Announcer) beat(ctx context.Context, lost, reconnected <-chan struct{}) {
+func (a *Announcer) beat(ctx context.Context, w *recordWatch, reconnected <-chan struct{}) {
 	var revision uint64 // of the liveness key
 	announced := false
 	wait := retryMin
@@ -154,7 +165,7 @@ func (a *Announcer) beat(ctx context.Context, lost, reconnected <-chan struct{})
 		case ctx.Err() != nil:
 			return
 		default:
-			a.log.Debug("heartbeat failed", "error", err)
+			a.log.DebugContext(ctx, "heartbeat failed", "error", err)
 			revision, announced = 0, false
 			next = jitter(wait)
 			wait = min(2*wait, retryMax)
@@ -163,9 +174,12 @@ func (a *Announcer) beat(ctx context.Context, lost, reconnected <-chan struct{})
 		case <-ctx.Done():
 			return
 		case <-reconnected:
-		case <-lost:
+		case <-w.lost:
 			announced = false
 		case <-time.After(next):
+			if w.missing.Load() { // removed before the feed had told that it was there
+				announced = false
+			}
 		}
 	}
 }

@@ -107,18 +107,13 @@ type Service struct {
 	Online []*Instance
 	// Rest are the unregistered and the offline ones, by id.
 	Rest []*Instance
+
+	offline bool
 }
 
 // Offline tells whether an instance of s stopped giving signs of life without deregistering. A frozen process still has its
 // subscriptions, and the server goes on giving it its share of a queue group.
-func (s *Service) Offline() bool {
-	for _, i := range s.Rest {
-		if i.State == Offline {
-			return true
-		}
-	}
-	return false
-}
+func (s *Service) Offline() bool { return s.offline }
 
 // Config is what [Open] may be told.
 type Config struct {
@@ -281,6 +276,7 @@ func (r *Registry) splitKey(key string) (service, instance string, ok bool) {
 	if !ok {
 		return "", "", false
 	}
-	service, instance, ok = strings.Cut(rest, ".")
-	return service, instance, ok && instance != "" && !strings.Contains(instance, ".")
+	service, instance, _ = strings.Cut(rest, ".")
+	// Both become tokens of subjects that are sent to, and anybody may have written the key.
+	return service, instance, bus.CheckToken("service", service) == nil && bus.CheckToken("instance", instance) == nil
 }

@@ -56,6 +56,7 @@ func (s *Service) add(i *Instance) {
 		return
 	}
 	s.Rest = append(s.Rest, i)
+	s.offline = s.offline || i.State == Offline
 }
 
 func byID(a, b *Instance) int { return cmp.Compare(a.Instance, b.Instance) }

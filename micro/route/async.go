@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,7 +24,16 @@ const (
 // headerVersion restricts a stored step to instances of one version.
 const headerVersion = "Skybus-Version"
 
-const codeStreamFull jetstream.ErrorCode = 10077
+// Error codes of the JetStream API.
+const (
+	codeStreamFull jetstream.ErrorCode = 10077
+	codeInProcess  jetstream.ErrorCode = 10158 // an earlier attempt is still being stored
+)
+
+const (
+	storeTimeout = 2 * time.Second // for an acknowledgement: one under way when the server went never comes
+	storeRetry   = 50 * time.Millisecond
+)
 
 func openAsync(ctx context.Context, conn *bus.Conn) error {
 	_, err := conn.OpenStream(ctx, jetstream.StreamConfig{
@@ -38,14 +49,10 @@ func openAsync(ctx context.Context, conn *bus.Conn) error {
 // publisher stores asynchronous steps.
 type publisher struct{ conn *bus.Conn }
 
-// publish returns when the step is stored. After a time-out it may be, so a second attempt carries the same message id and
-// is stored once.
+// publish returns when the step is stored.
 func (p publisher) publish(ctx context.Context, step Step, req Request) error {
 	info := micro.Info(ctx)
 	env := bus.Envelope{ContentType: req.ContentType, RequestID: info.RequestID, Origin: info.Origin, Traceparent: info.Traceparent}
-	if env.RequestID == "" {
-		env.RequestID = nuid.Next()
-	}
 	msg := &nats.Msg{
 		Subject: p.conn.Namespace().AsyncSubject(step.Service, step.Endpoint),
 		Header:  env.Header(),
@@ -54,25 +61,68 @@ func (p publisher) publish(ctx context.Context, step Step, req Request) error {
 	if step.Version != "" {
 		msg.Header.Set(headerVersion, step.Version)
 	}
-	err := p.store(ctx, msg)
-	if err == nil {
-		return nil
-	}
-	if e, ok := errors.AsType[*jetstream.APIError](err); ok && e.ErrorCode == codeStreamFull {
-		return bus.Wrap(bus.ResourceExhausted, fmt.Sprintf("the queue of asynchronous steps (%s) is full", AsyncStream), err)
-	}
-	return bus.Wrap(bus.Unavailable, "the asynchronous step could not be stored: "+err.Error(), err)
+	return publishError(p.store(ctx, msg))
 }
 
+// store makes attempts until it knows that msg is stored, or ctx ends. All carry the same message id, so that it is stored
+// once also when only the acknowledgement was lost.
 func (p publisher) store(ctx context.Context, msg *nats.Msg) error {
-	if err := p.conn.WaitConnected(ctx); err != nil {
-		return err
-	}
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, micro.DefaultCallTimeout)
 		defer cancel()
 	}
-	_, err := p.conn.JetStream().PublishMsg(ctx, msg, jetstream.WithMsgID(nuid.Next()), jetstream.WithRetryAttempts(20))
-	return err
+	id := jetstream.WithMsgID(nuid.Next())
+	for {
+		if err := p.conn.WaitConnected(ctx); err != nil {
+			code := bus.Unavailable // and not deadline_exceeded: nothing was sent
+			if errors.Is(err, context.Canceled) {
+				code = bus.Canceled
+			}
+			return bus.Wrap(code, "not connected to NATS", err)
+		}
+		attempt, cancel := context.WithTimeout(ctx, storeTimeout)
+		_, err := p.conn.JetStream().PublishMsg(attempt, msg, id)
+		cancel()
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case errors.Is(err, jetstream.ErrNoStreamResponse):
+			// A memory store forgets the stream in a restart. If it cannot be made now, the next attempt fails too.
+			_ = openAsync(ctx, p.conn)
+		case !errors.Is(err, context.DeadlineExceeded) && apiCode(err) != codeInProcess:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(storeRetry):
+		}
+	}
+}
+
+func apiCode(err error) jetstream.ErrorCode {
+	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return e.ErrorCode
+	}
+	return 0
+}
+
+func publishError(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := "the asynchronous step could not be stored: " + bus.AsError(err).Message
+	if errors.Is(err, nats.ErrMaxPayload) {
+		e := bus.Wrap(bus.ResourceExhausted, text, err)
+		e.Status = http.StatusRequestEntityTooLarge
+		return e
+	}
+	if apiCode(err) == codeStreamFull {
+		return bus.Wrap(bus.ResourceExhausted, fmt.Sprintf("the queue of asynchronous steps (%s) is full", AsyncStream), err)
+	}
+	switch code := bus.CodeOf(err); code {
+	case bus.Canceled, bus.DeadlineExceeded: // it may be stored all the same
+		return bus.Wrap(code, text, err)
+	}
+	return bus.Wrap(bus.Unavailable, text, err)
 }

@@ -2,8 +2,12 @@ package route
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
+	"io"
 	"maps"
+	"strconv"
 
 	"github.com/vmihailenco/msgpack/v5"
 
@@ -29,63 +33,131 @@ func newAccumulator(conn *bus.Conn, contentType string) (*accumulator, error) {
 	return &accumulator{conn: conn, codec: codec}, nil
 }
 
-// add takes in the response of a step.
+// add takes in the response of a step. None, or null, changes nothing.
 func (a *accumulator) add(reply micro.Reply) error {
-	body, err := a.transcode(reply)
-	if err != nil || len(body) == 0 {
+	if len(reply.Body) == 0 {
+		return nil
+	}
+	who := cmp.Or(reply.From, "the service")
+	body, err := a.transcode(reply, who)
+	if err != nil {
 		return err
 	}
-	a.cached = nil
-	fields, ok := a.split(body)
+	fields, object, err := a.split(body)
+	if err != nil {
+		return bus.Errorf(bus.Internal, "answer of %s is not %s: %w", who, a.codec.ContentType(), err)
+	}
 	switch {
-	case !ok:
+	case !object:
 		a.fields, a.whole = nil, body
+	case fields == nil: // null
+		return nil
 	case a.fields == nil:
 		a.fields, a.whole = fields, nil
 	default:
 		maps.Copy(a.fields, fields)
 	}
+	a.cached = nil
 	return nil
 }
 
 // transcode turns the body of a step that answered in another codec into ours.
-func (a *accumulator) transcode(reply micro.Reply) ([]byte, error) {
+func (a *accumulator) transcode(reply micro.Reply, who string) ([]byte, error) {
 	codec, err := a.conn.CodecFor(reply.ContentType)
-	if err != nil || codec.ContentType() == a.codec.ContentType() || len(reply.Body) == 0 {
-		return reply.Body, err
+	if err != nil {
+		return nil, bus.Errorf(bus.Internal, "answer of %s: %w", who, err)
 	}
-	var v any
-	if err := codec.Unmarshal(reply.Body, &v); err != nil {
-		return nil, bus.Errorf(bus.Internal, "answer of %s is not %s: %w", reply.From, codec.ContentType(), err)
+	if codec.ContentType() == a.codec.ContentType() {
+		return reply.Body, nil
+	}
+	v, err := decodeAny(codec, reply.Body)
+	if err != nil {
+		return nil, bus.Errorf(bus.Internal, "answer of %s is not %s: %w", who, codec.ContentType(), err)
 	}
 	body, err := a.codec.Marshal(v)
 	if err != nil {
-		return nil, bus.Errorf(bus.Internal, "answer of %s does not encode as %s: %w", reply.From, a.codec.ContentType(), err)
+		return nil, bus.Errorf(bus.Internal, "answer of %s does not encode as %s: %w", who, a.codec.ContentType(), err)
 	}
 	return body, nil
 }
 
-// split takes an object apart. It tells whether body is one.
-func (a *accumulator) split(body []byte) (map[string][]byte, bool) {
+// decodeAny decodes body into what any codec encodes. The numbers of JSON stay what they are: 64 bits of an integer do not
+// fit into a float64.
+func decodeAny(codec bus.Codec, body []byte) (any, error) {
+	switch codec.(type) {
+	case bus.JSON:
+		dec := json.NewDecoder(bytes.NewReader(body))
+		dec.UseNumber()
+		var v any
+		if err := dec.Decode(&v); err != nil {
+			return nil, err
+		}
+		if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+			return nil, errors.New("there is text after the value")
+		}
+		return numbers(v)
+	case bus.Raw:
+		return body, nil
+	}
+	var v any
+	err := codec.Unmarshal(body, &v)
+	return v, err
+}
+
+// numbers replaces each json.Number in v by an int64, a uint64 or a float64.
+func numbers(v any) (any, error) {
+	var err error
+	switch v := v.(type) {
+	case json.Number:
+		if n, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
+			return n, nil
+		}
+		if n, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
+			return n, nil
+		}
+		return v.Float64()
+	case map[string]any:
+		for k, e := range v {
+			if v[k], err = numbers(e); err != nil {
+				return nil, err
+			}
+		}
+	case []any:
+		for i, e := range v {
+			if v[i], err = numbers(e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return v, nil
+}
+
+// split takes an object apart; null is one without fields. It tells whether body is one, and fails where it is nothing
+// that the codec reads.
+func (a *accumulator) split(body []byte) (fields map[string][]byte, object bool, err error) {
 	switch a.codec.(type) {
 	case bus.JSON:
 		return splitInto[json.RawMessage](a.codec, body)
 	case bus.MessagePack:
 		return splitInto[msgpack.RawMessage](a.codec, body)
 	}
-	return nil, false
+	return nil, false, nil
 }
 
-func splitInto[Raw ~[]byte](codec bus.Codec, body []byte) (map[string][]byte, bool) {
+func splitInto[Raw ~[]byte](codec bus.Codec, body []byte) (fields map[string][]byte, object bool, err error) {
 	var raw map[string]Raw
-	if err := codec.Unmarshal(body, &raw); err != nil || raw == nil {
-		return nil, false
+	if err := codec.Unmarshal(body, &raw); err != nil {
+		var whole Raw
+		return nil, false, codec.Unmarshal(body, &whole)
 	}
-	fields := make(map[string][]byte, len(raw))
+	if raw == nil {
+		return nil, true, nil
+	}
+	fields = make(map[string][]byte, len(raw))
 	for k, v := range raw {
 		fields[k] = bytes.Clone(v)
 	}
-	return fields, true
+	return fields, true, nil
 }
 
 // bytes is the response so far, encoded.

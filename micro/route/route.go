@@ -130,16 +130,39 @@ func plain(err error) error {
 	return err
 }
 
-// ParseJSON reads a route strictly: unknown fields and text after the route are errors. It is not validated.
+// ParseJSON reads a route strictly: unknown fields and text after the route are errors. It is not validated. What is wrong
+// in a step is a [FieldError].
 func ParseJSON(data []byte) (Route, error) {
-	var r Route
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
+	var doc struct {
+		Description string            `json:"description"`
+		Steps       []json.RawMessage `json:"steps"`
+	}
+	if err := decodeStrictly(data, &doc); err != nil {
 		return Route{}, fmt.Errorf("route: %w", err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return Route{}, errors.New("route: there is text after the route")
+	r := Route{Description: doc.Description}
+	for i, raw := range doc.Steps {
+		var s Step
+		if err := decodeStrictly(raw, &s); err != nil {
+			field := fmt.Sprintf("steps[%d]", i)
+			if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && te.Field != "" {
+				field += "." + te.Field
+			}
+			return Route{}, fmt.Errorf("route: %w", &FieldError{field, err})
+		}
+		r.Steps = append(r.Steps, s)
 	}
 	return r, nil
+}
+
+func decodeStrictly(data []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is text after the route")
+	}
+	return nil
 }

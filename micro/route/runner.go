@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nuid"
+
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro"
@@ -20,7 +22,7 @@ type Config struct {
 // Runner runs routes in this process. It follows the routes of its client's namespace and is safe for concurrent use.
 type Runner struct {
 	client *micro.Client
-	routes *kv.Copy[Route]
+	routes *kv.Copy[value]
 	ns     bus.Namespace
 	async  publisher
 }
@@ -51,21 +53,27 @@ func (r *Runner) Close() error { return r.routes.Close() }
 
 // Route is the route of that name as it is now, and whether there is one that can be read.
 func (r *Runner) Route(name string) (Stored, bool) {
-	e, ok := r.routes.Get(r.ns.Key("chain", name))
-	if !ok || e.Deleted || e.Err != nil {
-		return Stored{}, false
-	}
-	return Stored{Name: name, Route: e.Value, Revision: e.Revision, Updated: e.Created}, true
+	s, err := r.route(name)
+	return s, err == nil
 }
 
-// Names are the names of all routes, in no order.
+func (r *Runner) route(name string) (Stored, error) {
+	e, ok := r.routes.Get(r.ns.Key("chain", name))
+	switch {
+	case !ok:
+		return Stored{}, bus.Errorf(bus.NotFound, "there is no route %q", name).With("route", name)
+	case e.Err != nil:
+		return Stored{}, unreadable(name, e.Err)
+	}
+	return stored(e), nil
+}
+
+// Names are the names of all routes, in no order; also of those that cannot be read.
 func (r *Runner) Names() []string {
 	prefix := r.ns.Key("chain", "")
 	var names []string
-	for key, e := range r.routes.All() {
-		if !e.Deleted {
-			names = append(names, key[len(prefix):])
-		}
+	for key := range r.routes.All() {
+		names = append(names, key[len(prefix):])
 	}
 	return names
 }
@@ -96,19 +104,25 @@ type Hop struct {
 	Error    string        `json:"error,omitempty"`
 }
 
-// Run runs the route called name. The error is a [bus.Error]: not_found when there is no such route, else that of the
-// step that failed, with the details route, step (from 1), service and endpoint. The result tells of the hops also then.
+// Run runs the route called name. All its calls carry the request id of ctx, or else a new one.
+//
+// The error is a [bus.Error]: not_found when there is no such route, data_loss when what is stored as one cannot be read,
+// else that of the step that failed, with the details route, step (from 1), service and endpoint. The result tells of the
+// hops also then.
 func (r *Runner) Run(ctx context.Context, name string, req Request) (Result, error) {
 	if err := bus.CheckToken("route", name); err != nil {
 		return Result{}, err
 	}
-	route, ok := r.Route(name)
-	if !ok {
-		return Result{}, bus.Errorf(bus.NotFound, "there is no route %q", name).With("route", name)
+	route, err := r.route(name)
+	if err != nil {
+		return Result{}, err
 	}
 	acc, err := newAccumulator(r.client.Conn(), req.ContentType)
 	if err != nil {
 		return Result{}, err
+	}
+	if micro.Info(ctx).RequestID == "" {
+		ctx = micro.WithRequestID(ctx, nuid.Next())
 	}
 	res := Result{ContentType: acc.codec.ContentType(), Revision: route.Revision}
 	for i, step := range route.Route.Steps {
@@ -158,7 +172,7 @@ func stepError(route string, i int, step Step, err error) error {
 	out := bus.Wrap(e.Code, fmt.Sprintf("route %q, step %d (%s): %s", route, i+1, step.Target(), e.Message), err)
 	out.Status = e.Status
 	for k, v := range e.Details {
-		out.With(k, v)
+		out = out.With(k, v)
 	}
 	return out.With("route", route).With("step", strconv.Itoa(i+1)).With("service", step.Service).With("endpoint", step.Endpoint)
 }

@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -31,15 +32,26 @@ type Stored struct {
 	Err error
 }
 
+// value is a route as the bucket holds it. Anybody may write there, so what is no valid route does not decode.
+type value struct{ Route }
+
+// UnmarshalJSON reads a route and validates it. Fields it does not know are those of a newer version.
+func (v *value) UnmarshalJSON(data []byte) error {
+	if err := json.Unmarshal(data, &v.Route); err != nil {
+		return err
+	}
+	return v.Validate()
+}
+
 // Store is the routes of one namespace. It is safe for concurrent use.
 type Store struct {
-	table *kv.Table[Route]
+	table *kv.Table[value]
 	ns    bus.Namespace
 }
 
 // OpenStore binds to the bucket of routes and creates it when it does not exist.
 func OpenStore(ctx context.Context, conn *bus.Conn, log *slog.Logger) (*Store, error) {
-	table, err := kv.Open[Route](ctx, conn, Bucket, kv.Config{History: historyKept, Logger: log, Description: "skybus: routes"})
+	table, err := kv.Open[value](ctx, conn, Bucket, kv.Config{History: historyKept, Logger: log, Description: "skybus: routes"})
 	if err != nil {
 		return nil, fmt.Errorf("route: %w", err)
 	}
@@ -53,10 +65,10 @@ func (s *Store) key(name string) (string, error) {
 	return s.ns.Key("chain", name), nil
 }
 
-func (s *Store) stored(e kv.Entry[Route]) Stored {
+func stored(e kv.Entry[value]) Stored {
 	return Stored{
 		Name:     e.Key[strings.LastIndexByte(e.Key, '.')+1:],
-		Route:    e.Value,
+		Route:    e.Value.Route,
 		Revision: e.Revision,
 		Updated:  e.Created,
 		Deleted:  e.Deleted,
@@ -64,17 +76,21 @@ func (s *Store) stored(e kv.Entry[Route]) Stored {
 	}
 }
 
-// Get reads one route. A missing one is an error with the code not_found.
+// Get reads one route. A missing one is an error with the code not_found; one that is no route comes with an error that has
+// the code data_loss, and Err set.
 func (s *Store) Get(ctx context.Context, name string) (Stored, error) {
 	key, err := s.key(name)
 	if err != nil {
 		return Stored{}, err
 	}
 	e, err := s.table.Get(ctx, key)
-	if err != nil {
+	switch {
+	case e.Err != nil:
+		return stored(e), unreadable(name, e.Err)
+	case err != nil:
 		return Stored{}, storeError("get", name, err)
 	}
-	return s.stored(e), nil
+	return stored(e), nil
 }
 
 // Put validates and stores a route and returns its revision. Revision 0 replaces whatever is there; another one only
@@ -89,9 +105,9 @@ func (s *Store) Put(ctx context.Context, name string, r Route, revision uint64) 
 	}
 	var rev uint64
 	if revision == 0 {
-		rev, err = s.table.Put(ctx, key, r)
+		rev, err = s.table.Put(ctx, key, value{r})
 	} else {
-		rev, err = s.table.Update(ctx, key, r, revision)
+		rev, err = s.table.Update(ctx, key, value{r}, revision)
 	}
 	if err != nil {
 		return 0, storeError("put", name, err)
@@ -109,7 +125,7 @@ func (s *Store) Create(ctx context.Context, name string, r Route) (uint64, error
 	if err := r.Validate(); err != nil {
 		return 0, bus.Errorf(bus.InvalidArgument, "route %q: %w", name, err)
 	}
-	rev, err := s.table.Create(ctx, key, r)
+	rev, err := s.table.Create(ctx, key, value{r})
 	if err != nil {
 		return 0, storeError("create", name, err)
 	}
@@ -123,7 +139,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	e, err := s.table.Get(ctx, key)
-	if err != nil {
+	if err != nil && e.Err == nil { // what cannot be read can be deleted
 		return storeError("delete", name, err)
 	}
 	if err := s.table.Delete(ctx, key, kv.IfRevision(e.Revision)); err != nil {
@@ -134,7 +150,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 
 // List is the routes of the namespace by name.
 func (s *Store) List(ctx context.Context) iter.Seq2[Stored, error] {
-	return s.each(s.table.List(ctx, s.ns.Key("chain", "*")), "list", "*")
+	return each(s.table.List(ctx, s.ns.Key("chain", "*")), "list", "*")
 }
 
 // History is the kept revisions of a route, oldest first, at most 64.
@@ -143,21 +159,25 @@ func (s *Store) History(ctx context.Context, name string) iter.Seq2[Stored, erro
 	if err != nil {
 		return func(yield func(Stored, error) bool) { yield(Stored{}, err) }
 	}
-	return s.each(s.table.History(ctx, key), "history", name)
+	return each(s.table.History(ctx, key), "history", name)
 }
 
-func (s *Store) each(entries iter.Seq2[kv.Entry[Route], error], op, name string) iter.Seq2[Stored, error] {
+func each(entries iter.Seq2[kv.Entry[value], error], op, name string) iter.Seq2[Stored, error] {
 	return func(yield func(Stored, error) bool) {
 		for e, err := range entries {
 			if err != nil {
 				yield(Stored{}, storeError(op, name, err))
 				return
 			}
-			if !yield(s.stored(e), nil) {
+			if !yield(stored(e), nil) {
 				return
 			}
 		}
 	}
+}
+
+func unreadable(name string, err error) error {
+	return bus.Wrap(bus.DataLoss, fmt.Sprintf("what is stored as route %q is none: %v", name, err), err).With("route", name)
 }
 
 func storeError(op, name string, err error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -20,9 +21,10 @@ import (
 
 const (
 	workers      = 64
-	ackWait      = time.Minute
+	ackWait      = 10 * time.Second
 	workTimeout  = 30 * time.Second
 	fetchWait    = 5 * time.Second
+	finishTime   = time.Second
 	reopenWait   = 200 * time.Millisecond
 	backoffFirst = time.Second
 	backoffLast  = 5 * time.Minute
@@ -37,8 +39,9 @@ const (
 )
 
 // Worker does the asynchronous steps of a namespace: it calls the endpoint of each until that succeeds, with exponential
-// backoff and full jitter between 1 s and 5 min. After 20 attempts the step becomes a dead letter in SKYBUS_DLQ. Any number
-// of workers share the work; 64 steps at a time each.
+// backoff and full jitter between 1 s and 5 min. After 20 attempts the step becomes a dead letter in SKYBUS_DLQ; at once, when
+// the service says that the request itself is bad. Any number of workers share the work; 64 steps at a time each. What a
+// worker had begun that crashed is done again after 10 s.
 type Worker struct {
 	client *micro.Client
 	conn   *bus.Conn
@@ -54,22 +57,32 @@ func NewWorker(client *micro.Client, cfg Config) *Worker {
 	return &Worker{client: client, conn: client.Conn(), log: log.With("component", "route")}
 }
 
-// Run works until ctx ends; steps begun are finished or given back first. While JetStream is away it keeps trying.
+// Run works until ctx ends. Steps begun are then given 1 s to finish, else they are given back, and done again by another
+// worker. While JetStream is away it keeps trying; its only error is that the connection was closed for good.
 func (w *Worker) Run(ctx context.Context) error {
-	var running sync.WaitGroup
-	defer running.Wait()
-	slots := make(chan struct{}, workers)
+	c := &crew{places: make(chan struct{}, workers), reconnected: make(chan struct{}, 1), closed: w.conn.Closed()}
+	defer w.conn.NotifyLoss(c.reconnected)()
+	working, giveBack := context.WithCancel(context.WithoutCancel(ctx))
+	c.work = func(msg jetstream.Msg) { w.work(working, msg) }
+	defer func() {
+		timer := time.AfterFunc(finishTime, giveBack)
+		c.running.Wait()
+		timer.Stop()
+		giveBack()
+	}()
 	for ctx.Err() == nil {
 		consumer, err := w.open(ctx)
-		if err == nil {
-			err = w.consume(ctx, consumer, slots, &running)
+		for err == nil && ctx.Err() == nil {
+			err = c.fetch(ctx, consumer)
 		}
-		if err == nil || ctx.Err() != nil {
-			continue
+		if ctx.Err() != nil {
+			break
 		}
-		w.log.Warn("asynchronous steps are waiting", "error", err)
+		w.log.WarnContext(ctx, "asynchronous steps are waiting", "error", err)
 		select {
 		case <-ctx.Done():
+		case <-w.conn.Closed():
+			return bus.Wrap(bus.Unavailable, "route: worker: the connection was closed", err)
 		case <-time.After(reopenWait + rand.N(reopenWait)):
 		}
 	}
@@ -92,10 +105,10 @@ func (w *Worker) open(ctx context.Context) (jetstream.Consumer, error) {
 	ns := w.conn.Namespace()
 	consumer, err := w.conn.JetStream().CreateOrUpdateConsumer(ctx, AsyncStream, jetstream.ConsumerConfig{
 		Durable:       ns.App + "=" + ns.Env, // "=" is in no token, so no two namespaces share a name
-		FilterSubject: "skybus.async." + ns.String() + ".>",
+		FilterSubject: asyncPrefix(ns) + ">",
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       ackWait,
-		MaxAckPending: 16 * workers,
+		MaxAckPending: -1, // else the steps of a broken service, waiting for their next attempt, would hold up all others
 		MaxDeliver:    -1,
 	})
 	if err != nil {
@@ -104,26 +117,65 @@ func (w *Worker) open(ctx context.Context) (jetstream.Consumer, error) {
 	return consumer, nil
 }
 
-// consume fetches as many steps as there are free places and begins them as they come.
-func (w *Worker) consume(ctx context.Context, consumer jetstream.Consumer, slots chan struct{}, running *sync.WaitGroup) error {
-	fetch, cancel := context.WithTimeout(ctx, fetchWait)
-	defer cancel()
-	batch, err := consumer.Fetch(max(1, workers-len(slots)), jetstream.FetchContext(fetch))
+// crew is the steps under way in one Run.
+type crew struct {
+	work        func(jetstream.Msg)
+	places      chan struct{} // only fetch takes one
+	reconnected chan struct{}
+	closed      <-chan struct{} // of the connection
+	running     sync.WaitGroup
+}
+
+// fetch begins what there is to do for the free places, of which it waits for one, and else waits for the next step. Only
+// that wait ends with ctx: what the server had sent meanwhile would come again only after ackWait.
+func (c *crew) fetch(ctx context.Context, consumer jetstream.Consumer) error {
+	select {
+	case c.places <- struct{}{}:
+		<-c.places // nobody else takes it
+	case <-ctx.Done():
+		return nil
+	}
+	there, err := consumer.FetchNoWait(cap(c.places) - len(c.places))
 	if err != nil {
 		return fetchError(err)
 	}
+	if n := c.begin(ctx, there); n > 0 || there.Error() != nil {
+		return fetchError(there.Error())
+	}
+	wait, cancel := context.WithTimeout(ctx, fetchWait)
+	defer cancel()
+	c.running.Go(func() {
+		select {
+		case <-c.reconnected: // the server has forgotten that somebody waits
+			cancel()
+		case <-c.closed:
+			cancel()
+		case <-wait.Done():
+		}
+	})
+	next, err := consumer.Fetch(1, jetstream.FetchContext(wait))
+	if err != nil {
+		return fetchError(err)
+	}
+	c.begin(ctx, next)
+	return fetchError(next.Error())
+}
+
+// begin begins the steps of a batch and returns how many there were.
+func (c *crew) begin(ctx context.Context, batch jetstream.MessageBatch) (n int) {
 	for msg := range batch.Messages() {
+		n++
 		if ctx.Err() != nil {
 			_ = msg.Nak() // else it would come again only after ackWait
 			continue
 		}
-		slots <- struct{}{}
-		running.Go(func() {
-			defer func() { <-slots }()
-			w.work(context.WithoutCancel(ctx), msg)
+		c.places <- struct{}{}
+		c.running.Go(func() {
+			defer func() { <-c.places }()
+			c.work(msg)
 		})
 	}
-	return fetchError(batch.Error())
+	return n
 }
 
 func fetchError(err error) error {
@@ -134,32 +186,59 @@ func fetchError(err error) error {
 	return fmt.Errorf("route: fetch: %w", err)
 }
 
-// work makes one attempt at a step and settles it.
+// work makes one attempt at a step and settles it. When ctx ends, the step is given back.
 func (w *Worker) work(ctx context.Context, msg jetstream.Msg) {
-	ctx, cancel := context.WithTimeout(ctx, workTimeout)
-	defer cancel()
 	attempt := 1
 	if meta, err := msg.Metadata(); err == nil {
 		attempt = int(meta.NumDelivered)
 	}
+	release := hold(msg)
 	err := w.call(ctx, msg, attempt)
+	release()
 	switch {
 	case err == nil:
 		err = msg.Ack()
+	case ctx.Err() != nil:
+		err = msg.Nak()
 	case attempt < maxAttempts && !hopeless(err):
-		w.log.Debug("asynchronous step failed", "subject", msg.Subject(), "attempt", attempt, "error", err)
+		w.log.DebugContext(ctx, "asynchronous step failed", "subject", msg.Subject(), "attempt", attempt, "error", err)
 		err = msg.NakWithDelay(backoff(attempt))
 	default:
 		err = w.bury(ctx, msg, attempt, err)
 	}
 	if err != nil {
-		w.log.Warn("asynchronous step will be done again", "subject", msg.Subject(), "error", err)
+		w.log.WarnContext(ctx, "asynchronous step will be done again", "subject", msg.Subject(), "error", err)
+	}
+}
+
+// hold keeps a step ours until release is called: without a sign of life in ackWait, as after a crash, another worker is
+// given it.
+func hold(msg jetstream.Msg) (release func()) {
+	done := make(chan struct{})
+	var signing sync.WaitGroup
+	signing.Go(func() {
+		ticker := time.NewTicker(ackWait / 3)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				_ = msg.InProgress() // fails while the connection is down; then it may come again
+			}
+		}
+	})
+	return func() {
+		close(done)
+		signing.Wait()
 	}
 }
 
 func (w *Worker) call(ctx context.Context, msg jetstream.Msg, attempt int) error {
-	tokens := strings.Split(msg.Subject(), ".")
-	service, endpoint, err := micro.ParseTarget(strings.Join(tokens[len(tokens)-2:], "."))
+	ctx, cancel := context.WithTimeout(ctx, workTimeout)
+	defer cancel()
+	target := strings.TrimPrefix(msg.Subject(), asyncPrefix(w.conn.Namespace()))
+	service, endpoint, err := micro.ParseTarget(target)
 	if err != nil {
 		return err
 	}
@@ -179,8 +258,9 @@ func hopeless(err error) bool {
 	switch bus.CodeOf(err) {
 	case bus.InvalidArgument, bus.FailedPrecondition, bus.OutOfRange, bus.NotFound, bus.AlreadyExists, bus.PermissionDenied:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 func backoff(attempt int) time.Duration {
@@ -190,6 +270,8 @@ func backoff(attempt int) time.Duration {
 	}
 	return max(backoffFirst/10, rand.N(ceiling))
 }
+
+func asyncPrefix(ns bus.Namespace) string { return "skybus.async." + ns.String() + "." }
 
 // bury stores the step as a dead letter before it leaves the queue.
 func (w *Worker) bury(ctx context.Context, msg jetstream.Msg, attempt int, cause error) error {
@@ -202,9 +284,7 @@ func (w *Worker) bury(ctx context.Context, msg jetstream.Msg, attempt int, cause
 		id = strconv.FormatUint(meta.Sequence.Stream, 10)
 	}
 	dead := &nats.Msg{Subject: w.conn.Namespace().DeadLetterSubject("async", id), Header: nats.Header{}, Data: msg.Data()}
-	for k, v := range msg.Headers() {
-		dead.Header[k] = v
-	}
+	maps.Copy(dead.Header, msg.Headers())
 	dead.Header.Set(nats.MsgIdHdr, "async-"+id)
 	dead.Header.Set(HeaderDeadSubject, msg.Subject())
 	dead.Header.Set(HeaderDeadError, fmt.Sprintf("%.1000s", cause))
@@ -212,6 +292,6 @@ func (w *Worker) bury(ctx context.Context, msg jetstream.Msg, attempt int, cause
 	if _, err := w.conn.JetStream().PublishMsg(ctx, dead); err != nil {
 		return errors.Join(fmt.Errorf("route: dead letter: %w", err), msg.NakWithDelay(backoff(attempt)))
 	}
-	w.log.Warn("asynchronous step given up", "subject", msg.Subject(), "id", id, "attempts", attempt, "error", cause)
+	w.log.WarnContext(ctx, "asynchronous step given up", "subject", msg.Subject(), "id", id, "attempts", attempt, "error", cause)
 	return msg.Ack()
 }
