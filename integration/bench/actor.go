@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"slices"
+	"syscall"
+
+	"github.com/skybus-io/skybus/bus/embed"
+	"github.com/skybus-io/skybus/micro"
+)
+
+// actor is a process that the measurement started: it does what it reads and answers, until its input ends, which it
+// does too when the measurement is killed.
+type actor struct {
+	role   role
+	stderr io.Writer
+	call   caller
+	client *micro.Client // of skybus, for the lookup
+	close  []func() error
+
+	profile *os.File
+	file    string
+}
+
+// act is the whole life of an actor. It returns the exit code.
+func act(r role, stdin io.Reader, stdout, stderr io.Writer) int {
+	// Ctrl-C reaches every process of the terminal; the measurement decides when this one ends.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	a := &actor{role: r, stderr: stderr}
+	err := a.serve(ctx, json.NewDecoder(stdin), json.NewEncoder(stdout))
+	for _, f := range slices.Backward(a.close) {
+		err = errors.Join(err, f())
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "bench: %s: %v\n", r, err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+func (a *actor) serve(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
+	for {
+		var o order
+		if err := in.Decode(&o); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		ans, err := a.do(ctx, o)
+		if err != nil {
+			ans = answer{Error: fmt.Sprintf("%s: %v", o.Op, err)}
+		}
+		if err := out.Encode(ans); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *actor) do(ctx context.Context, o order) (ans answer, err error) {
+	switch o.Op {
+	case opStart:
+		return a.start(ctx, o)
+	case opUse:
+		ans.Use, err = ownUse()
+	case opLoad:
+		ans.Load, err = generate(ctx, a.call, o.Callers, o.For)
+	case opLookup:
+		ans.Lookup, err = measureLookup(ctx, a.client, o.For)
+	case opProfile:
+		err = a.startProfile(o.File)
+	case opWritten:
+		err = a.writeProfiles()
+	default:
+		err = errors.New("no such operation")
+	}
+	return ans, err
+}
+
+func (a *actor) start(ctx context.Context, o order) (ans answer, err error) {
+	var stop func() error
+	switch {
+	case a.role == roleServer:
+		var s *embed.Server
+		if s, err = embed.Start(ctx, embed.Config{Listen: "127.0.0.1:0", Dir: o.Dir}); err == nil {
+			ans.URL, stop = s.URL(), s.Close
+		}
+	case a.role == roleService && o.Side == sideSkybus:
+		stop, err = startSkybusService(ctx, o.URL)
+	case a.role == roleService && o.Side == sideNATS:
+		stop, err = startNATSService(o.URL, a.stderr)
+	case a.role == roleClient && o.Side == sideSkybus:
+		if a.client, stop, err = newSkybusClient(ctx, o.URL); err == nil {
+			a.call = newSkybusCaller(a.client, o.Workload)
+		}
+	case a.role == roleClient && o.Side == sideNATS:
+		a.call, stop, err = newNATSCaller(o.URL, o.Workload)
+	case a.role == roleClient && o.Side == sideGateway:
+		a.call, stop = newGatewayCaller(o.URL)
+	default:
+		err = fmt.Errorf("a %s of %s is nothing to be", a.role, o.Side)
+	}
+	if err == nil {
+		a.close = append(a.close, stop)
+	}
+	return ans, err
+}
+
+func (a *actor) startProfile(file string) error {
+	f, err := os.Create(file + ".cpu.prof")
+	if err != nil {
+		return err
+	}
+	a.profile, a.file = f, file
+	return pprof.StartCPUProfile(f)
+}
+
+func (a *actor) writeProfiles() error {
+	pprof.StopCPUProfile()
+	if err := a.profile.Close(); err != nil {
+		return err
+	}
+	f, err := os.Create(a.file + ".allocs.prof")
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
+}

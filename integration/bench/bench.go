@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+)
+
+// The measurements by name.
+const (
+	nameUp      = "up"
+	nameGateway = "gateway"
+	nameLookup  = "lookup"
+)
+
+func measurements() []string {
+	return []string{string(typed), string(raw), nameUp, nameGateway, nameLookup}
+}
+
+// warmUp is how long a side works before its windows, so that connections, pools and the heap have their size.
+func (s settings) warmUp() time.Duration { return min(s.window, 500*time.Millisecond) }
+
+// bench is one run. Whatever it starts lives in dir and ends with the run.
+type bench struct {
+	set      settings
+	progress *progress
+	dir      string
+}
+
+// measure makes all measurements that the settings want, one after another.
+func measure(ctx context.Context, set settings, p *progress) (rep *report, err error) {
+	defer p.end()
+	dir, err := os.MkdirTemp("", "skybus-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	b := &bench{set: set, progress: p, dir: dir}
+	rep = newReport(set)
+	var program string
+	var size programSizes
+	if set.wants(nameUp, nameGateway) { // first: a source that does not build is known before anything is measured
+		if program, size, err = b.build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, w := range []workload{typed, raw} {
+		if !set.wants(string(w)) {
+			continue
+		}
+		calls, err := b.compare(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		rep.Calls = append(rep.Calls, calls...)
+	}
+	if set.wants(nameLookup) {
+		if rep.Lookup, err = b.lookup(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if set.wants(nameUp) {
+		if rep.Up, err = b.up(ctx, program, size); err != nil {
+			return nil, err
+		}
+	}
+	if set.wants(nameGateway) {
+		if rep.Gateway, err = b.gateway(ctx, program); err != nil {
+			return nil, err
+		}
+	}
+	rep.Notes = rep.notes()
+	return rep, nil
+}

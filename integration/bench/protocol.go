@@ -1,0 +1,56 @@
+package main
+
+import "time"
+
+// side is one of the two that are compared.
+type side string
+
+const (
+	sideSkybus side = "skybus"
+	sideNATS   side = "nats.go"
+	// sideGateway is the load for a gateway, which is compared with nothing.
+	sideGateway side = "gateway"
+)
+
+// roleVariable tells a process that the measurement started what it is to be.
+const roleVariable = "SKYBUS_BENCH_ROLE"
+
+type role string
+
+const (
+	roleServer  role = "server"
+	roleService role = "service"
+	roleClient  role = "client"
+)
+
+// op is what a process is asked to do.
+type op string
+
+const (
+	opStart   op = "start"   // be ready for the rest
+	opUse     op = "use"     // tell what was used so far
+	opLoad    op = "load"    // make calls for a time
+	opLookup  op = "lookup"  // look the service up
+	opProfile op = "profile" // write a CPU profile from now on
+	opWritten op = "written" // end it, and write one of all allocations
+)
+
+// order is one line to a process. It answers each with one line, and ends when its input does.
+type order struct {
+	Op       op            `json:"op"`
+	Side     side          `json:"side,omitempty"`
+	Workload workload      `json:"workload,omitempty"`
+	URL      string        `json:"url,omitempty"`
+	Dir      string        `json:"dir,omitempty"`
+	Callers  int           `json:"callers,omitempty"`
+	For      time.Duration `json:"for,omitempty"`
+	File     string        `json:"file,omitempty"` // of a profile, without its extension
+}
+
+type answer struct {
+	Error  string `json:"error,omitempty"`
+	URL    string `json:"url,omitempty"`
+	Use    use    `json:"use,omitzero"`
+	Load   load   `json:"load,omitzero"`
+	Lookup lookup `json:"lookup,omitzero"`
+}
