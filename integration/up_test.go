@@ -1,0 +1,205 @@
+//go:build unix
+
+package integration_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestUpAnswersWithinASecond measures what whoever types the command waits for. It is not parallel, so that it measures
+// the program and not the other tests.
+func TestUpAnswersWithinASecond(t *testing.T) {
+	needPrograms(t)
+	const limit, tries = time.Second, 3
+	best := time.Hour
+	for range tries { // a busy machine may spoil one
+		p := startUp(t, "--demo", "--memory")
+		ready := time.Since(p.since)
+		if _, err := newBrowser(t).widgets(t.Context(), p.ports["http"]); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(p.since)
+		t.Logf("ready after %v, a request answered after %v, resident memory %s", ready, took, residentMemory(p.cmd.Process.Pid))
+		p.stop(os.Interrupt)
+		if best = min(best, took); best <= limit {
+			return
+		}
+	}
+	t.Errorf("a request was answered %v after the start at best, want at most %v", best, limit)
+}
+
+func TestUpStopsOnInterrupt(t *testing.T) {
+	needPrograms(t)
+	const limit = 2 * time.Second
+	for _, test := range []struct {
+		name string
+		with func(t *testing.T, p *platform)
+	}{
+		{"idle", nil},
+		{"under load", loaded},
+		{"open connections", connected},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := startUp(t, "--demo", "--data", t.TempDir())
+			if test.with != nil {
+				test.with(t, p)
+			}
+			took := p.stop(os.Interrupt)
+			t.Logf("stopped after %v", took)
+			if took > limit {
+				t.Errorf("stopped after %v, want at most %v", took, limit)
+			}
+			if _, err := os.Stat(p.file); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the ports file is still there: %v", err)
+			}
+		})
+	}
+}
+
+func loaded(t *testing.T, p *platform) {
+	t.Helper()
+	startLoad(t, 8, callWidgets(t, p.ports["http"])).await(100)
+}
+
+// connected opens connections to all there is and sends nothing, as a browser does ahead of need; and keeps some alive
+// after a request.
+func connected(t *testing.T, p *platform) {
+	t.Helper()
+	for _, what := range []string{"http", "admin", "nats"} {
+		_, addr, _ := strings.Cut(p.ports[what], "://")
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	newBrowser(t).get(t, p.ports["http"])
+	newBrowser(t).get(t, p.ports["admin"]+"/healthz")
+}
+
+func TestDemoPage(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	gateway := startUp(t, "--demo", "--memory").ports["http"]
+	b := newBrowser(t)
+	const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+	page := b.get(t, gateway+"/", "Accept", accept)
+	form := regexp.MustCompile(`<form method="post" action="([^"]+)">\s*<input name="([^"]+)"`).FindStringSubmatch(page.body)
+	if page.status != http.StatusOK || form == nil {
+		t.Fatalf("the page at / has status %d and no form:\n%s", page.status, page.body)
+	}
+	submitted := b.post(t, gateway+form[1], form[2]+"=a+%3Cround%3E+one", "Accept", accept, "Content-Type", "application/x-www-form-urlencoded")
+	if submitted.status != http.StatusOK || !strings.HasPrefix(submitted.header.Get("Content-Type"), "text/html") {
+		t.Errorf("the form answers %d, %s", submitted.status, submitted.header.Get("Content-Type"))
+	}
+	for _, want := range []string{
+		`<h1>Hello World</h1>`,
+		`found a widget for &#34;a &lt;round&gt; one&#34;`,
+		`(?s)<code>log\.write</code>.*stored, done by a worker.*ok`,
+		`(?s)<code>authorize\.check</code>\s*<td><code>skybus://default\.dev\.authorize/\w+</code>`,
+		`(?s)<code>getwidgets\.get</code>\s*<td><code>skybus://default\.dev\.getwidgets/\w+</code>`,
+	} {
+		if !regexp.MustCompile(want).MatchString(submitted.body) {
+			t.Errorf("the answer has no %s:\n%s", want, submitted.body)
+		}
+	}
+}
+
+// TestCurl sends what `curl -d '{"input":"x"}' URL` does.
+func TestCurl(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	gateway := startUp(t, "--demo", "--memory").ports["http"]
+	a := newBrowser(t).post(t, gateway+"/getwidgets", `{"input":"x"}`,
+		"User-Agent", "curl/8.5.0", "Accept", "*/*", "Content-Type", "application/x-www-form-urlencoded")
+	if a.status != http.StatusOK || a.header.Get("Content-Type") != "application/json" {
+		t.Fatalf("answer is %d, %s: %s", a.status, a.header.Get("Content-Type"), a.body)
+	}
+	var got struct{ Output string }
+	if err := json.Unmarshal([]byte(a.body), &got); err != nil || got.Output != "Hello World" {
+		t.Errorf("output is %q (%v), want Hello World: %s", got.Output, err, a.body)
+	}
+}
+
+func TestUpWithoutDemo(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	p := startUp(t, "--memory")
+	for _, list := range []string{"services", "instances", "routes"} {
+		var rows []any
+		if out := skybus(t, p.ports["nats"], list, "-o", "json"); json.Unmarshal([]byte(out), &rows) != nil || len(rows) != 0 {
+			t.Errorf("skybus %s prints %s, want an empty list", list, out)
+		}
+	}
+	a := newBrowser(t).post(t, p.ports["http"]+"/getwidgets", `{"input":"x"}`)
+	if a.status != http.StatusNotFound {
+		t.Errorf("the demo's route answers %d: %s", a.status, a.body)
+	}
+}
+
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	server := startServer(t, "--sync", "1s")
+	p := startUp(t, "--server", server.ports["nats"])
+	admin, b := p.ports["admin"], newBrowser(t)
+	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
+		if a := b.get(t, admin+path); a.status != http.StatusOK || a.body != want {
+			t.Errorf("%s answers %d %q, want %q", path, a.status, a.body, want)
+		}
+	}
+	var vars struct {
+		Memstats map[string]any
+		Skybus   map[string]float64
+	}
+	a := b.get(t, admin+"/debug/vars")
+	if err := json.Unmarshal([]byte(a.body), &vars); err != nil || len(vars.Memstats) == 0 || vars.Skybus["out_msgs"] == 0 {
+		t.Errorf("/debug/vars answers %v (%v): %s", vars.Skybus, err, a.body)
+	}
+
+	server.kill()
+	eventually(t, patience, "without NATS it is not ready", func() bool {
+		return b.get(t, admin+"/readyz").status == http.StatusServiceUnavailable
+	})
+	if a := b.get(t, admin+"/healthz"); a.status != http.StatusOK {
+		t.Errorf("without NATS /healthz answers %d: %s", a.status, a.body)
+	}
+	server.restart()
+	eventually(t, patience, "it is ready again", func() bool { return b.get(t, admin+"/readyz").status == http.StatusOK })
+}
+
+func TestSignalsChangeLogLevel(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	p := startUp(t, "--memory")
+	for _, step := range []struct {
+		sig  syscall.Signal
+		want string
+	}{
+		{syscall.SIGUSR1, "DEBUG"},
+		{syscall.SIGUSR1, "TRACE"},
+		{syscall.SIGUSR2, "DEBUG"},
+		{syscall.SIGUSR2, "INFO"},
+		{syscall.SIGUSR2, "WARN"},
+	} {
+		before, _ := p.out.read()
+		p.signal(step.sig)
+		eventually(t, patience, fmt.Sprintf("%v makes the level %s", step.sig, step.want), func() bool {
+			text, _ := p.out.read()
+			return strings.Contains(text[len(before):], `"msg":"log level changed","log_level":"`+step.want+`"`)
+		})
+	}
+}
