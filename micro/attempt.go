@@ -18,7 +18,6 @@ const (
 	firstRetry = 5 * time.Millisecond
 	lastRetry  = 250 * time.Millisecond
 	lastChance = 20 * time.Millisecond // the least an attempt is given to be answered
-	maxAttempt = 1000                  // the most an envelope can say
 )
 
 // Do makes the call and returns the answer undecoded. Errors are those of [Call]; where the service answered with an
@@ -110,7 +109,7 @@ func (a *attempts) send(ctx context.Context) (Reply, error) {
 	if deadline, ok := ctx.Deadline(); ok { // the attempt's: nobody hears an answer after it
 		a.env.Timeout = time.Until(deadline)
 	}
-	a.env.Attempt = min(a.n, maxAttempt)
+	a.env.Attempt = a.n
 	body := a.req.Body
 	a.env.Prior = 0
 	if endpoint.Amends && len(a.req.Prior) > 0 {

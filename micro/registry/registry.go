@@ -23,6 +23,10 @@ import (
 	"github.com/skybus-io/skybus/kv"
 )
 
+// earlyTime is how long a new record is held back for its liveness. That was written before it, but comes by another feed;
+// without it the instance would seem dead for a moment.
+const earlyTime = 250 * time.Millisecond
+
 // Buckets of the registry.
 const (
 	InstancesBucket = "skybus_instances"
@@ -89,7 +93,8 @@ type Instance struct {
 	Record
 	State State
 
-	load *atomic.Pointer[Load]
+	revision uint64 // of the record
+	load     *atomic.Pointer[Load]
 }
 
 // Load is what the instance last told of its work; the zero Load when it never did.
@@ -115,6 +120,13 @@ type Service struct {
 // subscriptions, and the server goes on giving it its share of a queue group.
 func (s *Service) Offline() bool { return s.offline }
 
+// stored is a record with its revision in the bucket.
+type stored struct {
+	Record
+
+	revision uint64
+}
+
 // Config is what [Open] may be told.
 type Config struct {
 	Logger *slog.Logger // nil means discard
@@ -129,9 +141,11 @@ type Registry struct {
 	feeds    sync.WaitGroup
 
 	mu      sync.Mutex
-	records map[string]Record // by key
+	records map[string]stored // by key
 	alive   map[string]*atomic.Pointer[Load]
-	changed chan struct{} // closed at the next change of a snapshot
+	early   map[string]*time.Timer // keys of records that came before their liveness
+	loaded  bool                   // what there was at first is in
+	changed chan struct{}          // closed at the next change of a snapshot
 }
 
 // Open loads the instances of conn's namespace and follows them until [Registry.Close]. ctx bounds the loading.
@@ -147,8 +161,9 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Registry, error) {
 	r := &Registry{
 		prefix:  conn.Namespace().String() + ".",
 		log:     log.With("component", "registry"),
-		records: map[string]Record{},
+		records: map[string]stored{},
 		alive:   map[string]*atomic.Pointer[Load]{},
+		early:   map[string]*time.Timer{},
 		changed: make(chan struct{}),
 	}
 	r.snapshot.Store(&map[string]*Service{})
@@ -200,6 +215,11 @@ func tables(ctx context.Context, conn *bus.Conn, log *slog.Logger) (*kv.Table[Re
 func (r *Registry) Close() error {
 	r.stop()
 	r.feeds.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range r.early {
+		r.settleLocked(key)
+	}
 	return nil
 }
 
@@ -235,13 +255,18 @@ func (r *Registry) applyRecords(batch []kv.Entry[Record]) {
 			continue
 		case e.Deleted:
 			delete(r.records, e.Key)
+			r.settleLocked(e.Key)
 		default:
+			if _, known := r.records[e.Key]; r.loaded && !known && r.alive[e.Key] == nil {
+				r.early[e.Key] = time.AfterFunc(earlyTime, func() { r.settle(e.Key, service) })
+			}
 			record := e.Value
 			record.Service, record.Instance = service, instance // the key decides
-			r.records[e.Key] = record
+			r.records[e.Key] = stored{record, e.Revision}
 		}
 		touched[service] = struct{}{}
 	}
+	r.loaded = true
 	r.publishLocked(touched)
 }
 
@@ -265,6 +290,7 @@ func (r *Registry) applyLiveness(batch []kv.Entry[Load]) {
 			load = &atomic.Pointer[Load]{}
 			load.Store(&e.Value)
 			r.alive[e.Key] = load
+			r.settleLocked(e.Key)
 			touched[service] = struct{}{}
 		}
 	}

@@ -17,7 +17,7 @@ func (r *Registry) publishLocked(touched map[string]struct{}) {
 		delete(next, name)
 	}
 	for key, record := range r.records {
-		if _, ok := touched[record.Service]; !ok {
+		if _, ok := touched[record.Service]; !ok || r.early[key] != nil {
 			continue
 		}
 		s := next[record.Service]
@@ -38,9 +38,29 @@ func (r *Registry) publishLocked(touched map[string]struct{}) {
 	r.changed = make(chan struct{})
 }
 
-func (r *Registry) instanceLocked(key string, record Record) *Instance {
+// settle shows a record whose liveness did not come.
+func (r *Registry) settle(key, service string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.settleLocked(key) {
+		r.publishLocked(map[string]struct{}{service: {}})
+	}
+}
+
+// settleLocked ends the wait for a liveness and tells whether there was one.
+func (r *Registry) settleLocked(key string) bool {
+	timer := r.early[key]
+	if timer == nil {
+		return false
+	}
+	timer.Stop()
+	delete(r.early, key)
+	return true
+}
+
+func (r *Registry) instanceLocked(key string, record stored) *Instance {
 	load, alive := r.alive[key]
-	i := &Instance{Record: record, State: Online, load: load}
+	i := &Instance{Record: record.Record, State: Online, revision: record.revision, load: load}
 	switch {
 	case !alive:
 		i.State, i.load = Offline, &atomic.Pointer[Load]{}

@@ -120,8 +120,7 @@ func publishError(err error) error {
 	if apiCode(err) == codeStreamFull {
 		return bus.Wrap(bus.ResourceExhausted, fmt.Sprintf("the queue of asynchronous steps (%s) is full", AsyncStream), err)
 	}
-	switch code := bus.CodeOf(err); code {
-	case bus.Canceled, bus.DeadlineExceeded: // it may be stored all the same
+	if code := bus.CodeOf(err); code == bus.Canceled || code == bus.DeadlineExceeded { // it may be stored all the same
 		return bus.Wrap(code, text, err)
 	}
 	return bus.Wrap(bus.Unavailable, text, err)

@@ -19,7 +19,7 @@ func exampleShop(ctx context.Context) (*bus.Conn, func()) {
 		panic(err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error)
+	ended := make(chan struct{})
 	services := map[string]func(*micro.Service) error{"stock": says("check", `{"in_stock":3}`), "till": says("charge", `{"paid":true}`)}
 	for name, add := range services {
 		started := make(chan struct{})
@@ -30,7 +30,10 @@ func exampleShop(ctx context.Context) (*bus.Conn, func()) {
 		if err := add(s); err != nil {
 			panic(err)
 		}
-		go func() { ended <- s.Run(ctx) }()
+		go func() {
+			_ = s.Run(ctx) // the example shows what goes wrong
+			ended <- struct{}{}
+		}()
 		<-started
 	}
 	return conn, func() {

@@ -76,10 +76,18 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("duration %.40q: want a number with a unit, as in 500ms or 2s", text)
+		return durationError(text)
 	}
 	*d = Duration(v)
 	return nil
+}
+
+// durationError is a text that is no duration.
+type durationError string
+
+// Error is the text and what is wanted.
+func (e durationError) Error() string {
+	return fmt.Sprintf("duration %.40q: want a number with a unit, as in 500ms or 2s", string(e))
 }
 
 // FieldError says which field of a route is wrong.
@@ -147,6 +155,8 @@ func ParseJSON(data []byte) (Route, error) {
 			field := fmt.Sprintf("steps[%d]", i)
 			if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && te.Field != "" {
 				field += "." + te.Field
+			} else if _, ok := errors.AsType[durationError](err); ok {
+				field += ".timeout" // a step has no other
 			}
 			return Route{}, fmt.Errorf("route: %w", &FieldError{field, err})
 		}

