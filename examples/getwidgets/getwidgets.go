@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro"
@@ -160,11 +161,23 @@ func (Widgets) Get(ctx context.Context, req *Request, resp *Response) error {
 // Run installs the route and runs so many instances of each service until ctx ends. started is called when all of them
 // take requests.
 func Run(ctx context.Context, conn *bus.Conn, instances int, cfg Config, started func()) error {
+	if instances < 1 || instances > 1 && cfg.Instance != "" {
+		return fmt.Errorf("getwidgets: %d instances called %q: want at least 1, and ids of their own for more", instances, cfg.Instance)
+	}
 	if err := Install(ctx, conn); err != nil {
 		return err
 	}
-	var starting sync.WaitGroup
-	cfg.Hooks.Started = starting.Done
+	var missing atomic.Int64
+	missing.Store(int64(instances * len(Names())))
+	hook := cfg.Hooks.Started
+	cfg.Hooks.Started = func() {
+		if hook != nil {
+			hook()
+		}
+		if missing.Add(-1) == 0 {
+			started()
+		}
+	}
 	var services []*micro.Service
 	for _, name := range Names() {
 		for range instances {
@@ -175,11 +188,6 @@ func Run(ctx context.Context, conn *bus.Conn, instances int, cfg Config, started
 			services = append(services, svc)
 		}
 	}
-	starting.Add(len(services))
-	go func() { // ends when all have started; if one cannot, Run returns an error and this is left waiting for it
-		starting.Wait()
-		started()
-	}()
 	return RunAll(ctx, services)
 }
 

@@ -11,7 +11,7 @@ func Page() http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		_, _ = w.Write([]byte(head + form + tail)) // the client has gone
 	})
 	return mux
@@ -55,7 +55,7 @@ const answer = `{{if .Error}}<h1 class="bad">{{.Status}} {{.StatusText}}</h1>
 {{if eq .Error.Code "unavailable"}}<p>As soon as an instance is back, the same request will succeed.
 {{with .Error.Details.service}}<code>skybus instances --service {{.}}</code> shows who is known.{{end}}</p>{{end}}
 {{else}}<h1>{{with .Response.output}}{{.}}{{else}}Done{{end}}</h1>
-{{with .Response.trail}}<ul>{{range .}}<li>{{.}}{{end}}</ul>{{end}}
+{{with .Response.trail}}{{if eq (printf "%T" .) "[]interface {}"}}<ul>{{range .}}<li>{{.}}{{end}}</ul>{{else}}<p>{{.}}</p>{{end}}{{end}}
 {{end}}
 {{if .Hops}}<table><tr><th>step<th>answered by<th>took<th>result
 {{range .Hops}}<tr><td><code>{{.Service}}.{{.Endpoint}}</code>

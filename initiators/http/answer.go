@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -47,8 +48,8 @@ func (a Answer) StatusText() string { return http.StatusText(a.Status) }
 func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, a Answer, reply initiators.Reply) {
 	if !wantsHTML(r) {
 		body := reply.Body
-		if len(body) == 0 && reply.ContentType == typeJSON {
-			body = []byte("{}")
+		if len(body) == 0 {
+			body = emptyObject(reply.ContentType)
 		}
 		w.Header().Set("Content-Type", reply.ContentType)
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
@@ -57,9 +58,19 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, a Answer, reply
 	}
 	a.Status, a.Raw = http.StatusOK, string(reply.Body)
 	if reply.ContentType == typeJSON {
-		_ = json.Unmarshal(reply.Body, &a.Response) // else it is shown as it is
+		dec := json.NewDecoder(bytes.NewReader(reply.Body))
+		dec.UseNumber()             // a page shows numbers as they came
+		_ = dec.Decode(&a.Response) // else it is shown as it is
 	}
 	g.page(w, a)
+}
+
+// emptyObject is what a client can decode where no step gave a response.
+func emptyObject(contentType string) []byte {
+	if contentType == typeMessagePack {
+		return []byte{0x80}
+	}
+	return []byte("{}")
 }
 
 // problem is an error as RFC 9457 writes it, with our code and details beside.
@@ -75,7 +86,9 @@ type problem struct {
 
 func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, a Answer, err error) {
 	a.Error = asError(err)
-	a.Status = a.Error.HTTPStatus()
+	if a.Status = a.Error.HTTPStatus(); a.Status < 400 || a.Status > 599 {
+		a.Status = a.Error.Code.Status() // a service may say anything
+	}
 	if a.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
@@ -95,7 +108,7 @@ func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, a Answer, err err
 		http.Error(w, a.Error.Message, a.Status)
 		return
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Type", typeProblem)
 	w.WriteHeader(a.Status)
 	_, _ = w.Write(append(body, '\n')) // the client has gone
 }
@@ -116,23 +129,32 @@ func (g *Gateway) page(w http.ResponseWriter, a Answer) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
+	h.Set("Content-Security-Policy", pagePolicy)
 	w.WriteHeader(a.Status)
 	_, _ = w.Write(page.Bytes()) // the client has gone
 }
 
-// wantsHTML tells whether the client is a browser that shows pages: it names text/html, and before JSON.
+// wantsHTML tells whether the client is a browser that shows pages: of the types known here it likes text/html best, or
+// as well as another one that it names later.
 func wantsHTML(r *http.Request) bool {
+	best, html := 0.0, false
 	for accept := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		media, _, _ := strings.Cut(strings.TrimSpace(accept), ";")
+		media, params, err := mime.ParseMediaType(accept)
+		if err != nil {
+			continue
+		}
+		quality := 1.0
+		if q, ok := params["q"]; ok {
+			quality, _ = strconv.ParseFloat(q, 64) // what is no number is 0: not wanted
+		}
 		switch media {
-		case "text/html":
-			return true
-		case typeJSON, typeMessagePack:
-			return false
+		case "text/html", typeJSON, typeMessagePack, typeProblem:
+			if quality > best {
+				best, html = quality, media == "text/html"
+			}
 		}
 	}
-	return false
+	return html
 }
 
 func welcome(w http.ResponseWriter, r *http.Request) {
@@ -140,6 +162,8 @@ func welcome(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", pagePolicy)
 	_, _ = w.Write([]byte(welcomePage)) // the client has gone
 }

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
@@ -18,6 +19,7 @@ const (
 	typeJSON        = "application/json"
 	typeMessagePack = "application/msgpack"
 	typeForm        = "application/x-www-form-urlencoded"
+	typeProblem     = "application/problem+json"
 
 	maxFormFields = 1000
 )
@@ -25,6 +27,9 @@ const (
 // read reads the whole body and makes the request of it, checking what can be checked here: the size, and that JSON is
 // JSON.
 func (g *Gateway) read(w http.ResponseWriter, r *http.Request) (initiators.Request, error) {
+	if r.ContentLength > g.cfg.MaxBody { // said before a byte of it is read
+		return initiators.Request{}, g.bodyError(&http.MaxBytesError{Limit: g.cfg.MaxBody})
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.cfg.MaxBody))
 	if err != nil {
 		return initiators.Request{}, g.bodyError(err)
@@ -54,6 +59,11 @@ func (g *Gateway) bodyError(err error) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		e := bus.Errorf(bus.ResourceExhausted, "the body has more than %d bytes", g.cfg.MaxBody)
 		e.Status = http.StatusRequestEntityTooLarge
+		return e
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		e := bus.Wrap(bus.DeadlineExceeded, "the body did not come in time", err)
+		e.Status = http.StatusRequestTimeout
 		return e
 	}
 	return bus.Wrap(bus.InvalidArgument, "the body could not be read: "+err.Error(), err)

@@ -2,7 +2,8 @@
 //
 // POST /<route> runs the route called so with the request's body. Bodies are JSON, MessagePack or a form, whose fields
 // become a JSON object; answers are in the codec of the request, or an HTML page for who asks for one. Errors are problem
-// details (RFC 9457) or a page, with the status of the error's code.
+// details (RFC 9457) or a page, with the status of the error's code. What a browser was made to send by the page of another
+// site is refused (403).
 //
 // The gateway keeps no state: run as many as you like.
 package http
@@ -10,10 +11,8 @@ package http
 import (
 	"context"
 	"errors"
-	"fmt"
 	"html/template"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -31,14 +30,7 @@ const (
 	DefaultMaxInFlight = 4096
 )
 
-const (
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 30 * time.Second
-	idleTimeout       = 60 * time.Second
-	maxHeaderBytes    = 16 << 10
-	drainTimeout      = 10 * time.Second
-	requestIDHeader   = "X-Request-Id"
-)
+const requestIDHeader = "X-Request-Id"
 
 // Config adjusts a gateway. The zero value works.
 type Config struct {
@@ -108,37 +100,6 @@ func New(runner *route.Runner, cfg Config) (*Gateway, error) {
 	}, nil
 }
 
-// Serve answers requests from l until ctx ends, then finishes those in flight for at most 10 s. It closes l.
-func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler:           g,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout + g.cfg.Timeout + drainTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
-	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-		defer cancel()
-		err := srv.Shutdown(drain)
-		if err != nil {
-			_ = srv.Close()
-		}
-		stopped <- err
-	})
-	err := srv.Serve(l)
-	if stop() { // the listener failed by itself
-		return fmt.Errorf("gateway: %w", err)
-	}
-	if err := <-stopped; err != nil {
-		return fmt.Errorf("gateway: requests were cut off: %w", err)
-	}
-	return nil
-}
-
 // ServeHTTP runs the route that the path names.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
@@ -155,19 +116,19 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, r, Answer{}, e)
 		return
 	}
+	answer := Answer{RequestID: requestID(r)}
+	h.Set(requestIDHeader, answer.RequestID)
 	select {
 	case g.places <- struct{}{}:
 		defer func() { <-g.places }()
 	default:
-		g.fail(w, r, Answer{}, bus.Errorf(bus.Unavailable, "this gateway works on %d requests already", g.cfg.MaxInFlight))
+		g.fail(w, r, answer, bus.Errorf(bus.Unavailable, "this gateway works on %d requests already", g.cfg.MaxInFlight))
 		return
 	}
-	g.run(w, r)
+	g.run(w, r, answer)
 }
 
-func (g *Gateway) run(w http.ResponseWriter, r *http.Request) {
-	answer := Answer{RequestID: requestID(r)}
-	w.Header().Set(requestIDHeader, answer.RequestID)
+func (g *Gateway) run(w http.ResponseWriter, r *http.Request, answer Answer) {
 	if err := g.origin.Check(r); err != nil {
 		g.fail(w, r, answer, bus.Wrap(bus.PermissionDenied, "a page of another origin may not post here (TrustedOrigins)", err))
 		return

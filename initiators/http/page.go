@@ -1,5 +1,8 @@
 package http
 
+// pagePolicy is the Content-Security-Policy of our pages: nothing from elsewhere, no scripts, no frames.
+const pagePolicy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
 const welcomePage = `<!doctype html>
 <meta charset="utf-8"><title>skybus gateway</title>
 <h1>skybus gateway</h1>

@@ -82,23 +82,22 @@ func (r *Registry) Instances(c Criteria) []*Instance {
 	return chosen
 }
 
-// ServiceNames, Versions, Regions and Hosts are what the instances that c chooses have, each once and sorted; what an
-// instance does not tell is left out.
+// ServiceNames are the services of the instances that c chooses, each once and sorted.
 func (r *Registry) ServiceNames(c Criteria) []string {
 	return r.distinct(c, func(i *Instance) string { return i.Service })
 }
 
-// Versions is described at [Registry.ServiceNames].
+// Versions are the versions of the instances that c chooses, each once and sorted.
 func (r *Registry) Versions(c Criteria) []string {
 	return r.distinct(c, func(i *Instance) string { return i.Version })
 }
 
-// Regions is described at [Registry.ServiceNames].
+// Regions are the regions of the instances that c chooses, each once and sorted; who tells none is left out.
 func (r *Registry) Regions(c Criteria) []string {
 	return r.distinct(c, func(i *Instance) string { return i.Region })
 }
 
-// Hosts is described at [Registry.ServiceNames].
+// Hosts are the hosts of the instances that c chooses, each once and sorted; who tells none is left out.
 func (r *Registry) Hosts(c Criteria) []string {
 	return r.distinct(c, func(i *Instance) string { return i.Host })
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
@@ -189,5 +190,35 @@ func TestAsyncStreamGone(t *testing.T) {
 	h.run(t, "r", "")
 	if n := messages(t, h.conn, route.AsyncStream); n != 1 {
 		t.Errorf("%d steps are stored, want 1", n)
+	}
+}
+
+// An acknowledgement that does not come is asked for again, by the same message id.
+func TestAsyncAcknowledgementLost(t *testing.T) {
+	t.Parallel()
+	h := build(t, bustest.Server(t))
+	h.put(t, "r", step("app.later", async))
+	if err := h.conn.JetStream().DeleteStream(t.Context(), route.AsyncStream); err != nil {
+		t.Fatal(err)
+	}
+	taken := make(chan *nats.Msg, 1)
+	sub, err := h.conn.NATS().ChanSubscribe("skybus.async.>", taken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := make(chan error, 1)
+	go func() {
+		_, err := h.runner.Run(t.Context(), "r", route.Request{})
+		results <- err
+	}()
+	first := receive(t, taken, "the first attempt")
+	if err := sub.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, results, "the run"); err != nil {
+		t.Fatal(err)
+	}
+	if id := last(t, h.conn, route.AsyncStream).Header.Get(nats.MsgIdHdr); id == "" || id != first.Header.Get(nats.MsgIdHdr) {
+		t.Errorf("stored by the id %q, first sent by %q", id, first.Header.Get(nats.MsgIdHdr))
 	}
 }

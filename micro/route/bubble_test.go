@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -254,7 +255,11 @@ func TestNothingIsLost(t *testing.T) {
 		var done handled
 		h.serve(t, "app", "", endpoint("later", func(ctx context.Context, _ []byte) ([]byte, error) {
 			time.Sleep(10 * time.Millisecond) // the work
-			done.add(micro.Info(ctx).RequestID)
+			info := micro.Info(ctx)
+			if info.Attempt == 1 && strings.HasSuffix(info.RequestID, "7") {
+				return nil, errors.New("not at the first time")
+			}
+			done.add(info.RequestID)
 			return nil, nil
 		}))
 		h.put(t, "r", step("app.later", async))

@@ -39,7 +39,11 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	listen := flags.String("listen", "127.0.0.1:8080", "address to listen on; port 0 picks a free one")
 	server := flags.String("server", "", "NATS server (default nats://127.0.0.1:4222)")
 	namespace := flags.String("namespace", "", "namespace (default "+bus.DefaultNamespace+")")
-	if err := flags.Parse(args); err != nil {
+	err = flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil // it was shown
+	}
+	if err != nil {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
@@ -70,9 +74,22 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "http", "http://"+l.Addr().String())
-	var worker sync.WaitGroup
-	worker.Go(func() { _ = route.NewWorker(client, route.Config{}).Run(ctx) })
-	defer worker.Wait()
-	return g.Serve(ctx, l)
+	log.InfoContext(ctx, "serving", "http", "http://"+l.Addr().String())
+	return serve(ctx, route.NewWorker(client, route.Config{}), g, l)
+}
+
+// serve runs both until ctx ends or one of them fails, which stops the other.
+func serve(ctx context.Context, worker *route.Worker, g *gateway.Gateway, l net.Listener) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var running sync.WaitGroup
+	var werr error
+	running.Go(func() {
+		werr = worker.Run(ctx)
+		stop()
+	})
+	err := g.Serve(ctx, l)
+	stop()
+	running.Wait()
+	return errors.Join(err, werr)
 }

@@ -40,7 +40,11 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	namespace := flags.String("namespace", "", "namespace (default "+bus.DefaultNamespace+")")
 	instance := flags.String("instance", "", "id of the instance (default a random one)")
 	record := flags.String("record", "", "file the log service appends a line to for each request")
-	if err := flags.Parse(args); err != nil {
+	err = flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil // it was shown
+	}
+	if err != nil {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
@@ -74,7 +78,7 @@ func serve(ctx context.Context, conn *bus.Conn, names []string, cfg getwidgets.C
 	var services []*micro.Service
 	for _, name := range names {
 		each := cfg
-		each.Hooks.Registered = func() { log.Info("serving", "service", name, "namespace", conn.Namespace().String()) }
+		each.Hooks.Registered = func() { log.InfoContext(ctx, "serving", "service", name, "namespace", conn.Namespace().String()) }
 		svc, err := getwidgets.NewService(conn, name, each)
 		if err != nil {
 			return err

@@ -1,0 +1,67 @@
+package http
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 30 * time.Second
+	idleTimeout       = 60 * time.Second
+	maxHeaderBytes    = 16 << 10
+	lateTimeout       = 250 * time.Millisecond // for requests that are on their way when a stop begins
+	drainTimeout      = 10 * time.Second
+	cutOffTimeout     = time.Second // for handlers to notice that their client was cut off
+)
+
+// Serve answers requests from l until ctx ends. Then it closes l, answers for a moment what still comes on open connections,
+// and finishes what is in flight. After 10 s it cuts that off, and returns an error.
+func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
+	open := newConns()
+	var stopping atomic.Bool
+	srv := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if stopping.Load() {
+				w.Header().Set("Connection", "close") // another request would come too late
+			}
+			g.ServeHTTP(w, r)
+		}),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      readTimeout + g.cfg.Timeout + drainTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         open.observe,
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		stopping.Store(true)
+		_ = l.Close() // what it says, Accept says too
+		// Once Shutdown has begun, a request that was not read yet is dropped.
+		open.wait(lateTimeout)
+		open.closeUnused()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		err := srv.Shutdown(drain)
+		if err != nil {
+			_ = srv.Close()
+			open.wait(cutOffTimeout)
+		}
+		stopped <- err
+	})
+	err := srv.Serve(l)
+	if stop() { // the listener failed by itself
+		return fmt.Errorf("gateway: %w", err)
+	}
+	if err := <-stopped; err != nil {
+		return fmt.Errorf("gateway: requests were cut off: %w", err)
+	}
+	return nil
+}

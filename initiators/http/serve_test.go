@@ -1,0 +1,208 @@
+package http_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	gateway "github.com/skybus-io/skybus/initiators/http"
+)
+
+func request(path, headers, body string) string {
+	return "POST " + path + " HTTP/1.1\r\nHost: gateway\r\n" + headers + "\r\n" + body
+}
+
+// When Serve is told to stop it answers what is in flight, takes nothing new and returns nil.
+func TestServeDrains(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.run(t)
+	const n = 20
+	answers := make(chan answer, n)
+	for i := range n {
+		go func() { answers <- post(t, "http://"+s.addr+"/wait", fmt.Sprint(i)) }()
+	}
+	eventually(t, "all requests", func() bool { return h.waiting.Load() == n })
+	idle := s.dial(t)
+	s.stop()
+	eventually(t, "new connections to be refused", func() bool {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.addr)
+		if err == nil {
+			_ = c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	// It comes when the time for requests that were on their way is over.
+	if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a connection without a request: %v", err)
+	}
+	select {
+	case err := <-s.done:
+		t.Fatalf("Serve returned %v with %d requests in flight", err, h.waiting.Load())
+	default:
+	}
+	h.release()
+	seen := map[string]bool{}
+	for range n {
+		a := receive(t, answers, "an answer")
+		if a.status != http.StatusOK {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		seen[a.body] = true
+	}
+	if len(seen) != n {
+		t.Errorf("%d different answers, want %d", len(seen), n)
+	}
+	begin := time.Now()
+	if err := receive(t, s.done, "the end of Serve"); err != nil {
+		t.Errorf("Serve returned %v", err)
+	}
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("Serve returned %v after the last answer", took)
+	}
+}
+
+// Connections that nothing came on, as browsers open them ahead of need, and idle ones do not hold a stop up.
+func TestServeStopsSoon(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.run(t)
+	for range 3 {
+		s.dial(t)
+	}
+	used := s.dial(t)
+	if _, err := io.WriteString(used, request("/echo", "Content-Length: 2\r\n", "{}")); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(used), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	begin := time.Now()
+	s.stop()
+	if err := receive(t, s.done, "the end of Serve"); err != nil {
+		t.Errorf("Serve returned %v", err)
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestServeListenerFails(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.gateway(t, gateway.Config{}).Serve(t.Context(), l); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("error %v, want that of the listener", err)
+	}
+}
+
+// A ctx that has ended before is a clean stop too, and the listener is closed.
+func TestServeAlreadyOver(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.run(t)
+	s.stop()
+	if err := receive(t, s.done, "the end of Serve"); err != nil {
+		t.Errorf("Serve returned %v", err)
+	}
+	if c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.addr); err == nil {
+		_ = c.Close()
+		t.Error("the listener is open")
+	}
+}
+
+// rawTest is bytes on a connection and what is to come back.
+type rawTest struct {
+	text    string
+	answers []int
+	bodies  []string // of those that went well
+}
+
+func smuggling() map[string]rawTest {
+	inner := request("/echo", "Content-Length: 10\r\n", `"smuggled"`)
+	return map[string]rawTest{
+		"plain":                   {request("/echo", "Content-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
+		"pipelined":               {request("/echo", "Content-Length: 3\r\n", "[1]") + inner, []int{200, 200}, []string{"[1]", `"smuggled"`}},
+		"chunked":                 {request("/echo", "Transfer-Encoding: chunked\r\n", "2\r\n[1\r\n1\r\n]\r\n0\r\n\r\n"), []int{200}, []string{"[1]"}},
+		"trailers":                {request("/echo", "Transfer-Encoding: chunked\r\nTrailer: X\r\n", "2\r\n{}\r\n0\r\nX: y\r\n\r\n"), []int{200}, []string{"{}"}},
+		"two lengths":             {request("/echo", "Content-Length: 2\r\nContent-Length: 3\r\n", "{} "), []int{400}, nil},
+		"list of lengths":         {request("/echo", "Content-Length: 2, 3\r\n", "{} "), []int{400}, nil},
+		"length with a plus":      {request("/echo", "Content-Length: +2\r\n", "{}"), []int{400}, nil},
+		"negative length":         {request("/echo", "Content-Length: -2\r\n", "{}"), []int{400}, nil},
+		"hexadecimal length":      {request("/echo", "Content-Length: 0x2\r\n", "{}"), []int{400}, nil},
+		"huge length":             {request("/echo", "Content-Length: 99999999999999999999\r\n", "{}"), []int{400}, nil},
+		"unknown encoding":        {request("/echo", "Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"+inner), []int{501}, nil},
+		"two encodings":           {request("/echo", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n"), []int{501}, nil},
+		"list of encodings":       {request("/echo", "Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"), []int{501}, nil},
+		"space before the colon":  {request("/echo", "Content-Length : 2\r\n", "{}"), []int{400}, nil},
+		"encoding with a space":   {request("/echo", "Transfer-Encoding : chunked\r\nContent-Length: 2\r\n", "{}"), []int{400}, nil},
+		"NUL in a header":         {request("/echo", "X-A: a\x00b\r\nContent-Length: 2\r\n", "{}"), []int{400}, nil},
+		"two hosts":               {request("/echo", "Host: other\r\nContent-Length: 2\r\n", "{}"), []int{400}, nil},
+		"no host":                 {"POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
+		"bad chunk":               {request("/echo", "Transfer-Encoding: chunked\r\n", "zz\r\n{}\r\n0\r\n\r\n"), []int{400}, nil},
+		"chunk that overflows":    {request("/echo", "Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\n{}\r\n0\r\n\r\n"), []int{400}, nil},
+		"chunk without its end":   {request("/echo", "Transfer-Encoding: chunked\r\n", "2\r\n{}XX0\r\n\r\n"), []int{400}, nil},
+		"body cut short":          {request("/echo", "Content-Length: 20\r\n", "{}"), []int{400}, nil},
+		"another version":         {"POST /echo HTTP/3.0\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{505}, nil},
+		"HTTP/2 without a wish":   {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{405}, nil},
+		"no HTTP":                 {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", []int{400}, nil},
+		"method with a line":      {"POST\n/echo HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}, nil},
+		"path with a space":       {"POST /echo x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
+		"path with NUL":           {"POST /echo\x00 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
+		"whole address":           {"POST http://elsewhere/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{200}, []string{"{}"}},
+		"bare line feeds":         {"POST /echo HTTP/1.1\nHost: a\nContent-Length: 2\n\n{}", []int{200}, []string{"{}"}},
+		"folded header":           {request("/echo", "X-A: a\r\n b\r\nContent-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
+		"upgrade":                 {request("/echo", "Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
+		"GET with a body":         {"GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: " + fmt.Sprint(len(inner)) + "\r\n\r\n" + inner, []int{404}, nil},
+		"trace":                   {"TRACE /echo HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n", []int{405}, nil},
+		"connect":                 {"CONNECT elsewhere:25 HTTP/1.1\r\nHost: elsewhere:25\r\n\r\n", []int{405}, nil},
+		"star":                    {"POST * HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{404}, nil},
+		"length and encoding":     {request("/echo", "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), []int{200}, []string{"{}"}},
+		"encoding, short length":  {request("/echo", "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n", "0\r\n\r\n"+inner), []int{200, 200}, []string{"{}", `"smuggled"`}},
+		"headers beyond the most": {request("/echo", "X-A: "+strings.Repeat("x", 32<<10)+"\r\nContent-Length: 2\r\n", "{}"), []int{431}, nil},
+	}
+}
+
+// What two servers might read as different requests is refused, or what reaches the bus is framed anew: as many calls as
+// answers, each with the body that its answer shows.
+func TestSmuggling(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.run(t)
+	for name, tt := range smuggling() { // not parallel: they count calls
+		before := h.calls.Load()
+		answers := s.raw(t, tt.text, len(tt.answers), name == "body cut short")
+		var statuses []int
+		var bodies []string
+		for _, a := range answers {
+			statuses = append(statuses, a.status)
+			if a.status == http.StatusOK {
+				bodies = append(bodies, a.body)
+			}
+			if strings.Contains(a.body, "secret") {
+				t.Errorf("%s: a header came back: %s", name, a.body)
+			}
+		}
+		if fmt.Sprint(statuses) != fmt.Sprint(tt.answers) || fmt.Sprint(bodies) != fmt.Sprint(tt.bodies) {
+			t.Errorf("%s: answered %v %q, want %v %q", name, statuses, bodies, tt.answers, tt.bodies)
+		}
+		if calls := h.calls.Load() - before; calls != int64(len(bodies)) {
+			t.Errorf("%s: %d calls for %d good answers", name, calls, len(bodies))
+		}
+	}
+}
