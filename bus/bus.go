@@ -277,7 +277,7 @@ func (c *Conn) Close() error {
 
 // WaitConnected returns when the connection stands, or with an error when ctx ends or the connection is closed first.
 func (c *Conn) WaitConnected(ctx context.Context) error {
-	for {
+	for !c.nc.IsConnected() {
 		c.mu.Lock()
 		connected := c.connected
 		c.mu.Unlock()
@@ -286,18 +286,22 @@ func (c *Conn) WaitConnected(ctx context.Context) error {
 			return fmt.Errorf("bus: %w", nats.ErrConnectionClosed)
 		default:
 		}
+		var untold <-chan time.Time
 		select {
 		case <-connected:
-			return nil
+			// nats.go tells of a loss a moment after it happened.
+			connected, untold = nil, time.After(time.Millisecond)
 		default:
 		}
 		select {
 		case <-connected:
+		case <-untold:
 		case <-c.closed:
 		case <-ctx.Done():
 			return fmt.Errorf("bus: not connected: %w", context.Cause(ctx))
 		}
 	}
+	return nil
 }
 
 // NotifyLoss makes c send to ch, without blocking, whenever messages may have been missed: after each reconnect and when

@@ -146,9 +146,10 @@ func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 // Unwrap is the cause on this side of the wire, nil for an error that came over it.
 func (e *Error) Unwrap() error { return e.cause }
 
-// HTTPStatus is Status, or the code's own.
+// HTTPStatus is Status where that is one of an error (400 to 599: services of others may send any number), else the
+// code's own.
 func (e *Error) HTTPStatus() int {
-	if e.Status != 0 {
+	if e.Status >= 400 && e.Status <= 599 {
 		return e.Status
 	}
 	return e.Code.Status()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -316,4 +317,25 @@ func waitLost(t *testing.T, c *bus.Conn) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	eventually(t, "told of the loss", func() bool { return c.WaitConnected(ctx) != nil })
+}
+
+// nats.go tells of a lost connection a moment after it is lost.
+func TestRequestJustAfterLoss(t *testing.T) {
+	t.Parallel()
+	server := bustest.Server(t)
+	c := connect(t, server, bus.Config{})
+	for range 5 {
+		server.Stop()
+		for c.NATS().IsConnected() {
+			runtime.Gosched()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, err := c.Request(ctx, &nats.Msg{Subject: "x.y"})
+		cancel()
+		if code := bus.CodeOf(err); code != bus.Unavailable {
+			t.Errorf("%v, want %s", err, bus.Unavailable)
+		}
+		server.Start(t)
+		eventually(t, "the connection to be back", c.NATS().IsConnected)
+	}
 }

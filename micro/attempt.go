@@ -32,7 +32,7 @@ func (c *Client) Do(ctx context.Context, r Request) (Reply, error) {
 		defer cancel()
 	}
 	a := &attempts{client: c, req: r, env: c.envelope(ctx, r), n: max(0, r.Attempt-1)}
-	patience := time.Now().Add(c.cfg.Patience)
+	patience := time.Now().Add(orDefault(r.Patience, c.cfg.Patience))
 	deadline, _ := ctx.Deadline()
 	retry := firstRetry
 	for {

@@ -69,6 +69,9 @@ func NewClient(ctx context.Context, conn *bus.Conn, cfg ClientConfig) (*Client, 
 // Conn is the connection the client calls over.
 func (c *Client) Conn() *bus.Conn { return c.conn }
 
+// Address is what services see as the caller; empty for a client without a name.
+func (c *Client) Address() string { return c.from }
+
 // Registry is what the client knows of the services.
 func (c *Client) Registry() *registry.Registry { return c.registry }
 
@@ -92,6 +95,8 @@ type Request struct {
 	Body        []byte
 	// Prior is the response so far, for endpoints that amend one; others are not sent it.
 	Prior []byte
+	// Patience is how long to try again when nobody serves the call. 0 means the client's, negative not at all.
+	Patience time.Duration
 	// Attempt is the number of the first attempt, for work that was tried before. 0 means 1.
 	Attempt int
 	// Idempotent allows another attempt after a time-out, also where the endpoint does not say so.

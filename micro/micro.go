@@ -73,6 +73,14 @@ func WithRequestID(ctx context.Context, id string) context.Context {
 	return withInfo(ctx, info)
 }
 
+// Continue makes calls under ctx carry on what info tells of: its RequestID, Origin and Traceparent. It is for work that
+// was handed over by other means than a call, such as a queue. A RequestID that [WithRequestID] would ignore is left out.
+func Continue(ctx context.Context, info RequestInfo) context.Context {
+	next := Info(ctx)
+	next.Origin, next.Traceparent = info.Origin, info.Traceparent
+	return WithRequestID(withInfo(ctx, next), info.RequestID)
+}
+
 const maxRequestID = 128
 
 func validRequestID(id string) bool {

@@ -156,3 +156,22 @@ func TestWithRequestID(t *testing.T) {
 		t.Errorf("outside of a handler: %+v", got)
 	}
 }
+
+func TestContinue(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	at := make(chan seen, 1)
+	serve(t, connect(t, s), micro.Config{Name: "x"}, endpoint("y", func(ctx context.Context, _ struct{}) (struct{}, error) {
+		at <- look(ctx)
+		return struct{}{}, nil
+	}))
+	c := newClient(t, connect(t, s), micro.ClientConfig{Name: "worker"})
+	begun := micro.RequestInfo{RequestID: "r-1", Origin: "skybus://a.b.c/d", Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+	if _, err := micro.Call[struct{}](micro.Continue(t.Context(), begun), c, "x.y", nil); err != nil {
+		t.Fatal(err)
+	}
+	got := receive(t, at, "the handler").info
+	if got.RequestID != begun.RequestID || got.Origin != begun.Origin || got.Traceparent != begun.Traceparent || got.Caller != c.Address() {
+		t.Errorf("%+v, want what %+v began, called by %s", got, begun, c.Address())
+	}
+}

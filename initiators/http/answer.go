@@ -86,9 +86,7 @@ type problem struct {
 
 func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, a Answer, err error) {
 	a.Error = asError(err)
-	if a.Status = a.Error.HTTPStatus(); a.Status < 400 || a.Status > 599 {
-		a.Status = a.Error.Code.Status() // a service may say anything
-	}
+	a.Status = a.Error.HTTPStatus()
 	if a.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,12 +48,18 @@ func openAsync(ctx context.Context, conn *bus.Conn) error {
 }
 
 // publisher stores asynchronous steps.
-type publisher struct{ conn *bus.Conn }
+type publisher struct {
+	conn *bus.Conn
+	from string // the address of who runs the routes
+}
 
 // publish returns when the step is stored.
 func (p publisher) publish(ctx context.Context, step Step, req Request) error {
 	info := micro.Info(ctx)
-	env := bus.Envelope{ContentType: req.ContentType, RequestID: info.RequestID, Origin: info.Origin, Traceparent: info.Traceparent}
+	env := bus.Envelope{
+		ContentType: req.ContentType, RequestID: info.RequestID,
+		Origin: cmp.Or(info.Origin, p.from), Traceparent: info.Traceparent,
+	}
 	msg := &nats.Msg{
 		Subject: p.conn.Namespace().AsyncSubject(step.Service, step.Endpoint),
 		Header:  env.Header(),

@@ -177,9 +177,11 @@ func (w *Worker) call(ctx context.Context, msg jetstream.Msg, attempt int) error
 	if err != nil {
 		return err
 	}
-	_, err = w.client.Do(micro.WithRequestID(ctx, env.RequestID), micro.Request{
+	ctx = micro.Continue(ctx, micro.RequestInfo{RequestID: env.RequestID, Origin: env.Origin, Traceparent: env.Traceparent})
+	_, err = w.client.Do(ctx, micro.Request{
 		Service: service, Endpoint: endpoint, Version: msg.Headers().Get(headerVersion),
 		ContentType: env.ContentType, Body: msg.Data(), Attempt: attempt,
+		Patience: -1, // the step waits in its queue, not in one of our places
 	})
 	return err
 }
