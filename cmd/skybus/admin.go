@@ -48,9 +48,9 @@ func newAdmin(ctx context.Context, cfg adminConfig) (*admin, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Addr)
+	l, err := listen(ctx, "admin", "--admin", cfg.Addr)
 	if err != nil {
-		return nil, withHint(fmt.Errorf("admin: %w", err), "--admin 127.0.0.1:0 picks a free port")
+		return nil, err
 	}
 	a := &admin{ready: cfg.Ready, listener: l, mux: http.NewServeMux()}
 	a.server = &http.Server{
@@ -75,7 +75,7 @@ func newAdmin(ctx context.Context, cfg adminConfig) (*admin, error) {
 }
 
 // URL is http://host:port.
-func (a *admin) URL() string { return "http://" + a.listener.Addr().String() }
+func (a *admin) URL() string { return httpURL(a.listener) }
 
 // Handle adds a page, before Run.
 func (a *admin) Handle(pattern string, h http.Handler) { a.mux.Handle(pattern, h) }

@@ -114,12 +114,13 @@ func TestAdminStopsUnderARequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answered := make(chan struct{})
+	answered := make(chan error, 1)
 	go func() {
-		defer close(answered)
-		if resp, err := http.DefaultClient.Do(req); err == nil {
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
 			_ = resp.Body.Close()
 		}
+		answered <- err
 	}()
 	<-entered
 	begin := time.Now()
@@ -129,5 +130,7 @@ func TestAdminStopsUnderARequest(t *testing.T) {
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("stopping took %v", took)
 	}
-	<-answered
+	if err := <-answered; err == nil {
+		t.Error("the request was answered, want it cut off")
+	}
 }

@@ -37,6 +37,9 @@ func (a *App) invoke(ctx context.Context, kctx *kong.Context) error {
 	}
 	node := kctx.Selected()
 	a.command = node.Path()
+	if a.Timeout <= 0 {
+		return usagef("--timeout %v: want more than 0", a.Timeout)
+	}
 	level := slog.LevelWarn
 	if _, ok := reflect.TypeAssert[daemon](node.Target.Addr()); ok {
 		level = slog.LevelInfo
@@ -59,11 +62,7 @@ func (a *App) Connect(ctx context.Context) (*bus.Conn, error) {
 	}
 	ctx, cancel := a.withTimeout(ctx)
 	defer cancel()
-	conn, err := bus.Connect(ctx, cfg)
-	if err != nil {
-		return nil, connectHint(err)
-	}
-	return conn, nil
+	return bus.Connect(ctx, cfg)
 }
 
 // withTimeout bounds one exchange with the server by --timeout.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro"
 )
 
@@ -17,13 +19,13 @@ const maxInput = 64 << 20
 type callCmd struct {
 	Target     string `arg:"" help:"What to call: service.endpoint."`
 	Body       string `arg:"" optional:"" help:"Request as JSON, @FILE to read it from a file, or - from standard input. Default: none."`
-	ToVersion  string `help:"Only an instance of this version." placeholder:"VERSION"`
-	ToInstance string `help:"Only this instance." placeholder:"ID"`
+	ToVersion  string `help:"Only an instance of this version." placeholder:"VERSION" xor:"to"`
+	ToInstance string `help:"Only this instance." placeholder:"ID" xor:"to"`
 	Idempotent bool   `help:"Call again when no answer comes in time: being called twice does no harm."`
 }
 
 // Help is shown below the usage.
-func (callCmd) Help() string {
+func (*callCmd) Help() string {
 	return `Examples:
 
     skybus call getwidgets.get '{"input":"x"}'
@@ -33,45 +35,81 @@ func (callCmd) Help() string {
 
 // Run calls the endpoint and prints its answer.
 func (c *callCmd) Run(ctx context.Context, app *App) error {
-	service, endpoint, err := micro.ParseTarget(c.Target)
-	if err != nil {
-		return usagef("%s", message(err))
-	}
-	body, err := app.input(c.Body)
+	req, err := c.request(ctx, app)
 	if err != nil {
 		return err
-	}
-	if len(body) > 0 && !json.Valid(body) {
-		return usagef("the request is not JSON: %.60s", body)
 	}
 	conn, err := app.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // the answer is there
-	ctx, cancel := app.withTimeout(ctx)
+	call, cancel := app.withTimeout(ctx)
 	defer cancel()
-	client, err := micro.NewClient(ctx, conn, micro.ClientConfig{Name: "cli"})
+	client, err := micro.NewClient(call, conn, micro.ClientConfig{Name: "cli"})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	reply, err := client.Do(ctx, micro.Request{
-		Service: service, Endpoint: endpoint, Version: c.ToVersion, Instance: c.ToInstance,
-		Body: body, Idempotent: c.Idempotent,
-	})
+	reply, err := client.Do(call, req)
 	if err != nil {
-		return err
+		return c.failure(ctx, err)
 	}
 	return app.printReply(reply)
+}
+
+// request is what to call and with what. What is wrong with it is wrong usage.
+func (c *callCmd) request(ctx context.Context, app *App) (micro.Request, error) {
+	req := micro.Request{Version: c.ToVersion, Instance: c.ToInstance, Idempotent: c.Idempotent}
+	var err error
+	if req.Service, req.Endpoint, err = micro.ParseTarget(c.Target); err != nil {
+		return req, usagef("%s", message(err))
+	}
+	if c.ToVersion != "" {
+		err = bus.CheckVersion(c.ToVersion)
+	}
+	if c.ToInstance != "" {
+		err = bus.CheckToken("instance", c.ToInstance)
+	}
+	if err != nil {
+		return req, usagef("%s", message(err))
+	}
+	if req.Body, err = app.input(ctx, c.Body); err != nil {
+		return req, err
+	}
+	var body json.RawMessage
+	if err := json.Unmarshal(req.Body, &body); err != nil && len(req.Body) > 0 {
+		return req, withHint(usagef("the request is not JSON: %v: %.60s", err, req.Body),
+			`in most shells JSON needs single quotes around it: '{"input":"x"}'`)
+	}
+	return req, nil
+}
+
+// failure is why there is no good answer, and who knows more.
+func (c *callCmd) failure(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err // interrupted
+	}
+	answer := &answerError{bus.AsError(err)}
+	service, _, _ := strings.Cut(c.Target, ".")
+	switch answer.err.Code {
+	case bus.Unavailable:
+		return withHint(answer, "`skybus instances --service %s` lists who is known", service)
+	case bus.Unimplemented:
+		return withHint(answer, "`skybus services --service %s` lists its endpoints", service)
+	default:
+		return answer
+	}
 }
 
 // printReply prints an answer: JSON as JSON also where tables are printed, as YAML if asked for, anything else as it is.
 func (a *App) printReply(reply micro.Reply) error {
 	var v json.RawMessage
-	if err := json.Unmarshal(reply.Body, &v); err != nil {
-		_, err := a.stdout.Write(append(reply.Body, '\n'))
-		return err
+	if len(reply.Body) == 0 && a.Output == formatTable {
+		return nil
+	}
+	if err := json.Unmarshal(reply.Body, &v); err != nil && len(reply.Body) > 0 {
+		return a.writeValue(reply.Body)
 	}
 	format := a.Output
 	if format == formatTable {
@@ -81,22 +119,43 @@ func (a *App) printReply(reply micro.Reply) error {
 }
 
 // input is what an argument stands for: itself, a file (@FILE) or standard input (-).
-func (a *App) input(arg string) ([]byte, error) {
-	var r io.Reader
-	switch {
-	case arg == "-":
-		r = a.stdin
-	case strings.HasPrefix(arg, "@"):
-		f, err := os.Open(arg[1:])
+func (a *App) input(ctx context.Context, arg string) ([]byte, error) {
+	if path, ok := strings.CutPrefix(arg, "@"); ok {
+		data, err := a.readFile(ctx, path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, withHint(err, "an argument that begins with @ names a file; - reads standard input")
+		}
+		return data, err
+	}
+	if arg == "-" {
+		return a.readFile(ctx, arg)
+	}
+	return []byte(arg), nil
+}
+
+// readFile reads a file, or standard input when its name is -.
+func (a *App) readFile(ctx context.Context, path string) ([]byte, error) {
+	r := a.stdin
+	if path != "-" {
+		f, err := os.Open(path)
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = f.Close() }()
 		r = f
-	default:
-		return []byte(arg), nil
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+	var data []byte
+	var err error
+	read := make(chan struct{})
+	go func() { // nobody waits for it after an interrupt: a terminal may never end what is read
+		defer close(read)
+		data, err = io.ReadAll(io.LimitReader(r, maxInput+1))
+	}()
+	select {
+	case <-read:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("input: %w", err)
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -81,10 +83,18 @@ func parseError(err error) error {
 	command := []string{"skybus"}
 	if perr, ok := errors.AsType[*kong.ParseError](err); ok && perr.Context != nil {
 		for _, p := range perr.Context.Path {
-			if p.Command != nil {
+			// The default command of a group stands for the group: whoever mistyped another has not heard of it.
+			if p.Command != nil && p.Command.Tag.Default == "" {
 				command = append(command, p.Command.Name)
 			}
 		}
 	}
-	return withHint(usagef("%s", strings.TrimSpace(err.Error())), "`%s --help` tells how it is used", strings.Join(command, " "))
+	text := strings.TrimSpace(err.Error())
+	usage := fmt.Sprintf("`%s --help` tells how it is used", strings.Join(command, " "))
+	if negativeNumber.MatchString(text) {
+		return withHint(usagef("%s", text), "what begins with a dash and is no flag goes after --; %s", usage)
+	}
+	return withHint(usagef("%s", text), "%s", usage)
 }
+
+var negativeNumber = regexp.MustCompile(`^unknown flag -[0-9.]`)

@@ -35,8 +35,8 @@ type connFlags struct {
 
 // busConfig is how to connect as flags, environment and NATS context say, in this order.
 func (a *App) busConfig() (bus.Config, error) {
-	if _, err := bus.ParseNamespace(a.Namespace); err != nil {
-		return bus.Config{}, withHint(usagef("%s", bus.AsError(err).Message), "--namespace or SKYBUS_NAMESPACE names it")
+	if _, err := a.namespace(); err != nil {
+		return bus.Config{}, err
 	}
 	s, err := a.settings()
 	if err != nil {
@@ -56,6 +56,15 @@ func (a *App) busConfig() (bus.Config, error) {
 		Logger:    a.log,
 		Options:   opts,
 	}, nil
+}
+
+// namespace is the one to work in.
+func (a *App) namespace() (bus.Namespace, error) {
+	ns, err := bus.ParseNamespace(a.Namespace)
+	if err != nil {
+		return ns, withHint(usagef("%s", bus.AsError(err).Message), "--namespace or SKYBUS_NAMESPACE names it")
+	}
+	return ns, nil
 }
 
 // settings lays the flags over the NATS context. A selected context is left alone when a server is given: its login is

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// editor is the command that edits path. The variables may hold arguments.
-func editor(path string) []string {
-	return append(strings.Fields(cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "notepad")), path)
+// editor is the command that edits path, and what its user calls it. The variables may hold arguments.
+func editor(path string) (name string, command []string) {
+	name = cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "notepad")
+	return name, append(strings.Fields(name), path)
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/embed"
@@ -34,12 +36,39 @@ func withHint(err error, format string, args ...any) error {
 	return &hintError{err, fmt.Sprintf(format, args...)}
 }
 
-func connectHint(err error) error {
+// answerError is what a service said, or what was said in its place. People are told its code too.
+type answerError struct{ err *bus.Error }
+
+func (e *answerError) Error() string { return e.err.Error() }
+
+func (e *answerError) Unwrap() error { return e.err }
+
+// hint is what to do next about err: what was said where it happened, else what helps in general.
+func (a *App) hint(err error) string {
+	if e, ok := errors.AsType[*hintError](err); ok {
+		return e.hint
+	}
+	if _, ok := errors.AsType[*usageError](err); ok && a.command != "" {
+		return fmt.Sprintf("`skybus %s --help` tells how it is used", a.command)
+	}
 	switch {
 	case errors.Is(err, nats.ErrNoServers):
-		return withHint(err, "--server, NATS_URL or a NATS context (--context) name another server")
+		return "--server, NATS_URL or a NATS context (--context) name another server"
 	case errors.Is(err, nats.ErrAuthorization):
-		return withHint(err, "--creds FILE, NATS_CREDS or a NATS context (--context) log in")
+		return "--creds FILE, NATS_CREDS or a NATS context (--context) log in"
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled),
+		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return "that server needs JetStream: `skybus server` has it, nats-server has it with -js"
+	case bus.CodeOf(err) == bus.DeadlineExceeded:
+		return fmt.Sprintf("--timeout waits longer than %v", a.Timeout)
+	}
+	return ""
+}
+
+// unlessStopped is nil for the error of a start that was given up because ctx ended: being stopped is no failure.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
 	}
 	return err
 }
@@ -60,12 +89,9 @@ func (a *App) report(err error) int {
 		return exitOK
 	}
 	var f failure
-	f.Error.Code, f.Error.Message = bus.CodeOf(err), message(err)
+	f.Error.Code, f.Error.Message, f.Error.Hint = bus.CodeOf(err), message(err), a.hint(err)
 	if e, ok := errors.AsType[*bus.Error](err); ok {
 		f.Error.Details = e.Details
-	}
-	if e, ok := errors.AsType[*hintError](err); ok {
-		f.Error.Hint = e.hint
 	}
 	code := exitFailed
 	if _, ok := errors.AsType[*usageError](err); ok {
@@ -79,33 +105,37 @@ func (a *App) report(err error) int {
 	case errors.Is(err, embed.ErrAddrInUse), errors.Is(err, embed.ErrDirInUse):
 		f.Error.Code = bus.FailedPrecondition
 	}
-	a.writeFailure(f)
-	return code
-}
-
-func (a *App) writeFailure(f failure) {
 	if a.Output == formatJSON || a.Output == formatYAML {
-		if err := encode(a.stderr, a.Output, f); err == nil {
-			return
+		if encode(a.stderr, a.Output, f) == nil {
+			return code
 		}
 	}
-	fmt.Fprintf(a.stderr, "skybus: %s\n", printable(f.Error.Message))
+	text := f.Error.Message
+	if _, ok := errors.AsType[*answerError](err); ok {
+		text = string(f.Error.Code) + ": " + text
+	}
+	fmt.Fprintf(a.stderr, "skybus: %s\n", printable(text))
 	if f.Error.Hint != "" {
 		fmt.Fprintf(a.stderr, "hint: %s\n", printable(f.Error.Hint))
 	}
+	return code
 }
 
-// message is what err says to a person: no package names in front and no secrets.
+// packages are the names that our packages and the client put in front of what they say.
+var packages = regexp.MustCompile(`(^|: )(?:(?:bus|embed|kv|micro|registry|route|initiators|nats): )+`)
+
+// message is what err says to a person: without its code, names of packages and secrets. The answer of a service stays as
+// it was given.
 func message(err error) string {
+	if e, ok := errors.AsType[*answerError](err); ok {
+		return redact(e.err.Message)
+	}
 	if errors.Is(err, context.Canceled) && bus.CodeOf(err) == bus.Canceled {
-		return "interrupted: " + redact(err.Error())
+		return "interrupted"
 	}
 	text := err.Error()
-	for _, pkg := range []string{"bus", "embed", "kv", "micro", "registry", "route", "initiators", "http"} {
-		if rest, ok := strings.CutPrefix(text, pkg+": "); ok {
-			text = rest
-			break
-		}
+	if e, ok := errors.AsType[*bus.Error](err); ok {
+		text = strings.Replace(text, e.Error(), e.Message, 1)
 	}
-	return redact(text)
+	return redact(packages.ReplaceAllString(text, "$1"))
 }

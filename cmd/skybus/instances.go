@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
@@ -17,7 +18,7 @@ type servicesCmd struct {
 }
 
 // Help is shown below the usage.
-func (servicesCmd) Help() string {
+func (*servicesCmd) Help() string {
 	return `Examples:
 
     skybus services
@@ -26,11 +27,12 @@ func (servicesCmd) Help() string {
 
 // serviceRow is a service as it is listed.
 type serviceRow struct {
-	Service   string   `json:"service"`
-	Versions  []string `json:"versions"`
-	Online    int      `json:"online"`
-	Offline   int      `json:"offline"`
-	Endpoints []string `json:"endpoints"`
+	Service      string   `json:"service"`
+	Versions     []string `json:"versions"`
+	Online       int      `json:"online"`
+	Unregistered int      `json:"unregistered"`
+	Offline      int      `json:"offline"`
+	Endpoints    []string `json:"endpoints"`
 }
 
 // Run lists the services.
@@ -43,26 +45,32 @@ func (c *servicesCmd) Run(ctx context.Context, app *App) error {
 	for _, s := range services {
 		rows = append(rows, newServiceRow(s))
 	}
-	header := []string{"service", "versions", "online", "offline", "endpoints"}
+	if len(rows) == 0 {
+		app.noteNone("services", c.Service)
+	}
+	header := []string{"service", "versions", "online", "unregistered", "offline", "endpoints"}
 	return printList(app, rows, header, func(r serviceRow) []any {
-		return []any{r.Service, strings.Join(r.Versions, " "), r.Online, r.Offline, strings.Join(r.Endpoints, " ")}
+		return []any{r.Service, strings.Join(r.Versions, " "), r.Online, r.Unregistered, r.Offline, strings.Join(r.Endpoints, " ")}
 	})
 }
 
 func newServiceRow(s *registry.Service) serviceRow {
 	versions, endpoints := map[string]bool{}, map[string]bool{}
+	states := map[registry.State]int{}
 	for _, i := range slices.Concat(s.Online, s.Rest) {
+		states[i.State]++
 		versions[i.Version] = true
 		for _, ep := range i.Endpoints {
 			endpoints[ep.Name] = true
 		}
 	}
 	return serviceRow{
-		Service:   s.Name,
-		Versions:  slices.Sorted(maps.Keys(versions)),
-		Online:    len(s.Online),
-		Offline:   len(s.Rest),
-		Endpoints: slices.Sorted(maps.Keys(endpoints)),
+		Service:      s.Name,
+		Versions:     slices.Sorted(maps.Keys(versions)),
+		Online:       states[registry.Online],
+		Unregistered: states[registry.Unregistered],
+		Offline:      states[registry.Offline],
+		Endpoints:    slices.Sorted(maps.Keys(endpoints)),
 	}
 }
 
@@ -72,7 +80,7 @@ type instancesCmd struct {
 }
 
 // Help is shown below the usage.
-func (instancesCmd) Help() string {
+func (*instancesCmd) Help() string {
 	return `An instance is online while it says every few seconds that it is alive, offline when it stopped doing so without
 taking its leave.
 
@@ -104,12 +112,15 @@ func (c *instancesCmd) Run(ctx context.Context, app *App) error {
 			rows = append(rows, instanceRow{i.Record, i.State, i.Load()})
 		}
 	}
+	if len(rows) == 0 {
+		app.noteNone("instances", c.Service)
+	}
 	header := []string{"service", "instance", "version", "state", "in flight", "up"}
 	if c.Wide {
 		header = append(header, "region", "host", "pid", "latency", "shed", "endpoints")
 	}
 	return printList(app, rows, header, func(r instanceRow) []any {
-		row := []any{r.Service, r.Instance, r.Version, r.State, r.Load.InFlight, age(r.Started)}
+		row := []any{r.Service, r.Instance, r.Version, r.State, r.Load.InFlight, r.up()}
 		if !c.Wide {
 			return row
 		}
@@ -120,6 +131,14 @@ func (c *instancesCmd) Run(ctx context.Context, app *App) error {
 		latency := time.Duration(r.Load.Latency) * time.Microsecond
 		return append(row, r.Region, r.Host, r.PID, latency, r.Load.Shed, strings.Join(endpoints, " "))
 	})
+}
+
+// up is how long the instance has run. Of one that is offline nobody knows whether it still does.
+func (r instanceRow) up() string {
+	if r.State == registry.Offline {
+		return ""
+	}
+	return age(r.Started)
 }
 
 // age is how long ago t was, in two units at most.
@@ -134,8 +153,23 @@ func age(t time.Time) string {
 	return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 }
 
+// noteNone says that there are no such things, or nothing of those names.
+func (a *App) noteNone(things string, names []string) {
+	ns := cmp.Or(a.Namespace, bus.DefaultNamespace)
+	if len(names) > 0 {
+		a.note("nothing is known of %s in %s", strings.Join(names, ", "), ns)
+		return
+	}
+	a.note("there are no %s in %s", things, ns)
+}
+
 // services are the services of the namespace by name, or those named.
 func (a *App) services(ctx context.Context, names []string) ([]*registry.Service, error) {
+	for _, name := range names {
+		if err := bus.CheckToken("--service", name); err != nil {
+			return nil, usagef("%s", message(err))
+		}
+	}
 	conn, err := a.Connect(ctx)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -46,6 +48,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CONFIG_HOME", env.WorkDir+"/config")
 			env.Setenv("XDG_STATE_HOME", env.WorkDir+"/state")
 			env.Setenv("GORACE", "atexit_sleep_ms=10") // a second for each program otherwise
+			for _, listener := range []string{"HTTP", "ADMIN", "NATS"} {
+				env.Setenv("SKYBUS_"+listener, "127.0.0.1:0")
+			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -53,6 +58,7 @@ func TestScripts(t *testing.T) {
 			"jsonenv":  jsonEnv,
 			"signal":   signalAll,
 			"exitcode": exitCode,
+			"fetch":    fetch,
 		},
 	})
 }
@@ -124,6 +130,26 @@ func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 	if fmt.Sprint(code) != args[0] {
 		ts.Fatalf("%v ended with %d, want %s", args[1:], code, args[0])
 	}
+}
+
+// fetch asks a URL, by POST when there is a body, and writes status and body of the answer to a file.
+func fetch(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: fetch file url [body]")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
+	defer cancel()
+	method, body := http.MethodGet, ""
+	if len(args) == 3 {
+		method, body = http.MethodPost, args[2]
+	}
+	req, err := http.NewRequestWithContext(ctx, method, args[1], strings.NewReader(body))
+	ts.Check(err)
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	answer, err := io.ReadAll(resp.Body)
+	ts.Check(errors.Join(err, resp.Body.Close()))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "%d %s", resp.StatusCode, answer), 0o600))
 }
 
 // connectCLI is a command line with a command for tests.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -20,7 +23,8 @@ const (
 	formatYAML  outputFormat = "yaml"
 )
 
-// printList prints items to stdout: as an array, or as a table with a row for each. Everything that lists uses it.
+// printList prints items to stdout: as an array, or as a table with a row for each. Everything that lists uses it. Where
+// there are none, the table is not there either: see note.
 func printList[T any](a *App, items []T, header []string, row func(T) []any) error {
 	if a.Output != formatTable {
 		if items == nil {
@@ -28,11 +32,21 @@ func printList[T any](a *App, items []T, header []string, row func(T) []any) err
 		}
 		return encode(a.stdout, a.Output, items)
 	}
+	if len(items) == 0 {
+		return nil
+	}
 	rows := make([][]any, 0, len(items))
 	for _, item := range items {
 		rows = append(rows, row(item))
 	}
 	return a.writeTable(header, rows)
+}
+
+// note says on stderr what a table cannot say. Programs, that read JSON or YAML, see it from the data.
+func (a *App) note(format string, args ...any) {
+	if a.Output == formatTable {
+		fmt.Fprintln(a.stderr, printable(fmt.Sprintf(format, args...)))
+	}
 }
 
 // printOne prints one value to stdout: as an object, or as rows of a name and its value.
@@ -56,6 +70,23 @@ func printEvent(a *App, v any, line string) error {
 	case formatTable:
 	}
 	_, err := fmt.Fprintln(a.stdout, printable(line))
+	return err
+}
+
+// writeValue writes a value to stdout as it is, so that it can be put into a file. A line of text is ended. A terminal is
+// shown only what it can show.
+func (a *App) writeValue(value []byte) error {
+	text := utf8.Valid(value)
+	if isTerminal(a.stdout) {
+		if !text {
+			value = strconv.AppendQuote(nil, string(value))
+		}
+		value, text = []byte(printable(string(value))), true
+	}
+	if text && !bytes.HasSuffix(value, []byte("\n")) {
+		value = append(bytes.Clone(value), '\n')
+	}
+	_, err := a.stdout.Write(value)
 	return err
 }
 

@@ -73,7 +73,7 @@ func TestPrintList(t *testing.T) {
 		want   string
 	}{
 		{formatTable, []string{"a", "longer\n\x1b[2J"}, "NAME         VALUE\na            -\nlonger \ufffd[2J  -\n"},
-		{formatTable, nil, "NAME  VALUE\n"},
+		{formatTable, nil, ""},
 		{formatJSON, []string{"<a>"}, "[\n  \"<a>\"\n]\n"},
 		{formatJSON, nil, "[]\n"},
 		{formatYAML, []string{"a"}, "- a\n"},

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/embed"
 	"github.com/skybus-io/skybus/examples/getwidgets"
@@ -26,7 +28,6 @@ import (
 const (
 	demoInstances = 2
 	firstTimeout  = 10 * time.Second
-	memoryPrefix  = "skybus-memory-"
 )
 
 // platform is all that `skybus up` runs. It is put together in one order and taken apart in the opposite one.
@@ -45,10 +46,10 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	p := &platform{failed: make(chan error, 1)}
 	var err error
 	// Listeners first: a taken port is the most likely reason to stop, and the cheapest to find.
-	if p.http, err = (&net.ListenConfig{}).Listen(ctx, "tcp", c.HTTP); err != nil {
-		return p, withHint(fmt.Errorf("gateway: %w", err), "--http 127.0.0.1:0 picks a free port")
+	if p.http, err = listen(ctx, "gateway", "--http", c.HTTP); err != nil {
+		return p, err
 	}
-	p.onClose(ignoreClosed(p.http.Close))
+	p.onClose(p.http.Close)
 	if p.admin, err = newAdmin(ctx, adminConfig{Addr: c.Admin, Logger: app.log, Ready: map[string]func(context.Context) error{
 		"nats":      p.natsReady,
 		"jetstream": p.jetStreamReady,
@@ -70,12 +71,13 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 		return p, err
 	}
 	p.onClose(runner.Close)
-	p.run(ctx, route.NewWorker(client, route.Config{}).Run)
 	if c.Demo {
 		if err := p.startDemo(ctx, app); err != nil {
 			return p, err
 		}
 	}
+	// After the demo, so that it stops before: steps begun are finished while there is somebody to call.
+	p.run(ctx, route.NewWorker(client, route.Config{}).Run)
 	if err := p.startGateway(ctx, app, c, runner); err != nil {
 		return p, err
 	}
@@ -87,7 +89,9 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 func (p *platform) connect(ctx context.Context, app *App, c *upCmd) error {
 	if c.external(app) {
 		var err error
-		p.conn, err = app.Connect(ctx)
+		if p.conn, err = app.Connect(ctx); errors.Is(err, nats.ErrNoServers) {
+			return withHint(err, "without %s `skybus up` starts a server of its own", c.externalBy(app))
+		}
 		return err
 	}
 	if err := p.startServer(ctx, app, c); err != nil {
@@ -99,17 +103,16 @@ func (p *platform) connect(ctx context.Context, app *App, c *upCmd) error {
 }
 
 func (p *platform) startServer(ctx context.Context, app *App, c *upCmd) error {
-	dir, err := c.Data, error(nil)
-	switch {
-	case c.Memory:
-		if dir, err = os.MkdirTemp("", memoryPrefix); err != nil {
-			return fmt.Errorf("temporary directory: %w", err)
+	dir, err := "", error(nil)
+	if c.Memory {
+		if dir, err = memoryDir(); err == nil {
+			p.onClose(func() error { return os.RemoveAll(dir) })
 		}
-		p.onClose(func() error { return os.RemoveAll(dir) })
-	case dir == "":
-		if dir, err = stateDir(); err != nil {
-			return err
-		}
+	} else {
+		dir, err = c.dataDir()
+	}
+	if err != nil {
+		return err
 	}
 	if p.server, err = embed.Start(ctx, embed.Config{Listen: c.NATS, Dir: dir, Logger: app.log}); err != nil {
 		return serverHint(err)
@@ -153,11 +156,17 @@ func (p *platform) run(ctx context.Context, part func(context.Context) error) {
 	var running sync.WaitGroup
 	var err error
 	running.Go(func() {
-		if err = part(ctx); ctx.Err() != nil {
-			return // it was asked to end
+		err = part(ctx)
+		if ctx.Err() != nil {
+			err = unlessStopped(ctx, err)
+			return
+		}
+		if err == nil {
+			err = errors.New("a part of the platform ended by itself")
 		}
 		select {
 		case p.failed <- err:
+			err = nil // told
 		default:
 		}
 	})
@@ -190,21 +199,12 @@ func (p *platform) close() error {
 	return errors.Join(errs...)
 }
 
-func ignoreClosed(f func() error) func() error {
-	return func() error {
-		if err := f(); !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	}
-}
-
 func (p *platform) urls() map[string]string {
-	nats := p.conn.NATS().ConnectedUrlRedacted()
+	url := p.conn.NATS().ConnectedUrlRedacted()
 	if p.server != nil {
-		nats = p.server.URL()
+		url = p.server.URL()
 	}
-	return map[string]string{"nats": nats, "http": "http://" + p.http.Addr().String(), "admin": p.admin.URL()}
+	return map[string]string{"nats": url, "http": httpURL(p.http), "admin": p.admin.URL()}
 }
 
 func (p *platform) dataDir() string {

@@ -19,6 +19,9 @@ func (p portsFile) prepare() error {
 	if p == "" {
 		return nil
 	}
+	if info, err := os.Lstat(string(p)); err == nil && info.IsDir() {
+		return portsError(fmt.Errorf("%s is a directory", p)) // an empty one would be removed
+	}
 	if err := os.Remove(string(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return portsError(err)
 	}

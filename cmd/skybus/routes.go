@@ -79,10 +79,25 @@ func (a *App) withRoutes(ctx context.Context, f func(context.Context, *bus.Conn,
 	return f(ctx, conn, store)
 }
 
+// withRoute is withRoutes for a command about the route called name.
+func (a *App) withRoute(ctx context.Context, name string, f func(context.Context, *bus.Conn, *route.Store) error) error {
+	if err := checkRouteName(name); err != nil {
+		return err
+	}
+	return a.withRoutes(ctx, f)
+}
+
+func checkRouteName(name string) error {
+	if err := bus.CheckToken("route", name); err != nil {
+		return usagef("%s", message(err))
+	}
+	return nil
+}
+
 type routesLsCmd struct{}
 
 // Help is shown below the usage.
-func (routesLsCmd) Help() string {
+func (*routesLsCmd) Help() string {
 	return `Asynchronous steps are shown in parentheses, steps that may fail with a question mark.
 
 Examples:
@@ -103,6 +118,9 @@ func (c *routesLsCmd) Run(ctx context.Context, app *App) error {
 			}
 			rows = append(rows, newRouteRow(s))
 		}
+		if len(rows) == 0 {
+			app.noteNone("routes", nil)
+		}
 		return printList(app, rows, []string{"route", "revision", "updated", "steps"}, func(r routeRow) []any {
 			return []any{r.Name, r.Revision, r.Updated.Local().Format(time.DateTime), r.summary()}
 		})
@@ -114,7 +132,7 @@ type routesGetCmd struct {
 }
 
 // Help is shown below the usage.
-func (routesGetCmd) Help() string {
+func (*routesGetCmd) Help() string {
 	return `With -o yaml or -o json it prints what routes put takes.
 
 Examples:
@@ -125,7 +143,7 @@ Examples:
 
 // Run shows one route.
 func (c *routesGetCmd) Run(ctx context.Context, app *App) error {
-	return app.withRoutes(ctx, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+	return app.withRoute(ctx, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		s, err := store.Get(ctx, c.Name)
@@ -134,9 +152,6 @@ func (c *routesGetCmd) Run(ctx context.Context, app *App) error {
 		}
 		if app.Output != formatTable {
 			return encode(app.stdout, app.Output, s.Route)
-		}
-		if s.Err != nil {
-			return fmt.Errorf("route %q at revision %d is unreadable: %w", s.Name, s.Revision, s.Err)
 		}
 		row := newRouteRow(s)
 		if _, err := fmt.Fprintln(app.stdout, printable(fmt.Sprintf("%s  revision %d of %s  %s",
@@ -167,7 +182,7 @@ func duration(d route.Duration) string {
 
 func routeHint(err error) error {
 	if bus.CodeOf(err) == bus.NotFound {
-		return withHint(err, "`skybus routes` lists them")
+		return withHint(err, "`skybus routes` lists them, `skybus routes put NAME -f FILE` makes one")
 	}
 	return err
 }
@@ -177,7 +192,7 @@ type routesRmCmd struct {
 }
 
 // Help is shown below the usage.
-func (routesRmCmd) Help() string {
+func (*routesRmCmd) Help() string {
 	return `Examples:
 
     skybus routes rm getwidgets`
@@ -185,7 +200,7 @@ func (routesRmCmd) Help() string {
 
 // Run removes one route.
 func (c *routesRmCmd) Run(ctx context.Context, app *App) error {
-	return app.withRoutes(ctx, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+	return app.withRoute(ctx, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		if err := store.Delete(ctx, c.Name); err != nil {
@@ -200,7 +215,7 @@ type routesHistoryCmd struct {
 }
 
 // Help is shown below the usage.
-func (routesHistoryCmd) Help() string {
+func (*routesHistoryCmd) Help() string {
 	return `The last 64 revisions are kept, oldest first.
 
 Examples:
@@ -211,7 +226,7 @@ Examples:
 
 // Run lists the revisions of one route.
 func (c *routesHistoryCmd) Run(ctx context.Context, app *App) error {
-	return app.withRoutes(ctx, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+	return app.withRoute(ctx, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		var rows []routeRow

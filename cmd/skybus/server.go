@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
 	"time"
@@ -66,11 +67,8 @@ func (c *serverCmd) Run(ctx context.Context, app *App) error {
 		return err
 	}
 	s, err := c.start(ctx, app)
-	if s == nil && ctx.Err() != nil {
-		return nil // stopped before it was ready
-	}
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	if err := c.ready(app, s); err != nil {
 		return errors.Join(err, s.Close())
@@ -112,11 +110,13 @@ func (c *serverCmd) start(ctx context.Context, app *App) (*embed.Server, error) 
 
 // serverHint tells what to do about a server that cannot start. `up` starts one too.
 func serverHint(err error) error {
-	switch {
+	switch path, ok := errors.AsType[*fs.PathError](err); {
 	case errors.Is(err, embed.ErrAddrInUse):
 		return withHint(err, "--nats 127.0.0.1:0 picks a free port; `skybus --server URL ...` uses the server that runs there")
 	case errors.Is(err, embed.ErrDirInUse):
 		return withHint(err, "--data DIR names another directory")
+	case ok:
+		return withHint(fmt.Errorf("data directory: %w", path), "--data DIR names another directory")
 	}
 	return err
 }

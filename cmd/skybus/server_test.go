@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,18 +24,7 @@ func TestServerStopsInTime(t *testing.T) {
 		t.Log(stderr)
 		done <- code
 	}()
-	var urls map[string]string
-	for deadline := time.Now().Add(waitTimeout); ; time.Sleep(5 * time.Millisecond) {
-		if data, err := os.ReadFile(ports); err == nil {
-			if err := json.Unmarshal(data, &urls); err != nil {
-				t.Fatalf("ports file %q: %v", data, err)
-			}
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("no ports file")
-		}
-	}
+	urls := waitPorts(t, ports)
 	if code, _, stderr := runs(t.Context(), &connectCLI{}, "connect", "--dial", "-s", urls["nats"]); code != exitOK {
 		t.Errorf("connect: exit %d, %s", code, stderr)
 	}

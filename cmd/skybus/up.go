@@ -20,7 +20,7 @@ type upCmd struct {
 }
 
 // Help is shown below the usage.
-func (upCmd) Help() string {
+func (*upCmd) Help() string {
 	return `With --server or --context (or NATS_URL and the like) it uses that NATS server instead of starting one.
 
 Examples:
@@ -33,8 +33,8 @@ Examples:
 
 // Validate finds the mistakes that need no look at the machine.
 func (c *upCmd) Validate() error {
-	for _, f := range []struct{ flag, addr string }{{"--http", c.HTTP}, {"--admin", c.Admin}, {"--nats", c.NATS}} {
-		if err := checkAddr(f.flag, f.addr); err != nil {
+	for _, l := range c.allListeners() {
+		if err := checkAddr(l.flag, l.addr); err != nil {
 			return err
 		}
 	}
@@ -43,10 +43,29 @@ func (c *upCmd) Validate() error {
 
 func (*upCmd) daemon() {}
 
+// listener is one of the addresses that up listens at.
+type listener struct{ what, flag, addr string }
+
+func (c *upCmd) allListeners() []listener {
+	return []listener{{"gateway", "--http", c.HTTP}, {"admin", "--admin", c.Admin}, {"NATS", "--nats", c.NATS}}
+}
+
+// listeners are those that are used: there is no address for somebody else's NATS server.
+func (c *upCmd) listeners(app *App) []listener {
+	all := c.allListeners()
+	if c.external(app) {
+		return all[:2]
+	}
+	return all
+}
+
 // Run runs the platform until ctx ends.
 func (c *upCmd) Run(ctx context.Context, app *App) error {
-	if c.external(app) && (c.Data != "" || c.Memory || app.given["nats"]) {
-		return usagef("--data, --memory and --nats are for the server that up starts; with --server or --context it starts none")
+	if err := c.checkServer(app); err != nil {
+		return err
+	}
+	if _, err := app.namespace(); err != nil {
+		return err
 	}
 	if err := c.PortsFile.prepare(); err != nil {
 		return err
@@ -57,13 +76,15 @@ func (c *upCmd) Run(ctx context.Context, app *App) error {
 	}
 	if err == nil {
 		err = p.wait(ctx)
-		app.log.Info("stopping", "cause", cause(ctx, err))
-	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = nil // stopped before it was ready
+		app.log.InfoContext(ctx, "stopping", "cause", cause(ctx, err))
 	}
 	c.PortsFile.remove()
-	return errors.Join(err, p.close())
+	err = errors.Join(unlessStopped(ctx, err), p.close())
+	if err != nil {
+		return c.explainTaken(ctx, app, err)
+	}
+	app.log.InfoContext(ctx, "stopped")
+	return nil
 }
 
 func cause(ctx context.Context, err error) string {
@@ -74,7 +95,44 @@ func cause(ctx context.Context, err error) string {
 }
 
 // external tells whether somebody else's server is to be used.
-func (*upCmd) external(app *App) bool { return app.globals.Server != "" || app.Context != "" }
+func (*upCmd) external(app *App) bool { return app.Server != "" || app.Context != "" }
+
+// externalBy is what named somebody else's server.
+func (*upCmd) externalBy(app *App) string {
+	switch {
+	case app.given["server"]:
+		return "--server"
+	case app.given["context"]:
+		return "--context"
+	case app.Server != "":
+		return "the variable SKYBUS_SERVER or NATS_URL"
+	}
+	return "the variable SKYBUS_CONTEXT or NATS_CONTEXT"
+}
+
+// checkServer tells whether the flags are for a server of our own or for somebody else's, not for both.
+func (c *upCmd) checkServer(app *App) error {
+	if !c.external(app) {
+		return nil
+	}
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{{"--data", c.Data != ""}, {"--memory", c.Memory}, {"--nats", app.given["nats"]}} {
+		if f.given {
+			return usagef("%s is for the server that up starts; with %s it starts none", f.name, c.externalBy(app))
+		}
+	}
+	return nil
+}
+
+// dataDir is where the data of a server of our own is to be, unless it keeps none.
+func (c *upCmd) dataDir() (string, error) {
+	if c.Data != "" {
+		return c.Data, nil
+	}
+	return stateDir()
+}
 
 // ready makes the first request of the demo, so that what the screen promises is known to work, and tells everybody.
 func (c *upCmd) ready(ctx context.Context, app *App, p *platform) error {
@@ -86,22 +144,20 @@ func (c *upCmd) ready(ctx context.Context, app *App, p *platform) error {
 		}
 		first = fmt.Sprintf("First request through the route answered %s after the start: %s", since(app.started), answer)
 	}
-	for what, addr := range map[string]string{"http": c.HTTP, "admin": c.Admin, "nats": c.NATS} {
-		if what != "nats" || p.server != nil {
-			warnOpen(app, what, addr)
-		}
+	for _, l := range c.listeners(app) {
+		warnOpen(app, l.what, l.addr)
 	}
 	if err := c.PortsFile.write(p.urls()); err != nil {
 		return err
 	}
-	if !isTerminal(app.stdout) {
-		urls := p.urls()
-		app.log.Info("platform is ready", "http", urls["http"], "admin", urls["admin"], "nats", urls["nats"],
-			"data", p.dataDir(), "demo", c.Demo, "after", since(app.started).String())
-		return nil
+	if isTerminal(app.stdout) {
+		_, err := fmt.Fprint(app.stdout, c.screen(app, p, first))
+		return err
 	}
-	_, err := fmt.Fprint(app.stdout, c.screen(app, p, first))
-	return err
+	urls := p.urls()
+	app.log.InfoContext(ctx, "platform is ready", "http", urls["http"], "admin", urls["admin"], "nats", urls["nats"],
+		"data", p.dataDir(), "demo", c.Demo, "after", since(app.started).String())
+	return nil
 }
 
 // since is how long ago t was, in whole milliseconds.
@@ -129,21 +185,35 @@ func (c *upCmd) screen(app *App, p *platform, first string) string {
 		line("Sync", "every 2 minutes: survives a crash, not a power cut (`skybus server` syncs always)")
 	}
 	b.WriteString("\nTry:\n")
-	flags := ""
-	program := programName()
-	if urls["nats"] != "nats://"+defaultNATS {
-		flags = " --server " + urls["nats"]
-	}
+	program, flags := programName(), c.connectFlags(app, urls["nats"])
 	if c.Demo {
 		line("browser", urls["http"]+"/")
 		line("curl", `curl -d '{"input":"x"}' `+urls["http"]+"/getwidgets")
-		line("skybus", program+flags+" instances")
+		line("skybus", program+" instances"+flags)
 	} else {
-		line("skybus", program+flags+" services")
-		line("demo", program+" up --demo")
+		line("skybus", program+" services"+flags)
+		line("demo", program+" up --demo, in place of this one")
 	}
 	b.WriteString("\nCtrl-C stops it.\n")
 	return b.String()
+}
+
+// connectFlags are what another command needs to reach this platform.
+func (c *upCmd) connectFlags(app *App, url string) string {
+	flags := ""
+	switch {
+	case app.given["context"]:
+		flags += " --context " + app.Context
+	case url != "nats://"+defaultNATS:
+		flags += " --server " + url
+	}
+	if app.given["creds"] {
+		flags += " --creds " + app.Creds
+	}
+	if app.given["namespace"] {
+		flags += " --namespace " + app.Namespace
+	}
+	return flags
 }
 
 // programName is how to run this program again: `go run` leaves none behind.

@@ -1,10 +1,11 @@
 #compdef skybus
 # zsh completion for skybus.
 _skybus() {
-    local line
+    local line help
     local -a found
     for line in "${(@f)$("${words[1]}" __complete zsh "${(@Q)words[2,CURRENT]}" 2>/dev/null)}"; do
-        [[ -n $line ]] && found+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
+        help=${line#*$'\t'}
+        [[ -n $line ]] && found+=("${${line%%$'\t'*}//:/\\:}${help:+:$help}")
     done
     if (( ${#found} )); then
         _describe skybus found

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/kv"
+)
+
+const anyToken = "_" // in place of a service or a version: for all of them
+
+// configScope says for whom a value is meant.
+type configScope struct {
+	Service    string `help:"For this service only. Default: for all." placeholder:"NAME"`
+	ForVersion string `help:"For this version of the service only. Default: for all." placeholder:"VERSION"`
+}
+
+// pattern matches the values of the scope: of all services and versions where none is named.
+func (s configScope) pattern(app *App) (string, error) {
+	ns, err := app.namespace()
+	if err != nil {
+		return "", err
+	}
+	if s.Service == "" && s.ForVersion == "" {
+		return ns.Key(">"), nil
+	}
+	service, version, err := s.tokens()
+	if err != nil {
+		return "", err
+	}
+	if s.ForVersion == "" {
+		version = "*"
+	}
+	return ns.Key(service, version, ">"), nil
+}
+
+func (s configScope) tokens() (service, version string, err error) {
+	service, version = anyToken, anyToken
+	if s.Service != "" {
+		if err := bus.CheckToken("--service", s.Service); err != nil {
+			return "", "", usagef("%s", message(err))
+		}
+		service = s.Service
+	}
+	if s.ForVersion != "" {
+		if s.Service == "" {
+			return "", "", usagef("--for-version needs --service: a version is one of a service")
+		}
+		if err := bus.CheckVersion(s.ForVersion); err != nil {
+			return "", "", usagef("--for-version: %s", message(err))
+		}
+		version = bus.VersionToken(s.ForVersion)
+	}
+	return service, version, nil
+}
+
+// String is the scope in words.
+func (s configScope) String() string {
+	switch {
+	case s.ForVersion != "":
+		return fmt.Sprintf("for version %s of service %q", s.ForVersion, s.Service)
+	case s.Service != "":
+		return fmt.Sprintf("for service %q", s.Service)
+	}
+	return "for all services"
+}
+
+// flags is the scope as it is typed, with a space in front.
+func (s configScope) flags() string {
+	flags := ""
+	if s.Service != "" {
+		flags += " --service " + s.Service
+	}
+	if s.ForVersion != "" {
+		flags += " --for-version " + s.ForVersion
+	}
+	return flags
+}
+
+// configKey is a key and its scope, for the commands about one value.
+type configKey struct {
+	Key string `arg:"" help:"Key, such as log.level."`
+	configScope
+}
+
+// key is the key in the bucket: <app>.<env>.<service or _>.<version token or _>.<name...>.
+func (k configKey) key(app *App) (string, error) {
+	ns, err := app.namespace()
+	if err != nil {
+		return "", err
+	}
+	service, version, err := k.tokens()
+	if err != nil {
+		return "", err
+	}
+	for part := range strings.SplitSeq(k.Key, ".") {
+		if err := bus.CheckToken(fmt.Sprintf("key %.80q: part", k.Key), part); err != nil {
+			return "", usagef("%s", message(err))
+		}
+	}
+	key := ns.Key(service, version, k.Key)
+	if err := kv.CheckKey(key); err != nil {
+		return "", usagef("key %.80q: %s", k.Key, message(err))
+	}
+	return key, nil
+}
+
+// with opens the configuration for f, which is given the key in the bucket. What is wrong with the key is known before.
+func (k configKey) with(ctx context.Context, app *App, f func(context.Context, *kv.Table[[]byte], string) error) error {
+	key, err := k.key(app)
+	if err != nil {
+		return err
+	}
+	return app.withConfig(ctx, func(ctx context.Context, table *kv.Table[[]byte]) error {
+		ctx, cancel := app.withTimeout(ctx)
+		defer cancel()
+		return k.explain(f(ctx, table, key))
+	})
+}
+
+// explain says in the words of the command line what is wrong with a key of the bucket.
+func (k configKey) explain(err error) error {
+	now := fmt.Sprintf("`skybus config get %s%s -o json` shows what is there now", k.Key, k.flags())
+	switch {
+	case errors.Is(err, kv.ErrNotFound):
+		return withHint(bus.Wrap(bus.NotFound, fmt.Sprintf("%q is not set %s", k.Key, k), err), "`skybus config` lists what is set, and where")
+	case errors.Is(err, kv.ErrConflict):
+		return withHint(bus.Wrap(bus.Aborted, fmt.Sprintf("%q %s has another revision: somebody changed it", k.Key, k), err), "%s", now)
+	case errors.Is(err, kv.ErrExists):
+		return withHint(bus.Wrap(bus.AlreadyExists, fmt.Sprintf("%q is set already %s", k.Key, k), err), "%s", now)
+	}
+	if ke, ok := errors.AsType[*kv.KeyError](err); ok {
+		return bus.Wrap(bus.CodeOf(err), fmt.Sprintf("%q: %v", k.Key, ke.Err), err)
+	}
+	return err
+}
