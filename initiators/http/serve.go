@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -50,6 +51,9 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		err := srv.Shutdown(drain)
+		if errors.Is(err, net.ErrClosed) {
+			err = nil // the listener, which was closed above
+		}
 		if err != nil {
 			_ = srv.Close()
 			open.wait(cutOffTimeout)
