@@ -257,7 +257,7 @@ func TestLog(t *testing.T) {
 	c := connect(t, s, bus.Config{Logger: slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))})
 	stopServer(t, s, c)
 	s.Start(t)
-	eventually(t, "connection is back", func() bool { return strings.Contains(text(), "connection is back") })
+	bustest.Eventually(t, "connection is back", func() bool { return strings.Contains(text(), "connection is back") })
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}

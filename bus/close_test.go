@@ -67,13 +67,13 @@ func TestCloseDrains(t *testing.T) {
 		}
 	}
 	receive(t, "the first message", begun)
-	eventually(t, "messages held", func() bool {
+	bustest.Eventually(t, "messages held", func() bool {
 		pending, _, err := sub.Pending()
 		return err == nil && pending >= n-1 // the one being handled counts or not
 	})
 	closed := make(chan error, 1)
 	go func() { closed <- c.Close() }()
-	eventually(t, "draining", c.NATS().IsDraining)
+	bustest.Eventually(t, "draining", c.NATS().IsDraining)
 	select {
 	case err := <-closed:
 		t.Fatalf("closed before the messages were handled: %v", err)

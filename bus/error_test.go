@@ -327,7 +327,7 @@ func TestMicroErrorReply(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = service.Stop() })
-	eventually(t, "endpoint", func() bool {
+	bustest.Eventually(t, "endpoint", func() bool {
 		_, err = request(t, c, patience, &nats.Msg{Subject: "orders.get"})
 		return !errors.Is(err, bus.ErrNoResponders)
 	})

@@ -127,21 +127,11 @@ func receive[T any](t testing.TB, what string, ch <-chan T) T {
 	}
 }
 
-// eventually waits until f holds.
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not so after %v", what, patience)
-		}
-	}
-}
-
 // stopServer stops s and waits until c has noticed.
 func stopServer(t testing.TB, s *bustest.Node, c *bus.Conn) {
 	t.Helper()
 	s.Stop()
-	eventually(t, "connection lost", func() bool { return !c.NATS().IsConnected() })
+	bustest.Eventually(t, "connection lost", func() bool { return !c.NATS().IsConnected() })
 }
 
 func wantCode(t testing.TB, err error, want bus.Code) {

@@ -316,7 +316,7 @@ func waitLost(t *testing.T, c *bus.Conn) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	eventually(t, "told of the loss", func() bool { return c.WaitConnected(ctx) != nil })
+	bustest.Eventually(t, "told of the loss", func() bool { return c.WaitConnected(ctx) != nil })
 }
 
 // nats.go tells of a lost connection a moment after it is lost.
@@ -336,6 +336,6 @@ func TestRequestJustAfterLoss(t *testing.T) {
 			t.Errorf("%v, want %s", err, bus.Unavailable)
 		}
 		server.Start(t)
-		eventually(t, "the connection to be back", c.NATS().IsConnected)
+		bustest.Eventually(t, "the connection to be back", c.NATS().IsConnected)
 	}
 }

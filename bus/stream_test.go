@@ -319,7 +319,7 @@ func TestOpenStreamCluster(t *testing.T) {
 	// Two of three servers down: no leader to create anything.
 	g.Node(1).Stop()
 	g.Node(2).Stop()
-	eventually(t, "connected to the one that is left", func() bool { return c.NATS().ConnectedUrl() == g.Node(0).URL() })
+	bustest.Eventually(t, "connected to the one that is left", func() bool { return c.NATS().ConnectedUrl() == g.Node(0).URL() })
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	_, err := c.OpenStream(ctx, streamConfig("ORDERS"))

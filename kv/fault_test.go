@@ -100,7 +100,7 @@ func TestCopyAfterBucketVanished(t *testing.T) {
 	empty := func(m map[string]kv.Entry[widget]) bool { return len(m) == 0 }
 	until(t, c, "no keys", empty)
 	until(t, part, "no keys of the pattern", empty)
-	eventually(t, "the bucket to be there again", func() bool {
+	bustest.Eventually(t, "the bucket to be there again", func() bool {
 		_, err := conn.JetStream().Stream(t.Context(), "KV_widgets")
 		return err == nil
 	})

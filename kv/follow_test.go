@@ -285,7 +285,7 @@ func TestNoGoroutineStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, table, "a", 1)
-	eventually(t, "no goroutine of the package", func() bool {
+	bustest.Eventually(t, "no goroutine of the package", func() bool {
 		var stacks bytes.Buffer
 		if err := pprof.Lookup("goroutine").WriteTo(&stacks, 2); err != nil {
 			t.Fatal(err)

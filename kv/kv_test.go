@@ -348,7 +348,7 @@ func TestWriteWaitsForConnection(t *testing.T) {
 	conn := connect(t, server)
 	table := open(t, conn, kv.Config{})
 	server.Stop()
-	eventually(t, "the connection to break", func() bool { return !conn.NATS().IsConnected() })
+	bustest.Eventually(t, "the connection to break", func() bool { return !conn.NATS().IsConnected() })
 
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

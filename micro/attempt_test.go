@@ -274,7 +274,7 @@ func TestCallWaitsForConnection(t *testing.T) {
 	c := newClient(t, conn, micro.ClientConfig{AttemptTimeout: 50 * time.Millisecond})
 	sees(t, c, "greeter", 1)
 	s.Stop()
-	eventually(t, "the connection to notice", func() bool { return !conn.NATS().IsConnected() })
+	bustest.Eventually(t, "the connection to notice", func() bool { return !conn.NATS().IsConnected() })
 	var wg sync.WaitGroup
 	for _, opts := range [][]micro.CallOption{nil, {micro.Idempotent()}} {
 		wg.Go(func() {
@@ -288,7 +288,7 @@ func TestCallWaitsForConnection(t *testing.T) {
 	wg.Wait()
 
 	s.Stop()
-	eventually(t, "the connection to notice", func() bool { return !conn.NATS().IsConnected() })
+	bustest.Eventually(t, "the connection to notice", func() bool { return !conn.NATS().IsConnected() })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err := micro.Call[greeting](ctx, c, "greeter.hello", hello{})
@@ -334,7 +334,7 @@ func TestCallTo(t *testing.T) {
 	}
 	check()
 	put(t, s.Connect(t), registry.InstancesBucket, "default.dev.who.dead", `{"version":"1.0.0","registered":true,"endpoints":[{"name":"are"}]}`)
-	eventually(t, "the dead instance", func() bool { return c.Registry().Service("who").Offline() })
+	bustest.Eventually(t, "the dead instance", func() bool { return c.Registry().Service("who").Offline() })
 	check()
 
 	// A broadcast is answered by all.

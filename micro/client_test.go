@@ -247,7 +247,7 @@ func TestCallTooLarge(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	roundTrip(t, c, "big.take", make([]byte, limit-1000), limit-1000)
-	eventually(t, "two errors of make to be counted", func() bool {
+	bustest.Eventually(t, "two errors of make to be counted", func() bool {
 		return slices.ContainsFunc(svc.Stats().Endpoints, func(ep micro.EndpointStats) bool { return ep.Name == "make" && ep.Errors == 2 })
 	})
 }

@@ -138,7 +138,7 @@ func TestDiscoveryKeys(t *testing.T) {
 			t.Errorf("header %s is %q, theirs is %q", header, got, want)
 		}
 	}
-	eventually(t, "their count", func() bool { return theirs.Stats().Endpoints[0].NumRequests == 1 })
+	bustest.Eventually(t, "their count", func() bool { return theirs.Stats().Endpoints[0].NumRequests == 1 })
 	for _, verb := range []string{"PING", "INFO", "STATS"} {
 		want := keys(t, request(t, nc, "$SRV."+verb+".theirs", nil, "").Data)
 		got := keys(t, request(t, nc, "$SRV."+verb+".ours", nil, "").Data)

@@ -179,7 +179,7 @@ func stream(t *testing.T, js jetstream.JetStream, cfg jetstream.StreamConfig) {
 // dropped waits until as many messages were dropped as wanted, and compares the reasons.
 func (b *bank) dropped(t *testing.T, what string, want map[bus.Drop]uint64) {
 	t.Helper()
-	eventually(t, what+" to be dropped", func() bool { return total(b.Stats().Dropped) >= total(want) })
+	bustest.Eventually(t, what+" to be dropped", func() bool { return total(b.Stats().Dropped) >= total(want) })
 	if diff := cmp.Diff(want, b.Stats().Dropped); diff != "" {
 		t.Fatalf("%s: (-want +got)\n%s", what, diff)
 	}

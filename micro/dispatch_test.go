@@ -242,7 +242,7 @@ func TestHandlerPastDeadline(t *testing.T) {
 		if err := receive(t, left, "the handler"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the handler's ctx says %v", err)
 		}
-		eventually(t, "the place to be free", func() bool { return svc.Stats().Endpoints[0].InFlight == 0 })
+		bustest.Eventually(t, "the place to be free", func() bool { return svc.Stats().Endpoints[0].InFlight == 0 })
 	}
 	close(release)
 	if reply := request(t, nc, "default.dev.svc.slow.wait", nil, `{}`); string(reply.Data) != `{"text":"late"}` {
@@ -317,7 +317,7 @@ func testConcurrencyBound(t *testing.T, conn *bus.Conn, nc *nats.Conn, name stri
 	if _, err := answers.NextMsg(patience); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "the place to be free", func() bool { return svc.Stats().Endpoints[0].InFlight == int64(limit-1) })
+	bustest.Eventually(t, "the place to be free", func() bool { return svc.Stats().Endpoints[0].InFlight == int64(limit-1) })
 	begin("next")
 	if got := receive(t, entered, "the handler in the free place"); got != "next" {
 		t.Errorf("%q took the free place: something was queued", got)

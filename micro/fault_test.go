@@ -203,7 +203,7 @@ func TestFrozenInstance(t *testing.T) {
 	}
 	thaw()
 	sees(t, c, "who", 2)
-	eventually(t, "the instance to be called again", func() bool {
+	bustest.Eventually(t, "the instance to be called again", func() bool {
 		by, failed := tally(t, c, 10, patience)
 		return len(failed) == 0 && by["frozen"] > 0
 	})
@@ -225,7 +225,7 @@ func TestSilentInstance(t *testing.T) {
 	serve(t, conn, micro.Config{Name: "who", Instance: "stays"}, answerer)
 	c := newClient(t, conn, micro.ClientConfig{})
 	put(t, nc, registry.InstancesBucket, "default.dev.who.silent", `{"version":"0.0.0","registered":true,"endpoints":[{"name":"are"}]}`)
-	eventually(t, "the record", func() bool {
+	bustest.Eventually(t, "the record", func() bool {
 		service := c.Registry().Service("who")
 		return service != nil && service.Offline()
 	})

@@ -136,20 +136,10 @@ func endpoints(adds ...func(*micro.Service) error) func(*micro.Service) error {
 	}
 }
 
-// eventually waits until cond holds.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
-}
-
 // sees waits until the client knows n instances of a service as online.
 func sees(t testing.TB, c *micro.Client, service string, n int) {
 	t.Helper()
-	eventually(t, "the registry to show the instances of "+service, func() bool {
+	bustest.Eventually(t, "the registry to show the instances of "+service, func() bool {
 		s := c.Registry().Service(service)
 		return s != nil && len(s.Online) == n || s == nil && n == 0
 	})

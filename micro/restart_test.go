@@ -122,7 +122,7 @@ func TestRollingRestart(t *testing.T) {
 			}
 			before := load.ok.Load()
 			members[i] = begin()
-			eventually(t, "calls to go on", func() bool { return load.ok.Load() > before+20 })
+			bustest.Eventually(t, "calls to go on", func() bool { return load.ok.Load() > before+20 })
 		}
 	}
 	failed := load.end()
@@ -160,16 +160,16 @@ func testServerRestart(t *testing.T, s *bustest.Node) {
 	}
 	sees(t, c, "slow", 1)
 	load := startCallers(t, c, 4, 500*time.Millisecond)
-	eventually(t, "calls", func() bool { return load.ok.Load() > 10 })
+	bustest.Eventually(t, "calls", func() bool { return load.ok.Load() > 10 })
 	for range 2 {
 		s.Stop()
 		<-time.After(300 * time.Millisecond)
 		before := load.ok.Load()
 		s.Start(t)
 		back := time.Now()
-		eventually(t, "calls to succeed", func() bool { return load.ok.Load() > before })
+		bustest.Eventually(t, "calls to succeed", func() bool { return load.ok.Load() > before })
 		first := time.Since(back)
-		eventually(t, "the record and the liveness", func() bool {
+		bustest.Eventually(t, "the record and the liveness", func() bool {
 			return stored(t, js, registry.InstancesBucket, key) && stored(t, js, registry.LivenessBucket, key)
 		})
 		record := time.Since(back)
@@ -183,7 +183,7 @@ func testServerRestart(t *testing.T, s *bustest.Node) {
 		}
 		settled := time.Now()
 		before = load.ok.Load()
-		eventually(t, "more calls", func() bool { return load.ok.Load() > before+20 })
+		bustest.Eventually(t, "more calls", func() bool { return load.ok.Load() > before+20 })
 		for _, f := range load.since(settled) {
 			t.Errorf("a call failed when all was back: %v", f.err)
 		}

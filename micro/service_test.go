@@ -103,7 +103,7 @@ func TestRunHooks(t *testing.T) {
 		t.Errorf("hooks %v, want %v", got, want)
 	}
 	sees(t, c, "greeter", 0)
-	eventually(t, "the record to go", func() bool { return c.Registry().Service("greeter") == nil })
+	bustest.Eventually(t, "the record to go", func() bool { return c.Registry().Service("greeter") == nil })
 	if !conn.NATS().IsConnected() {
 		t.Error("Run closed the connection")
 	}
@@ -242,7 +242,7 @@ func TestRunStopsDisconnected(t *testing.T) {
 	var j journal
 	svc := serve(t, conn, micro.Config{Name: "greeter", Drain: 5 * time.Second, Hooks: j.hooks()}, endpoint("hello", greet))
 	s.Stop()
-	eventually(t, "the connection to notice", func() bool { return !conn.NATS().IsConnected() })
+	bustest.Eventually(t, "the connection to notice", func() bool { return !conn.NATS().IsConnected() })
 	start := time.Now()
 	err := svc.stop()
 	took := time.Since(start)
@@ -389,7 +389,7 @@ func TestStats(t *testing.T) {
 	if st.Requests != 3 || st.Errors != 1 || st.Panics != 0 || st.Shed != 0 || st.Limit != 3 || st.InFlight != 0 || st.Time <= 0 || st.LastErr != "no x" {
 		t.Errorf("%+v", st)
 	}
-	eventually(t, "the load in the registry", func() bool { return c.Registry().Service("greeter").Online[0].Load().Latency > 0 })
+	bustest.Eventually(t, "the load in the registry", func() bool { return c.Registry().Service("greeter").Online[0].Load().Latency > 0 })
 	if l := c.Registry().Service("greeter").Online[0].Load(); l.Limit != 3 || l.Shed != 0 {
 		t.Errorf("load %+v", l)
 	}

@@ -221,3 +221,12 @@ func (b *buffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+func TestEventually(t *testing.T) {
+	t.Parallel()
+	n := 0
+	bustest.Eventually(t, "the third time", func() bool { n++; return n == 3 })
+	if n != 3 {
+		t.Errorf("asked %d times", n)
+	}
+}

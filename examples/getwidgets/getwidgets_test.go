@@ -92,7 +92,7 @@ func start(t testing.TB, conn *bus.Conn, instances int) *demo {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = d.client.Close() }) // has no error to tell
-	eventually(t, "the registry to show the demo", func() bool {
+	bustest.Eventually(t, "the registry to show the demo", func() bool {
 		for _, name := range getwidgets.Names() {
 			if s := d.client.Registry().Service(name); s == nil || len(s.Online) != instances {
 				return false
@@ -156,15 +156,6 @@ func (d *demo) send(t testing.TB, method, path, body string, headers ...string) 
 	return resp, string(text)
 }
 
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
-}
-
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	d := start(t, connect(t, bustest.Server(t)), 2)
@@ -186,7 +177,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("%d instances answered 40 requests, want 4", len(seen))
 	}
 	// The asynchronous step is done for each, by and by.
-	eventually(t, "40 lines of the log service", func() bool { return strings.Count(d.record.String(), "id-1 \"x\"\n") == 40 })
+	bustest.Eventually(t, "40 lines of the log service", func() bool { return strings.Count(d.record.String(), "id-1 \"x\"\n") == 40 })
 }
 
 func TestDemoPages(t *testing.T) {
@@ -260,7 +251,7 @@ func (d *demo) echo(t testing.TB, name, body string) {
 	if _, err := d.store.Put(t.Context(), "echo", route.Route{Steps: []route.Step{{Service: name, Endpoint: "get"}}}, 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the route to answer "+body, func() bool {
+	bustest.Eventually(t, "the route to answer "+body, func() bool {
 		_, text := d.send(t, "POST", "/echo", "")
 		return text == body
 	})

@@ -194,7 +194,7 @@ func TestServeCutsOff(t *testing.T) {
 		if _, err := io.WriteString(c, request("/wait", "Content-Length: 2\r\n", "{}")); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the request", func() bool { return h.waiting.Load() == 1 })
+		bustest.Eventually(t, "the request", func() bool { return h.waiting.Load() == 1 })
 		begin := time.Now()
 		stop()
 		err := <-done

@@ -304,16 +304,6 @@ func encode(t testing.TB, v any) string {
 	return string(b)
 }
 
-// eventually waits until cond holds.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
-}
-
 // receive takes one value from ch, or fails the test.
 func receive[T any](t testing.TB, ch <-chan T, what string) T {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 )
 
@@ -229,7 +230,7 @@ func TestMaxInFlight(t *testing.T) {
 	for range 2 {
 		go func() { answers <- post(t, at+"/wait", `{"a":1}`) }()
 	}
-	eventually(t, "both requests", func() bool { return h.waiting.Load() == 2 })
+	bustest.Eventually(t, "both requests", func() bool { return h.waiting.Load() == 2 })
 	begin := time.Now()
 	a := post(t, at+"/echo", "{}", "X-Request-Id", "third")
 	if p := a.problem(t); a.status != http.StatusServiceUnavailable || p.Code != bus.Unavailable || p.RequestID != "third" || a.header.Get("Retry-After") != "1" {
@@ -283,7 +284,7 @@ func TestClientGone(t *testing.T) {
 		}
 		failed <- err
 	}()
-	eventually(t, "the request", func() bool { return h.waiting.Load() == 1 })
+	bustest.Eventually(t, "the request", func() bool { return h.waiting.Load() == 1 })
 	if a := post(t, at+"/echo", "{}"); a.status != http.StatusServiceUnavailable {
 		t.Fatalf("a second request: %d", a.status)
 	}
@@ -291,5 +292,5 @@ func TestClientGone(t *testing.T) {
 	if err := receive(t, failed, "the client"); err == nil {
 		t.Error("the client got an answer")
 	}
-	eventually(t, "its place", func() bool { return post(t, at+"/echo", "{}").status == http.StatusOK })
+	bustest.Eventually(t, "its place", func() bool { return post(t, at+"/echo", "{}").status == http.StatusOK })
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skybus-io/skybus/bus/bustest"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 )
 
@@ -29,10 +30,10 @@ func TestServeDrains(t *testing.T) {
 	for i := range n {
 		go func() { answers <- post(t, "http://"+s.addr+"/wait", fmt.Sprint(i)) }()
 	}
-	eventually(t, "all requests", func() bool { return h.waiting.Load() == n })
+	bustest.Eventually(t, "all requests", func() bool { return h.waiting.Load() == n })
 	idle := s.dial(t)
 	s.stop()
-	eventually(t, "new connections to be refused", func() bool {
+	bustest.Eventually(t, "new connections to be refused", func() bool {
 		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.addr)
 		if err == nil {
 			_ = c.Close()

@@ -53,7 +53,7 @@ func TestAnnouncerRepairs(t *testing.T) {
 	cfg := registry.AnnounceConfig{Heartbeat: quickHeartbeat, TTL: quickTTL, Announced: func() { announced.Add(1) }}
 	announce(t, conn, record("shop", "a"), cfg)
 	becomes(t, r, "shop", "a", registry.Online)
-	eventually(t, "the hook", func() bool { return announced.Load() == 1 })
+	bustest.Eventually(t, "the hook", func() bool { return announced.Load() == 1 })
 	records, liveness := tables(t, conn)
 	const key = "default.dev.shop.a"
 	for _, fault := range []struct {
@@ -72,9 +72,9 @@ func TestAnnouncerRepairs(t *testing.T) {
 			t.Fatalf("%s: %v", fault.what, err)
 		}
 		start := time.Now()
-		eventually(t, "the record to be written again: "+fault.what, func() bool { return announced.Load() > before })
+		bustest.Eventually(t, "the record to be written again: "+fault.what, func() bool { return announced.Load() > before })
 		becomes(t, r, "shop", "a", registry.Online)
-		eventually(t, "the keys: "+fault.what, func() bool {
+		bustest.Eventually(t, "the keys: "+fault.what, func() bool {
 			_, rerr := records.Get(t.Context(), key)
 			_, lerr := liveness.Get(t.Context(), key)
 			return rerr == nil && lerr == nil
@@ -139,7 +139,7 @@ func TestAnnouncerTTL(t *testing.T) {
 	}
 	seen := uint64(0)
 	for range 3 {
-		eventually(t, "a heartbeat", func() bool {
+		bustest.Eventually(t, "a heartbeat", func() bool {
 			msg, err := stream.GetLastMsgForSubject(t.Context(), "$KV."+registry.LivenessBucket+".default.dev.shop.a")
 			if err != nil || msg.Sequence == seen {
 				return false

@@ -100,16 +100,6 @@ func announce(t testing.TB, conn *bus.Conn, r registry.Record, cfg registry.Anno
 	return run
 }
 
-// eventually waits until cond holds.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
-}
-
 // state is how the registry sees an instance; empty when it does not.
 func state(r *registry.Registry, service, instance string) registry.State {
 	if i := find(r, service, instance); i != nil {
@@ -136,7 +126,7 @@ func find(r *registry.Registry, service, instance string) *registry.Instance {
 // becomes waits until the registry sees an instance in a state.
 func becomes(t testing.TB, r *registry.Registry, service, instance string, want registry.State) {
 	t.Helper()
-	eventually(t, service+"/"+instance+" to be "+string(want), func() bool { return state(r, service, instance) == want })
+	bustest.Eventually(t, service+"/"+instance+" to be "+string(want), func() bool { return state(r, service, instance) == want })
 }
 
 // logBook is a logger whose lines a test can look at.

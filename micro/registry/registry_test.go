@@ -105,7 +105,7 @@ func TestChanged(t *testing.T) {
 	if before.Limit != 8 || before.Latency != 250 || before.Shed != 3 || before.InFlight == 0 {
 		t.Errorf("load %+v", before)
 	}
-	eventually(t, "three heartbeats", func() bool { return i.Load().InFlight >= before.InFlight+3 })
+	bustest.Eventually(t, "three heartbeats", func() bool { return i.Load().InFlight >= before.InFlight+3 })
 	select {
 	case <-changed:
 		t.Error("a heartbeat is told as a change")
@@ -161,7 +161,7 @@ func TestBadEntries(t *testing.T) {
 	if l := find(r, "lies", "here").Load(); l != (registry.Load{}) {
 		t.Errorf("load %+v", l)
 	}
-	eventually(t, "all entries to be read", func() bool { return strings.Count(book.String(), "WARN") >= len(bad)+2 })
+	bustest.Eventually(t, "all entries to be read", func() bool { return strings.Count(book.String(), "WARN") >= len(bad)+2 })
 	if n := len(r.Services()); n != 1 {
 		t.Errorf("%d services: %v", n, r.Services())
 	}
@@ -175,7 +175,7 @@ func TestBadEntries(t *testing.T) {
 	}
 	// A good record that was overwritten is better than none.
 	put(registry.InstancesBucket, "default.dev.lies.here", `{`)
-	eventually(t, "the warning", func() bool { return strings.Contains(book.String(), "default.dev.lies.here") })
+	bustest.Eventually(t, "the warning", func() bool { return strings.Contains(book.String(), "default.dev.lies.here") })
 	if state(r, "lies", "here") != registry.Online {
 		t.Errorf("the instance is %q", state(r, "lies", "here"))
 	}

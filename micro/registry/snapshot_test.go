@@ -46,7 +46,7 @@ func TestManyInstances(t *testing.T) {
 		}
 		return len(r.Services()) == services
 	}
-	eventually(t, "the watching registry", func() bool { return complete(watching) })
+	bustest.Eventually(t, "the watching registry", func() bool { return complete(watching) })
 	t.Logf("%d instances written in %v, seen by the watching registry after %v", instances, written, time.Since(start))
 	close(done)
 	readers.Wait()

@@ -279,7 +279,7 @@ func TestNothingIsLost(t *testing.T) {
 		stop := work(t, h.client)
 		work(t, other.client)
 		for i := range 4 {
-			eventually(t, "some steps", func() bool { return len(done.ids()) > (i+1)*n/8 })
+			bustest.Eventually(t, "some steps", func() bool { return len(done.ids()) > (i+1)*n/8 })
 			if err := stop(); err != nil {
 				t.Errorf("Run returned %v", err)
 			}

@@ -17,7 +17,7 @@ import (
 // letter waits for so many dead letters and returns the last.
 func (h *house) letter(t testing.TB, n uint64) *deadLetter {
 	t.Helper()
-	eventually(t, "a dead letter", func() bool { return messages(t, h.conn, route.DeadLetterStream) == n })
+	bustest.Eventually(t, "a dead letter", func() bool { return messages(t, h.conn, route.DeadLetterStream) == n })
 	m := last(t, h.conn, route.DeadLetterStream)
 	return &deadLetter{m.Subject, string(m.Data), m.Header}
 }

@@ -94,7 +94,7 @@ func (h *house) put(t testing.TB, name string, steps ...route.Step) {
 // follows waits until the runner knows a revision.
 func (h *house) follows(t testing.TB, name string, revision uint64) {
 	t.Helper()
-	eventually(t, "the runner to know the route "+name, func() bool {
+	bustest.Eventually(t, "the runner to know the route "+name, func() bool {
 		s, ok := h.runner.Route(name)
 		return ok && s.Revision >= revision
 	})
@@ -145,7 +145,7 @@ func (h *house) serve(t testing.TB, name, version string, add func(*micro.Servic
 	t.Helper()
 	before := h.online(name)
 	stop = serve(t, h.conn, micro.Config{Name: name, Version: version}, add)
-	eventually(t, "the registry to show "+name, func() bool { return h.online(name) > before })
+	bustest.Eventually(t, "the registry to show "+name, func() bool { return h.online(name) > before })
 	return stop
 }
 
@@ -235,16 +235,6 @@ func silent(t testing.TB, conn *bus.Conn, target string) {
 	t.Cleanup(func() { _ = sub.Unsubscribe() }) // fails only when the connection is closed
 	if err := conn.NATS().FlushTimeout(patience); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventually waits until cond holds.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
 	}
 }
 

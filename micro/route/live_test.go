@@ -168,7 +168,7 @@ func TestDeleteWhileRunning(t *testing.T) {
 // forgets waits until the runner has no such route.
 func (h *house) forgets(t testing.TB, name string) {
 	t.Helper()
-	eventually(t, "the runner to forget "+name, func() bool {
+	bustest.Eventually(t, "the runner to forget "+name, func() bool {
 		_, ok := h.runner.Route(name)
 		return !ok
 	})
@@ -177,7 +177,7 @@ func (h *house) forgets(t testing.TB, name string) {
 // notices waits until the connection knows that the server is gone.
 func (h *house) notices(t testing.TB) {
 	t.Helper()
-	eventually(t, "the connection to notice", func() bool {
+	bustest.Eventually(t, "the connection to notice", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		return h.conn.WaitConnected(ctx) != nil
@@ -236,11 +236,11 @@ func TestServerRestartsDuringRuns(t *testing.T) {
 	}
 	for range 2 {
 		n := good.Load()
-		eventually(t, "20 good runs", func() bool { return good.Load() >= n+20 })
+		bustest.Eventually(t, "20 good runs", func() bool { return good.Load() >= n+20 })
 		srv.Restart(t)
 	}
 	n := good.Load()
-	eventually(t, "20 good runs after the restarts", func() bool { return good.Load() >= n+20 })
+	bustest.Eventually(t, "20 good runs after the restarts", func() bool { return good.Load() >= n+20 })
 	close(done)
 	callers.Wait()
 	// Every step may be tried again, the asynchronous ones too: none is lost.

@@ -328,7 +328,7 @@ func TestUnserved(t *testing.T) {
 	h.serve(t, "app", "2.0.0", says("a", "{}"))
 	stop := h.serve(t, "gone", "", says("a", "{}"))
 	stop()
-	eventually(t, "the service to be gone", func() bool { return h.online("gone") == 0 })
+	bustest.Eventually(t, "the service to be gone", func() bool { return h.online("gone") == 0 })
 	r := route.Route{Steps: []route.Step{
 		step("app.a"), step("app.b"), step("app.c"), step("app.a", version("2.0.0")), step("app.b", version("2.0.0")),
 		step("app.a", version("3.0.0")), step("nowhere.a"), step("gone.a", async),

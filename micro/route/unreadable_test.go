@@ -86,7 +86,7 @@ func TestRunUnreadable(t *testing.T) {
 		"long": `{"steps":[{"service":"` + strings.Repeat("s", 5000) + `","endpoint":"e","async":true}]}`,
 	} {
 		rev := raw(t, h.conn, name, value)
-		eventually(t, "the runner to hear of "+name, func() bool {
+		bustest.Eventually(t, "the runner to hear of "+name, func() bool {
 			_, err := h.runner.Run(t.Context(), name, route.Request{})
 			return bus.CodeOf(err) != bus.NotFound
 		})

@@ -75,7 +75,7 @@ func (h *house) publish(t testing.TB, name, prefix string, n int) []string {
 // idle waits until no asynchronous step is left.
 func (h *house) idle(t testing.TB) {
 	t.Helper()
-	eventually(t, "the asynchronous steps to be done", func() bool { return messages(t, h.conn, route.AsyncStream) == 0 })
+	bustest.Eventually(t, "the asynchronous steps to be done", func() bool { return messages(t, h.conn, route.AsyncStream) == 0 })
 }
 
 func TestWorkerCalls(t *testing.T) {
@@ -129,7 +129,7 @@ func TestWorkersShare(t *testing.T) {
 	h.put(t, "r", step("app.later", async))
 	ids := h.publish(t, "r", "id", 100)
 	work(t, h.client)
-	eventually(t, "the first worker to be busy", func() bool { return inFlight.Load() == 64 })
+	bustest.Eventually(t, "the first worker to be busy", func() bool { return inFlight.Load() == 64 })
 	work(t, other.client)
 	receive(t, enough, "100 steps at a time")
 	h.idle(t)
@@ -155,7 +155,7 @@ func TestWorkerKeepsToItsNamespace(t *testing.T) {
 	}
 	work(t, h.client)
 	foreignIDs, ids := other.publish(t, "r", "there", 5), h.publish(t, "r", "here", 5)
-	eventually(t, "the steps of this namespace", func() bool { return len(here.ids()) == 5 })
+	bustest.Eventually(t, "the steps of this namespace", func() bool { return len(here.ids()) == 5 })
 	if n := messages(t, h.conn, route.AsyncStream); len(there.ids()) != 0 || n < 5 {
 		t.Errorf("the worker of %s did %q, %d steps are left", h.conn.Namespace(), there.ids(), n)
 	}
@@ -240,7 +240,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	ids := h.publish(t, "r", "id", 600)
 	for n := 0; n < 500; {
 		stop := work(t, h.client)
-		eventually(t, "some steps", func() bool { return len(done.ids()) > n })
+		bustest.Eventually(t, "some steps", func() bool { return len(done.ids()) > n })
 		n = len(done.ids())
 		if err := stop(); err != nil {
 			t.Errorf("Run returned %v", err)
@@ -272,12 +272,12 @@ func TestWorkerWaitsForJetStream(t *testing.T) {
 	srv.Start(t)
 	h.put(t, "r", step("app.later", async))
 	h.publish(t, "r", "one", 1)
-	eventually(t, "the first step", func() bool { return len(done.ids()) == 1 })
+	bustest.Eventually(t, "the first step", func() bool { return len(done.ids()) == 1 })
 	srv.Restart(t)
 	h.forgets(t, "r")
 	h.put(t, "r", step("app.later", async))
 	h.publish(t, "r", "two", 1)
-	eventually(t, "the second step", func() bool { return len(done.ids()) == 2 })
+	bustest.Eventually(t, "the second step", func() bool { return len(done.ids()) == 2 })
 	if err := stop(); err != nil {
 		t.Errorf("Run returned %v", err)
 	}
@@ -288,7 +288,7 @@ func TestWorkerStopsAtOnceWhenIdle(t *testing.T) {
 	srv := bustest.Server(t)
 	h := build(t, srv)
 	stop := work(t, h.client)
-	eventually(t, "the worker's consumer", func() bool {
+	bustest.Eventually(t, "the worker's consumer", func() bool {
 		_, err := h.conn.JetStream().Consumer(t.Context(), route.AsyncStream, "default=dev")
 		return err == nil
 	})
@@ -320,7 +320,7 @@ func TestWorkerConnectionClosed(t *testing.T) {
 	defer func() { _ = client.Close() }() // has no error to tell
 	results := make(chan error, 1)
 	go func() { results <- route.NewWorker(client, route.Config{}).Run(t.Context()) }()
-	eventually(t, "the worker's consumer", func() bool {
+	bustest.Eventually(t, "the worker's consumer", func() bool {
 		_, err := conn.JetStream().Consumer(t.Context(), route.AsyncStream, "default=dev")
 		return err == nil
 	})

@@ -1,0 +1,65 @@
+package bustest
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	waitFor  = 20 * time.Second // for what comes at once on a machine with nothing else to do
+	endWait  = 5 * time.Second
+	stackMax = 16 << 20
+)
+
+// Eventually waits until cond holds, and fails the test when it does not within 20 seconds. It asks every millisecond; in
+// a [Bubble] both are of fake time.
+func Eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(waitFor); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", waitFor, what)
+		}
+	}
+}
+
+// Main runs the tests of a package and exits, for its TestMain. It fails them when goroutines of NATS connections, or of
+// packages whose import paths begin with one of the prefixes, are left five seconds after the last test.
+func Main(m *testing.M, prefixes ...string) {
+	code := m.Run()
+	if left := leaked(append(prefixes, "github.com/nats-io/nats.go.")); code == 0 && len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "%d goroutines outlive the tests:\n\n%s\n", len(left), strings.Join(left, "\n\n"))
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked gives goroutines that are on their way out the time to end, and returns those that did not.
+func leaked(prefixes []string) []string {
+	for deadline := time.Now().Add(endWait); ; time.Sleep(10 * time.Millisecond) {
+		left := running(prefixes)
+		if len(left) == 0 || time.Now().After(deadline) {
+			return left
+		}
+	}
+}
+
+func running(prefixes []string) []string {
+	buf := make([]byte, stackMax)
+	var found []string
+	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if strings.Contains(stack, "bustest.Main(") {
+			continue // this one
+		}
+		for _, prefix := range prefixes {
+			if strings.Contains(stack, "\n"+prefix) || strings.Contains(stack, "created by "+prefix) {
+				found = append(found, stack)
+				break
+			}
+		}
+	}
+	return found
+}
