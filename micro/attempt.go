@@ -92,7 +92,15 @@ type attempts struct {
 	req    Request
 	env    bus.Envelope
 	n      int
-	gone   map[string]bool // instances that did not listen
+	gone   map[string]bool // instances that did not listen, or refused because they had too much to do
+	full   bool            // one of them refused
+}
+
+func (a *attempts) avoid(instance string) {
+	if a.gone == nil {
+		a.gone = map[string]bool{}
+	}
+	a.gone[instance] = true
 }
 
 // send makes one attempt.
@@ -119,38 +127,47 @@ func (a *attempts) send(ctx context.Context) (Reply, error) {
 	msg := &nats.Msg{Subject: subject, Header: a.env.Header(), Data: body}
 	answer, err := a.client.conn.Request(ctx, msg)
 	if errors.Is(err, bus.ErrNoResponders) && instance != "" {
-		if a.gone == nil {
-			a.gone = map[string]bool{}
-		}
-		a.gone[instance] = true
+		a.avoid(instance)
 	}
 	if answer == nil {
 		return Reply{}, err
 	}
-	return Reply{
+	reply := Reply{
 		ContentType: answer.Header.Get(bus.HeaderContentType),
 		Body:        answer.Data,
 		From:        answer.Header.Get(bus.HeaderFrom),
-	}, err
+	}
+	if from, aerr := bus.ParseAddress(reply.From); aerr == nil && refused(err) {
+		a.full = true
+		a.avoid(from.Instance)
+	}
+	return reply, err
 }
 
-// choose picks where the next attempt goes. NATS chooses among the members of the queue group, which costs nothing and
-// knows at once of a closed connection. It does not know of frozen processes: while the registry does, one of the living
-// is addressed by name.
+// refused tells whether err says that an instance had too much to do, so that nothing was done.
+func refused(err error) bool {
+	return bus.CodeOf(err) == bus.Unavailable && bus.AsError(err).Details["reason"] == reasonOverloaded
+}
+
+// choose picks where the next attempt goes, and tells what is known of the endpoint there. NATS chooses among the members
+// of the queue group, which costs nothing and knows at once of a closed connection. It does not know of frozen processes,
+// nor who refused a moment ago: then one of the others is addressed by name.
 func (a *attempts) choose() (subject, instance string, ep registry.Endpoint) {
 	ns, r := a.client.conn.Namespace(), a.req
 	service := a.client.registry.Service(r.Service)
-	if service != nil {
-		ep = endpointOf(service, r)
-	}
 	if r.Instance != "" {
+		if i := service.Instance(r.Instance); i != nil {
+			ep, _ = i.Endpoint(r.Endpoint)
+		}
 		return ns.InstanceSubject(r.Service, r.Instance, r.Endpoint), r.Instance, ep
 	}
-	if service != nil && service.Offline() {
+	if a.full || service.Offline() {
 		if i := a.pick(service); i != nil {
+			ep, _ = i.Endpoint(r.Endpoint)
 			return ns.InstanceSubject(r.Service, i.Instance, r.Endpoint), i.Instance, ep
 		}
 	}
+	ep, _ = service.Endpoint(r.Endpoint)
 	if r.Version != "" {
 		return ns.VersionSubject(r.Service, r.Version, r.Endpoint), "", ep
 	}
@@ -159,6 +176,9 @@ func (a *attempts) choose() (subject, instance string, ep registry.Endpoint) {
 
 // pick is a random instance that may answer, nil when there is none.
 func (a *attempts) pick(service *registry.Service) *registry.Instance {
+	if service == nil {
+		return nil
+	}
 	var fit []*registry.Instance
 	for _, i := range service.Online {
 		if a.gone[i.Instance] || a.req.Version != "" && i.Version != a.req.Version {
@@ -174,21 +194,6 @@ func (a *attempts) pick(service *registry.Service) *registry.Instance {
 	return fit[rand.IntN(len(fit))]
 }
 
-// endpointOf is what the registry knows of the endpoint a request is for, of the instances it may go to.
-func endpointOf(service *registry.Service, r Request) registry.Endpoint {
-	for _, list := range [][]*registry.Instance{service.Online, service.Rest} {
-		for _, i := range list {
-			if r.Version != "" && i.Version != r.Version || r.Instance != "" && i.Instance != r.Instance {
-				continue
-			}
-			if ep, ok := i.Endpoint(r.Endpoint); ok {
-				return ep
-			}
-		}
-	}
-	return registry.Endpoint{}
-}
-
 // again tells whether another attempt may be made after err.
 func (a *attempts) again(ctx context.Context, err error, patience time.Time) bool {
 	if ctx.Err() != nil {
@@ -197,6 +202,8 @@ func (a *attempts) again(ctx context.Context, err error, patience time.Time) boo
 	switch {
 	case errors.Is(err, bus.ErrNoResponders):
 		return time.Now().Before(patience) && !a.client.unimplemented(a.req)
+	case refused(err):
+		return time.Now().Before(patience) && a.req.Instance == "" && a.pick(a.client.registry.Service(a.req.Service)) != nil
 	case bus.CodeOf(err) == bus.DeadlineExceeded:
 		return a.req.Idempotent
 	}

@@ -38,7 +38,8 @@ type Client struct {
 	from     string
 }
 
-// NewClient makes a client and, unless it is given one, a registry for it: ctx bounds the loading of that.
+// NewClient makes a client and, unless it is given one, a registry for it. Loading that needs JetStream; ctx bounds it, or
+// Timeout where ctx has no deadline.
 func NewClient(ctx context.Context, conn *bus.Conn, cfg ClientConfig) (*Client, error) {
 	cfg.Timeout = orDefault(cfg.Timeout, DefaultCallTimeout)
 	cfg.AttemptTimeout = orDefault(cfg.AttemptTimeout, DefaultAttemptTimeout)
@@ -57,6 +58,11 @@ func NewClient(ctx context.Context, conn *bus.Conn, cfg ClientConfig) (*Client, 
 		c.from = bus.Address{Namespace: conn.Namespace(), Service: cfg.Name, Instance: newInstanceID()}.String()
 	}
 	if c.registry == nil {
+		if _, ok := ctx.Deadline(); !ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, cfg.Timeout)
+			defer cancel()
+		}
 		r, err := registry.Open(ctx, conn, registry.Config{Logger: cfg.Logger})
 		if err != nil {
 			return nil, err

@@ -15,6 +15,9 @@ import (
 	"github.com/skybus-io/skybus/bus"
 )
 
+// reasonOverloaded is the detail "reason" of a refusal above the bound of an endpoint.
+const reasonOverloaded = "overloaded"
+
 // takes is what a subscription is for.
 type takes int
 
@@ -36,7 +39,7 @@ func (s *Service) dispatch(h *handlers, ep *endpoint, msg *nats.Msg, t takes) {
 		s.refuse(ep, msg)
 		return
 	}
-	h.running.Go(func() {
+	h.start(func() {
 		reply := s.handle(h.base(), ep, msg)
 		if reply == nil {
 			return
@@ -64,7 +67,7 @@ func (s *Service) refuse(ep *endpoint, msg *nats.Msg) {
 	}
 	err := bus.Errorf(bus.Unavailable, "%s.%s on %s handles %d requests already", s.cfg.Name, ep.name, s.cfg.Instance, ep.limit)
 	in, _ := s.read(msg) // for its codec: JSON where even that is unreadable
-	s.respondError(msg, in.codec, err.With("reason", "overloaded"))
+	s.respondError(msg, in.codec, err.With("reason", reasonOverloaded))
 }
 
 // inbound is a request on its way to a handler.

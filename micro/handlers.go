@@ -3,6 +3,7 @@ package micro
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,6 +13,7 @@ const flushTimeout = 2 * time.Second
 // time it takes to drain.
 type handlers struct {
 	running sync.WaitGroup
+	count   atomic.Int64
 	base    func() context.Context
 	cancel  context.CancelFunc
 }
@@ -21,8 +23,17 @@ func newHandlers(ctx context.Context) *handlers {
 	return &handlers{base: func() context.Context { return base }, cancel: cancel}
 }
 
-// end waits for the handlers; after wait their ctx ends, and they are given a moment to notice.
-func (h *handlers) end(wait time.Duration) {
+func (h *handlers) start(f func()) {
+	h.count.Add(1)
+	h.running.Go(func() {
+		defer h.count.Add(-1)
+		f()
+	})
+}
+
+// end waits for the handlers; after wait their ctx ends, and they are given a moment to notice. It returns how many did
+// not.
+func (h *handlers) end(wait time.Duration) (left int64) {
 	done := make(chan struct{})
 	go func() {
 		h.running.Wait()
@@ -31,7 +42,7 @@ func (h *handlers) end(wait time.Duration) {
 	defer h.cancel()
 	select {
 	case <-done:
-		return
+		return 0
 	case <-time.After(max(0, wait)):
 	}
 	h.cancel()
@@ -39,4 +50,5 @@ func (h *handlers) end(wait time.Duration) {
 	case <-done:
 	case <-time.After(flushTimeout):
 	}
+	return h.count.Load()
 }

@@ -19,7 +19,7 @@
 // An instance that is killed is out at once: its connection is gone and NATS no longer chooses it. One that freezes keeps
 // its share of the queue group until its liveness ends; from then on clients address the living ones by name. An
 // instance that is stopped by its ctx loses nothing: it leaves the queue groups first and finishes what it was given. The
-// JetStream quorum is not needed for calls, only for coming and going.
+// JetStream quorum is not needed for calls, only for coming and going: of services, and of clients, which load the registry.
 //
 // # Other languages
 //

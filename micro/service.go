@@ -87,6 +87,9 @@ func NewService(conn *bus.Conn, cfg Config) (*Service, error) {
 	if err := bus.CheckToken("instance", cfg.Instance); err != nil {
 		return nil, err
 	}
+	if cfg.Name == "_" || cfg.Instance == "all" {
+		return nil, bus.Errorf(bus.InvalidArgument, "service %q, instance %q: the service _ and the instance all stand for every one", cfg.Name, cfg.Instance)
+	}
 	if cfg.Concurrency < 0 || cfg.Timeout < 0 || cfg.Drain < 0 {
 		return nil, bus.Errorf(bus.InvalidArgument, "service %q: Concurrency, Timeout and Drain must not be negative", cfg.Name)
 	}
@@ -199,10 +202,12 @@ func (s *Service) Run(ctx context.Context) error {
 	call(s.cfg.Hooks.Unregistered)
 	subs.drainRest(deadline)
 	if closed {
-		handlers.end(0) // nobody can be answered
+		_ = handlers.end(0) // nobody can be answered
 		err = bus.Errorf(bus.Unavailable, "service %q: the connection was closed while it ran", s.cfg.Name)
 	} else {
-		handlers.end(time.Until(deadline))
+		if left := handlers.end(time.Until(deadline)); left > 0 {
+			err = errors.Join(err, bus.Errorf(bus.DeadlineExceeded, "service %q: %d requests were not finished within %v and given up", s.cfg.Name, left, s.cfg.Drain))
+		}
 		if err == nil || s.conn.NATS().IsConnected() { // else the withdrawal has waited for the connection, in vain
 			err = errors.Join(err, s.flush(ctx))
 		}

@@ -99,6 +99,9 @@ type Instance struct {
 
 // Load is what the instance last told of its work; the zero Load when it never did.
 func (i *Instance) Load() Load {
+	if i.load == nil {
+		return Load{}
+	}
 	if l := i.load.Load(); l != nil {
 		return *l
 	}
@@ -113,12 +116,45 @@ type Service struct {
 	// Rest are the unregistered and the offline ones, by id.
 	Rest []*Instance
 
-	offline bool
+	lost   time.Time           // when the last of them to do so went offline
+	common map[string]Endpoint // of the online ones, by name
 }
 
-// Offline tells whether an instance of s stopped giving signs of life without deregistering. A frozen process still has its
-// subscriptions, and the server goes on giving it its share of a queue group.
-func (s *Service) Offline() bool { return s.offline }
+// offlineFor is how long a lost instance counts for [Service.Offline]: longer than a skybus server takes to drop a client
+// that does not answer.
+const offlineFor = time.Minute
+
+// Offline tells whether an instance of s stopped giving signs of life without deregistering, less than a minute ago. A frozen
+// process still has its subscriptions, and the server goes on giving it its share of a queue group until it notices. It is
+// false for nil.
+func (s *Service) Offline() bool {
+	return s != nil && !s.lost.IsZero() && time.Since(s.lost) < offlineFor
+}
+
+// Endpoint is what all online instances that have the endpoint say of it: it is idempotent, say, where each of them says
+// so. It tells whether one has it.
+func (s *Service) Endpoint(name string) (Endpoint, bool) {
+	if s == nil {
+		return Endpoint{}, false
+	}
+	e, ok := s.common[name]
+	return e, ok
+}
+
+// Instance is the instance of that id, in whatever state, nil when none is known.
+func (s *Service) Instance(id string) *Instance {
+	if s == nil {
+		return nil
+	}
+	for _, list := range [...][]*Instance{s.Online, s.Rest} {
+		for _, i := range list {
+			if i.Instance == id {
+				return i
+			}
+		}
+	}
+	return nil
+}
 
 // stored is a record with its revision in the bucket.
 type stored struct {
@@ -143,6 +179,7 @@ type Registry struct {
 	mu      sync.Mutex
 	records map[string]stored // by key
 	alive   map[string]*atomic.Pointer[Load]
+	lost    map[string]time.Time   // when a record was first seen without liveness, by key
 	early   map[string]*time.Timer // keys of records that came before their liveness
 	loaded  bool                   // what there was at first is in
 	changed chan struct{}          // closed at the next change of a snapshot
@@ -163,6 +200,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Registry, error) {
 		log:     log.With("component", "registry"),
 		records: map[string]stored{},
 		alive:   map[string]*atomic.Pointer[Load]{},
+		lost:    map[string]time.Time{},
 		early:   map[string]*time.Timer{},
 		changed: make(chan struct{}),
 	}
@@ -255,6 +293,7 @@ func (r *Registry) applyRecords(batch []kv.Entry[Record]) {
 			continue
 		case e.Deleted:
 			delete(r.records, e.Key)
+			delete(r.lost, e.Key)
 			r.settleLocked(e.Key)
 		default:
 			if _, known := r.records[e.Key]; r.loaded && !known && r.alive[e.Key] == nil {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // publishLocked builds the touched services anew and swaps the snapshot; readers never wait.
@@ -25,7 +26,11 @@ func (r *Registry) publishLocked(touched map[string]struct{}) {
 			s = &Service{Name: record.Service}
 			next[record.Service] = s
 		}
-		s.add(r.instanceLocked(key, record))
+		i := r.instanceLocked(key, record)
+		s.add(i)
+		if i.State == Offline && r.lost[key].After(s.lost) {
+			s.lost = r.lost[key]
+		}
 	}
 	for name := range touched {
 		if s := next[name]; s != nil {
@@ -60,10 +65,16 @@ func (r *Registry) settleLocked(key string) bool {
 
 func (r *Registry) instanceLocked(key string, record stored) *Instance {
 	load, alive := r.alive[key]
+	if alive {
+		delete(r.lost, key)
+	}
 	i := &Instance{Record: record.Record, State: Online, revision: record.revision, load: load}
 	switch {
 	case !alive:
 		i.State, i.load = Offline, &atomic.Pointer[Load]{}
+		if _, ok := r.lost[key]; !ok {
+			r.lost[key] = time.Now()
+		}
 	case !record.Registered:
 		i.State = Unregistered
 	}
@@ -73,10 +84,23 @@ func (r *Registry) instanceLocked(key string, record stored) *Instance {
 func (s *Service) add(i *Instance) {
 	if i.State == Online {
 		s.Online = append(s.Online, i)
+		s.join(i.Endpoints)
 		return
 	}
 	s.Rest = append(s.Rest, i)
-	s.offline = s.offline || i.State == Offline
+}
+
+// join takes the endpoints of one more online instance into what all of them say.
+func (s *Service) join(endpoints []Endpoint) {
+	if s.common == nil {
+		s.common = make(map[string]Endpoint, len(endpoints))
+	}
+	for _, e := range endpoints {
+		if c, ok := s.common[e.Name]; ok {
+			e.Idempotent, e.OneWay, e.Amends = e.Idempotent && c.Idempotent, e.OneWay && c.OneWay, e.Amends && c.Amends
+		}
+		s.common[e.Name] = e
+	}
 }
 
 func byID(a, b *Instance) int { return cmp.Compare(a.Instance, b.Instance) }
