@@ -62,7 +62,7 @@ type Config struct {
 	// (replies across accounts) and this connection's own inbox prefix.
 	AcceptInboxes []string
 	// Store is the size in bytes of the JetStream store that the limits of skybus's streams and buckets scale to when
-	// they are created. 0 means the account's limit or, when it has none, 8 GiB.
+	// they are created. 0 means the account's limit or, when it has none, 1 GiB.
 	Store int64
 	// Logger hears what an operator acts on: connection lost, made, closed, errors outside any call. Nil means discard.
 	Logger *slog.Logger
@@ -80,6 +80,7 @@ type Conn struct {
 	codecs map[string]Codec
 	inbox  []string
 	store  int64
+	plain  *slog.Logger
 	log    *slog.Logger
 	closed chan struct{}
 
@@ -91,8 +92,8 @@ type Conn struct {
 }
 
 // Connect connects to NATS and returns when the connection stands. It tries each server once, so that a wrong address
-// is an error at once and not a silent wait; after that the connection is kept for ever, until [Conn.Close]. A deadline
-// of ctx shortens the two seconds each server is given; ctx has no meaning after Connect returned.
+// is an error at once and not a silent wait; after that the connection is kept for ever, until [Conn.Close]. Each
+// server is given two seconds; when ctx ends before, Connect gives up. ctx has no meaning after it returned.
 func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	ns, err := ParseNamespace(cfg.Namespace)
 	if err != nil {
@@ -121,7 +122,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	c.log = c.log.With("component", "bus")
+	c.plain, c.log = c.log, c.log.With("component", "bus")
 	for _, codec := range append([]Codec{MessagePack{}, JSON{}, Raw{}, c.codec}, cfg.Codecs...) {
 		c.codecs[codec.ContentType()] = codec
 	}
@@ -142,14 +143,11 @@ func (c *Conn) dial(ctx context.Context, cfg Config) error {
 	if name == "" {
 		name = "skybus"
 	}
-	timeout := dialTimeout
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = min(timeout, time.Until(deadline))
-	}
 	opts := []nats.Option{
 		nats.Name(name),
-		nats.Timeout(timeout),
+		nats.Timeout(dialTimeout),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // a server may be back before it knows its users
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
 		nats.PingInterval(pingInterval),
@@ -161,7 +159,7 @@ func (c *Conn) dial(ctx context.Context, cfg Config) error {
 		server = "the server in this process"
 	}
 	opts = append(opts, cfg.Options...)
-	nc, err := nats.Connect(cfg.Server, append(opts, c.handleEvents)...)
+	nc, err := connect(ctx, cfg.Server, append(opts, c.handleEvents))
 	if err != nil {
 		return connectError(server, err)
 	}
@@ -208,6 +206,30 @@ func (c *Conn) handleEvents(o *nats.Options) error {
 	return nil
 }
 
+// connect is nats.Connect that gives up when ctx ends.
+func connect(ctx context.Context, server string, opts []nats.Option) (*nats.Conn, error) {
+	type result struct {
+		nc  *nats.Conn
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		nc, err := nats.Connect(server, opts...)
+		done <- result{nc, err}
+	}()
+	select {
+	case r := <-done:
+		return r.nc, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.nc != nil {
+				r.nc.Close() // too late for anybody
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
+}
+
 func connectError(server string, err error) error {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // the rest of it is the URL with its password
@@ -250,7 +272,7 @@ func (c *Conn) Namespace() Namespace { return c.ns }
 func (c *Conn) Codec() Codec { return c.codec }
 
 // Logger is the logger of the Config, never nil.
-func (c *Conn) Logger() *slog.Logger { return c.log }
+func (c *Conn) Logger() *slog.Logger { return c.plain }
 
 // AsyncErrors counts errors the connection met outside of any call: slow consumers, permission violations.
 func (c *Conn) AsyncErrors() uint64 { return c.asyncErrors.Load() }

@@ -13,7 +13,7 @@ import (
 
 const (
 	wantedReplicas = 3
-	nominalStore   = 8 << 30
+	nominalStore   = 1 << 30
 	minStreamBytes = 1 << 20
 	openTimeout    = 30 * time.Second
 	openRetry      = 100 * time.Millisecond

@@ -158,7 +158,7 @@ func TestOpenStreamScales(t *testing.T) {
 		{"a bucket", "big", 1000 * mib, "KV_skybus_routes", 20 * mib},
 		{"any other", "big", 1000 * mib, "OTHER", 10 * mib},
 		{"the account's limit", "small", 0, "KV_skybus_config", 2 * mib},
-		{"no limit counts as 8 GiB", "big", 0, "SKYBUS_DLQ", 8 << 30 / 100 * 10},
+		{"no limit counts as 1 GiB", "big", 0, "SKYBUS_DLQ", 1 << 30 / 100 * 10},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -213,6 +213,15 @@ func (s *Server) ClusterURL() string { return s.route }
 // Dir returns the directory as configured.
 func (s *Server) Dir() string { return s.dir }
 
+// MaxStore returns the limit of the streams on disk, in bytes: Config.MaxStore, or what
+// the server chose.
+func (s *Server) MaxStore() int64 {
+	if cfg := s.nats.JetStreamConfig(); cfg != nil {
+		return cfg.MaxStore
+	}
+	return 0
+}
+
 // Name returns the server's name, configured or kept in the directory.
 func (s *Server) Name() string { return s.nats.Name() }
 

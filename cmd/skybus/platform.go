@@ -27,7 +27,8 @@ import (
 
 const (
 	demoInstances = 2
-	firstTimeout  = 10 * time.Second
+	firstTimeout  = 2 * time.Second
+	upDrain       = time.Second // for what is in flight when up is stopped: a person waits
 )
 
 // platform is all that `skybus up` runs. It is put together in one order and taken apart in the opposite one.
@@ -97,7 +98,9 @@ func (p *platform) connect(ctx context.Context, app *App, c *upCmd) error {
 	if err := p.startServer(ctx, app, c); err != nil {
 		return err
 	}
-	conn, err := bus.Connect(ctx, bus.Config{InProcess: p.server, Namespace: app.Namespace, Name: "skybus up", Logger: app.log})
+	conn, err := bus.Connect(ctx, bus.Config{
+		InProcess: p.server, Namespace: app.Namespace, Name: "skybus up", Store: p.server.MaxStore(), Logger: app.log,
+	})
 	p.conn = conn
 	return err
 }
@@ -125,7 +128,7 @@ func (p *platform) startServer(ctx context.Context, app *App, c *upCmd) error {
 func (p *platform) startDemo(ctx context.Context, app *App) error {
 	started := make(chan struct{})
 	p.run(ctx, func(ctx context.Context) error {
-		return getwidgets.Run(ctx, p.conn, demoInstances, getwidgets.Config{Logger: app.log}, func() { close(started) })
+		return getwidgets.Run(ctx, p.conn, demoInstances, getwidgets.Config{Drain: upDrain, Logger: app.log}, func() { close(started) })
 	})
 	select {
 	case <-started:
@@ -138,7 +141,7 @@ func (p *platform) startDemo(ctx context.Context, app *App) error {
 }
 
 func (p *platform) startGateway(ctx context.Context, app *App, c *upCmd, runner *route.Runner) error {
-	cfg := gateway.Config{Logger: app.log}
+	cfg := gateway.Config{Drain: upDrain, Logger: app.log}
 	if c.Demo {
 		cfg.Pages, cfg.Answer = getwidgets.Page(), getwidgets.AnswerPage()
 	}
@@ -222,6 +225,11 @@ func (p *platform) natsReady(context.Context) error {
 }
 
 func (p *platform) jetStreamReady(ctx context.Context) error {
+	if p.server != nil {
+		if err := p.server.Ready(); err != nil {
+			return err
+		}
+	}
 	_, err := p.conn.JetStream().AccountInfo(ctx)
 	return err
 }
@@ -236,6 +244,9 @@ func (p *platform) firstRequest(ctx context.Context) (string, error) {
 		return "", err
 	}
 	resp, err := http.DefaultClient.Do(req)
+	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return editedHint(fmt.Sprintf("nothing within %v", firstTimeout)), nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("first request: %w", err)
 	}
@@ -245,14 +256,19 @@ func (p *platform) firstRequest(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("first request: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		// The route may have been edited to something that does not work; the platform still does.
-		return fmt.Sprintf("status %d (the route may have been edited; `skybus routes get %s`)", resp.StatusCode, getwidgets.RouteName), nil
+		return editedHint(fmt.Sprintf("status %d", resp.StatusCode)), nil
 	}
 	var answer getwidgets.Response
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return string(body), nil
 	}
 	return answer.Output, nil
+}
+
+// editedHint is for an answer that is none: the route may have been edited to something that does not work, the platform
+// still does.
+func editedHint(answer string) string {
+	return fmt.Sprintf("%s (the route may have been edited: `skybus routes get %s`)", answer, getwidgets.RouteName)
 }
 
 // publish adds the platform's figures to /debug/vars.

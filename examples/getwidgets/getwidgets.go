@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro"
@@ -79,6 +80,8 @@ type Config struct {
 	// Record is where the log service writes a line for each request: its id and its input. Nil means to Logger only.
 	Record io.Writer
 	Logger *slog.Logger // nil means the connection's
+	// Drain is how long a stopping service waits for its handlers. 0 means 10 s.
+	Drain time.Duration
 	// Hooks are passed to the service.
 	Hooks micro.Hooks
 }
@@ -93,6 +96,7 @@ func NewService(conn *bus.Conn, name string, cfg Config) (*micro.Service, error)
 		Version:  Version,
 		Instance: cfg.Instance,
 		Logger:   cfg.Logger,
+		Drain:    cfg.Drain,
 		Hooks:    cfg.Hooks,
 	})
 	if err != nil {

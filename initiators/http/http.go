@@ -27,7 +27,8 @@ import (
 const (
 	DefaultMaxBody     = 1<<20 - 16<<10 // NATS's default max_payload less room for headers
 	DefaultTimeout     = 10 * time.Second
-	DefaultMaxInFlight = 4096
+	DefaultMaxInFlight = 1024
+	DefaultDrain       = 10 * time.Second
 )
 
 const requestIDHeader = "X-Request-Id"
@@ -38,11 +39,14 @@ type Config struct {
 	MaxBody int64
 	// Timeout is how long a request may take once its body is read. 0 means 10 s.
 	Timeout time.Duration
-	// MaxInFlight is how many requests are worked on at a time; more is 503. 0 means 4096.
+	// MaxInFlight is how many requests are worked on at a time; more is 503. 0 means 1024, whose
+	// bodies are a gigabyte at most.
 	MaxInFlight int
 	// TrustedOrigins are web origins (https://app.example.org) whose pages may post here. Pages of all other origins than
 	// the gateway's own are refused by browsers' own word (net/http.CrossOriginProtection); programs are not concerned.
 	TrustedOrigins []string
+	// Drain is how long Serve, once it is stopped, lets what is in flight finish. 0 means 10 s.
+	Drain time.Duration
 	// Pages serves GET and HEAD of any path. Nil means one page that tells how to run a route.
 	Pages http.Handler
 	// Answer is the page that shows a browser what came of its request, executed with an [Answer]. Nil means a plain one.
@@ -64,8 +68,8 @@ var _ http.Handler = (*Gateway)(nil)
 
 // New makes a gateway for the routes of runner, which stays the caller's.
 func New(runner *route.Runner, cfg Config) (*Gateway, error) {
-	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 {
-		return nil, bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout and MaxInFlight must not be negative")
+	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 || cfg.Drain < 0 {
+		return nil, bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout, MaxInFlight and Drain must not be negative")
 	}
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
@@ -75,6 +79,9 @@ func New(runner *route.Runner, cfg Config) (*Gateway, error) {
 	}
 	if cfg.MaxInFlight == 0 {
 		cfg.MaxInFlight = DefaultMaxInFlight
+	}
+	if cfg.Drain == 0 {
+		cfg.Drain = DefaultDrain
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

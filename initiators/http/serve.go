@@ -17,12 +17,11 @@ const (
 	idleTimeout       = 60 * time.Second
 	maxHeaderBytes    = 16 << 10
 	lateTimeout       = 250 * time.Millisecond // for requests that are on their way when a stop begins
-	drainTimeout      = 10 * time.Second
-	cutOffTimeout     = time.Second // for handlers to notice that their client was cut off
+	cutOffTimeout     = time.Second            // for handlers to notice that their client was cut off
 )
 
 // Serve answers requests from l until ctx ends. Then it closes l, answers for a moment what still comes on open connections,
-// and finishes what is in flight. After 10 s it cuts that off, and returns an error.
+// and finishes what is in flight. After Config.Drain it cuts that off, and returns an error.
 func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 	open := newConns()
 	var stopping atomic.Bool
@@ -35,7 +34,7 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 		}),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout + g.cfg.Timeout + drainTimeout,
+		WriteTimeout:      readTimeout + g.cfg.Timeout + g.cfg.Drain,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         open.observe,
@@ -48,7 +47,7 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 		// Once Shutdown has begun, a request that was not read yet is dropped.
 		open.wait(lateTimeout)
 		open.closeUnused()
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.Drain)
 		defer cancel()
 		err := srv.Shutdown(drain)
 		if errors.Is(err, net.ErrClosed) {

@@ -231,6 +231,13 @@ func TestExpiry(t *testing.T) {
 		if took := time.Since(begin); took > registry.DefaultTTL+2*time.Second {
 			t.Errorf("it took %v", took)
 		}
+		if !r.Service("shop").Offline() {
+			t.Error("a lost instance is not told of")
+		}
+		time.Sleep(time.Minute)
+		if r.Service("shop").Offline() {
+			t.Error("a minute later the server has dropped a frozen client too, and it is still told of")
+		}
 		if err := announced.stop(); err == nil {
 			t.Error("the announcer could withdraw without a connection")
 		}
