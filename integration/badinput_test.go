@@ -54,10 +54,10 @@ func badInputs() []badInput {
 		{"malformed form", request("POST", "/getwidgets", "application/x-www-form-urlencoded", "input=%zz"), 400},
 		{"body over the limit", post("/getwidgets", big), 413},
 		{"body over the limit, chunked", chunked("/getwidgets", big), 413},
-		{"length over the limit, no body yet", "POST /getwidgets HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n{", 413},
-		{"negative length", "POST /getwidgets HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400},
-		{"two lengths", "POST /getwidgets HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{} ", 400},
-		{"broken chunk", "POST /getwidgets HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", 400},
+		{"length over the limit, no body yet", "POST /getwidgets HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n{", 413},
+		{"negative length", "POST /getwidgets HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400},
+		{"two lengths", "POST /getwidgets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{} ", 400},
+		{"broken chunk", "POST /getwidgets HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", 400},
 		{"no such route", post("/nothing", `{}`), 404},
 		{"no route", post("/", `{}`), 404},
 		{"dot", post("/get.widgets", `{}`), 400},
@@ -78,11 +78,11 @@ func badInputs() []badInput {
 		{"long name", post("/"+strings.Repeat("a", 5000), `{}`), 400},
 		{"other method", request("PUT", "/getwidgets", "application/json", `{}`), 405},
 		{"unknown method", request("BREW", "/getwidgets", "application/json", `{}`), 405},
-		{"trace", "TRACE /getwidgets HTTP/1.1\r\nHost: x\r\n\r\n", 405},
+		{"trace", "TRACE /getwidgets HTTP/1.1\r\nHost: localhost\r\n\r\n", 405},
 		{"other content type", request("POST", "/getwidgets", "text/xml", `<input>x</input>`), 415},
 		{"malformed content type", request("POST", "/getwidgets", "a b c", `{}`), 415},
-		{"large header", "POST /getwidgets HTTP/1.1\r\nHost: x\r\nX-Large: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431},
-		{"many headers", "POST /getwidgets HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X-Many: 0123456789012345678901234567890123456789\r\n", 1000) + "\r\n", 431},
+		{"large header", "POST /getwidgets HTTP/1.1\r\nHost: localhost\r\nX-Large: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431},
+		{"many headers", "POST /getwidgets HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X-Many: 0123456789012345678901234567890123456789\r\n", 1000) + "\r\n", 431},
 		{"no host", "POST /getwidgets HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400},
 		{"no http", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400},
 	}
@@ -90,12 +90,12 @@ func badInputs() []badInput {
 
 // request is one as it goes over the wire.
 func request(method, path, contentType, body string) string {
-	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", method, path, contentType, len(body), body)
+	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", method, path, contentType, len(body), body)
 }
 
 // chunked is a request that does not tell how long its body is.
 func chunked(path, body string) string {
-	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", path, len(body), body)
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", path, len(body), body)
 }
 
 // exchange writes raw bytes to a gateway and reads its answer.

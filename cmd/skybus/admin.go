@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/skybus-io/skybus/internal/httpx"
 )
 
 const (
@@ -54,7 +56,7 @@ func newAdmin(ctx context.Context, cfg adminConfig) (*admin, error) {
 	}
 	a := &admin{ready: cfg.Ready, listener: l, mux: http.NewServeMux()}
 	a.server = &http.Server{
-		Handler:           a.mux,
+		Handler:           httpx.GuardLoopback(l.Addr(), a.mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second, // pprof makes it longer for as long as it was asked to measure

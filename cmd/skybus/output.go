@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -108,13 +109,33 @@ func encode(w io.Writer, format outputFormat, v any) error {
 }
 
 func encodeJSON(w io.Writer, v any, indent string) error {
-	enc := json.NewEncoder(w)
+	var text strings.Builder
+	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", indent)
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
-	return nil
+	_, err := io.WriteString(w, escaped(text.String()))
+	return err
+}
+
+// escaped writes what could steer a terminal as JSON's own escapes: encoding/json lets DEL, C1 controls and marks of
+// direction through. They stand only inside of strings.
+func escaped(text string) string {
+	var out strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			out.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&out, "\\u%04x\\u%04x", high, low)
+		default:
+			fmt.Fprintf(&out, "\\u%04x", r)
+		}
+	}
+	return out.String()
 }
 
 // printable takes out of text what could steer a terminal: it may come from anyone on the bus.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -155,5 +156,24 @@ g: []
 	}
 	if diff := cmp.Diff(same, got); diff != "" {
 		t.Errorf("read back (-json +yaml):\n%s", diff)
+	}
+}
+
+// What comes from the bus does not steer the terminal, and is still the same JSON.
+func TestEncodeJSONEscapes(t *testing.T) {
+	t.Parallel()
+	const evil = "a\u009b31m\u007f\u202eb\U000e0001\u00e9\u4e16\n"
+	var out strings.Builder
+	if err := encodeJSON(&out, map[string]string{"k": evil}, "  "); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range out.String() {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Errorf("%q holds %U", out.String(), r)
+		}
+	}
+	var back map[string]string
+	if err := json.Unmarshal([]byte(out.String()), &back); err != nil || back["k"] != evil {
+		t.Errorf("%q reads back as %q, %v", out.String(), back["k"], err)
 	}
 }

@@ -204,7 +204,7 @@ func (c *upCmd) connectFlags(app *App, url string) string {
 	switch {
 	case app.given["context"]:
 		flags += " --context " + app.Context
-	case url != "nats://"+defaultNATS:
+	case url != "nats://"+defaultNATS || contextSelected():
 		flags += " --server " + url
 	}
 	if app.given["creds"] {
@@ -214,6 +214,12 @@ func (c *upCmd) connectFlags(app *App, url string) string {
 		flags += " --namespace " + app.Namespace
 	}
 	return flags
+}
+
+// contextSelected tells whether other commands go elsewhere unless they are told: to the selected NATS context.
+func contextSelected() bool {
+	s, err := loadContext("")
+	return err != nil || s.Name != ""
 }
 
 // programName is how to run this program again: `go run` leaves none behind.

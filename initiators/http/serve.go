@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/skybus-io/skybus/internal/httpx"
 )
 
 const (
@@ -20,18 +22,20 @@ const (
 	cutOffTimeout     = time.Second            // for handlers to notice that their client was cut off
 )
 
-// Serve answers requests from l until ctx ends. Then it closes l, answers for a moment what still comes on open connections,
-// and finishes what is in flight. After Config.Drain it cuts that off, and returns an error.
+// Serve answers requests from l until ctx ends. On a loopback address it refuses requests (421) for other hosts than localhost
+// or an IP address: web pages of other sites would make them. When ctx has ended it closes l, answers for a moment what
+// still comes on open connections, and finishes what is in flight. After Config.Drain it cuts that off, and returns an
+// error.
 func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 	open := newConns()
 	var stopping atomic.Bool
 	srv := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: httpx.GuardLoopback(l.Addr(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if stopping.Load() {
 				w.Header().Set("Connection", "close") // another request would come too late
 			}
 			g.ServeHTTP(w, r)
-		}),
+		})),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      readTimeout + g.cfg.Timeout + g.cfg.Drain,

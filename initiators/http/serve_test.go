@@ -17,7 +17,7 @@ import (
 )
 
 func request(path, headers, body string) string {
-	return "POST " + path + " HTTP/1.1\r\nHost: gateway\r\n" + headers + "\r\n" + body
+	return "POST " + path + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n" + body
 }
 
 // When Serve is told to stop it answers what is in flight, takes nothing new and returns nil.
@@ -159,20 +159,20 @@ func smuggling() map[string]rawTest {
 		"chunk that overflows":    {request("/echo", "Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\n{}\r\n0\r\n\r\n"), []int{400}, nil},
 		"chunk without its end":   {request("/echo", "Transfer-Encoding: chunked\r\n", "2\r\n{}XX0\r\n\r\n"), []int{400}, nil},
 		"body cut short":          {request("/echo", "Content-Length: 20\r\n", "{}"), []int{400}, nil},
-		"another version":         {"POST /echo HTTP/3.0\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{505}, nil},
+		"another version":         {"POST /echo HTTP/3.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{505}, nil},
 		"HTTP/2 without a wish":   {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{405}, nil},
 		"no HTTP":                 {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", []int{400}, nil},
-		"method with a line":      {"POST\n/echo HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}, nil},
-		"path with a space":       {"POST /echo x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
-		"path with NUL":           {"POST /echo\x00 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
-		"whole address":           {"POST http://elsewhere/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{200}, []string{"{}"}},
-		"bare line feeds":         {"POST /echo HTTP/1.1\nHost: a\nContent-Length: 2\n\n{}", []int{200}, []string{"{}"}},
+		"method with a line":      {"POST\n/echo HTTP/1.1\r\nHost: localhost\r\n\r\n", []int{400}, nil},
+		"path with a space":       {"POST /echo x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
+		"path with NUL":           {"POST /echo\x00 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
+		"whole address":           {"POST http://elsewhere/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{421}, nil},
+		"bare line feeds":         {"POST /echo HTTP/1.1\nHost: localhost\nContent-Length: 2\n\n{}", []int{200}, []string{"{}"}},
 		"folded header":           {request("/echo", "X-A: a\r\n b\r\nContent-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
 		"upgrade":                 {request("/echo", "Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
-		"GET with a body":         {"GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: " + fmt.Sprint(len(inner)) + "\r\n\r\n" + inner, []int{404}, nil},
-		"trace":                   {"TRACE /echo HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n", []int{405}, nil},
-		"connect":                 {"CONNECT elsewhere:25 HTTP/1.1\r\nHost: elsewhere:25\r\n\r\n", []int{405}, nil},
-		"star":                    {"POST * HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", []int{404}, nil},
+		"GET with a body":         {"GET /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + fmt.Sprint(len(inner)) + "\r\n\r\n" + inner, []int{404}, nil},
+		"trace":                   {"TRACE /echo HTTP/1.1\r\nHost: localhost\r\nCookie: secret\r\n\r\n", []int{405}, nil},
+		"connect":                 {"CONNECT elsewhere:25 HTTP/1.1\r\nHost: elsewhere:25\r\n\r\n", []int{421}, nil},
+		"star":                    {"POST * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{404}, nil},
 		"length and encoding":     {request("/echo", "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), []int{200}, []string{"{}"}},
 		"encoding, short length":  {request("/echo", "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n", "0\r\n\r\n"+inner), []int{200, 200}, []string{"{}", `"smuggled"`}},
 		"headers beyond the most": {request("/echo", "X-A: "+strings.Repeat("x", 32<<10)+"\r\nContent-Length: 2\r\n", "{}"), []int{431}, nil},
