@@ -64,6 +64,7 @@ func newAdmin(ctx context.Context, cfg adminConfig) (*admin, error) {
 		MaxHeaderBytes:    adminHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.With("component", "admin").Handler(), slog.LevelDebug),
 	}
+	a.mux.HandleFunc("GET /{$}", serveIndex)
 	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	a.mux.HandleFunc("GET /readyz", a.serveReady)
 	a.mux.HandleFunc("GET /debug/vars", serveVars)
@@ -104,6 +105,15 @@ func (a *admin) Run(ctx context.Context) error {
 
 // Close frees the port of an admin that is not to be run.
 func (a *admin) Close() error { return a.server.Close() }
+
+func serveIndex(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	fmt.Fprint(w, "<!doctype html><title>skybus admin</title><h1>skybus admin</h1><ul>")
+	for _, path := range []string{"/healthz", "/readyz", "/debug/vars", "/debug/pprof/"} {
+		fmt.Fprintf(w, `<li><a href="%s">%s</a>`, path, path)
+	}
+	fmt.Fprintln(w, "</ul>")
+}
 
 func (a *admin) serveReady(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), adminCheckTimeout)

@@ -47,7 +47,7 @@ type Config struct {
 	TrustedOrigins []string
 	// Drain is how long Serve, once it is stopped, lets what is in flight finish. 0 means 10 s.
 	Drain time.Duration
-	// Pages serves GET and HEAD of any path. Nil means one page that tells how to run a route.
+	// Pages serves GET and HEAD of any path that is no route's. Nil means one page that tells how to run a route.
 	Pages http.Handler
 	// Answer is the page that shows a browser what came of its request, executed with an [Answer]. Nil means a plain one.
 	Answer *template.Template
@@ -113,14 +113,17 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
+		if name, err := routeName(r); err == nil {
+			if _, ok := g.runner.Route(name); ok {
+				g.refuseMethod(w, r, "POST")
+				return
+			}
+		}
 		g.cfg.Pages.ServeHTTP(w, r)
 		return
 	case http.MethodPost:
 	default:
-		h.Set("Allow", "GET, HEAD, POST")
-		e := bus.Errorf(bus.Unimplemented, "method %.20q: want POST /<route> with a body", r.Method)
-		e.Status = http.StatusMethodNotAllowed
-		g.fail(w, r, Answer{}, e)
+		g.refuseMethod(w, r, "GET, HEAD, POST")
 		return
 	}
 	answer := Answer{RequestID: requestID(r)}
@@ -162,6 +165,13 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, answer Answer) {
 		return
 	}
 	g.answer(w, r, answer, reply)
+}
+
+func (g *Gateway) refuseMethod(w http.ResponseWriter, r *http.Request, allow string) {
+	w.Header().Set("Allow", allow)
+	e := bus.Errorf(bus.Unimplemented, "method %.20q: want POST /<route> with a body", r.Method)
+	e.Status = http.StatusMethodNotAllowed
+	g.fail(w, r, Answer{}, e)
 }
 
 // requestID is the id the client gave, if it can be one, else a new one.

@@ -166,8 +166,12 @@ func TestMethods(t *testing.T) {
 		if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") || (a.body == "") != (method == "HEAD") {
 			t.Errorf("%s /: %d %s", method, a.status, a.body)
 		}
-		if a := send(t, method, at+"/echo", ""); a.status != http.StatusNotFound {
-			t.Errorf("%s /echo: %d", method, a.status)
+		// A route is not a page: who asks for it by its address is told how to use it.
+		if a = send(t, method, at+"/echo", ""); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != "POST" {
+			t.Errorf("%s /echo: %d %q %s", method, a.status, a.header.Get("Allow"), a.body)
+		}
+		if a := send(t, method, at+"/none", ""); a.status != http.StatusNotFound {
+			t.Errorf("%s /none: %d", method, a.status)
 		}
 	}
 	if h.calls.Load() != 0 {
