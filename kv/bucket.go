@@ -22,6 +22,7 @@ const (
 	attemptTimeout = 2 * time.Second
 	retryPause     = 50 * time.Millisecond // to twice that
 	reopenTimeout  = 5 * time.Second
+	bindTimeout    = 30 * time.Second
 )
 
 // bucket is what a Table does without knowing its type.
@@ -42,11 +43,10 @@ func (b *bucket) feedSubject(pattern string) string { return "skybus.kv." + b.na
 
 // open binds to the stream or creates it; recreated notes in a new one that it replaces one that was lost.
 func (b *bucket) open(ctx context.Context, recreated bool) error {
-	stream, err := b.conn.OpenStream(ctx, b.streamConfig(recreated))
+	cfg, err := b.openStream(ctx, recreated)
 	if err != nil {
 		return err
 	}
-	cfg := stream.CachedInfo().Config
 	if !cfg.AllowDirect {
 		return fmt.Errorf("stream %q exists and allows no direct get", b.stream)
 	}
@@ -55,6 +55,25 @@ func (b *bucket) open(ctx context.Context, recreated bool) error {
 	}
 	b.shortMarkers.Store(cfg.MaxMsgsPerSubject == 1 && cfg.AllowMsgTTL)
 	return nil
+}
+
+// openStream is the configuration of the stream as it is.
+func (b *bucket) openStream(ctx context.Context, recreated bool) (jetstream.StreamConfig, error) {
+	if !b.cfg.Bind {
+		stream, err := b.conn.OpenStream(ctx, b.streamConfig(recreated))
+		if err != nil {
+			return jetstream.StreamConfig{}, err
+		}
+		return stream.CachedInfo().Config, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, bindTimeout)
+	defer cancel()
+	var info streamInfo
+	err := b.retry(ctx, func() (err error) {
+		info, err = b.info(ctx)
+		return err
+	})
+	return info.Config, err
 }
 
 // revive creates the bucket again if its leader says twice that it is gone: a server that has just started may say so
@@ -73,6 +92,9 @@ func (b *bucket) revive(ctx context.Context) error {
 }
 
 func (b *bucket) recreate(ctx context.Context) error {
+	if b.cfg.Bind {
+		return ErrNoBucket
+	}
 	b.log.WarnContext(ctx, "bucket is gone, creating it again")
 	ctx, cancel := context.WithTimeout(ctx, reopenTimeout)
 	defer cancel()
@@ -90,7 +112,11 @@ func (b *bucket) retry(ctx context.Context, f func() error) error {
 			return err
 		}
 		if errors.Is(err, nats.ErrNoResponders) || apiCode(err) == codeNoStream {
-			if rerr := b.revive(ctx); rerr != nil && !transient(rerr) && ctx.Err() == nil {
+			rerr := b.revive(ctx)
+			if errors.Is(rerr, ErrNoBucket) {
+				return rerr
+			}
+			if rerr != nil && !transient(rerr) && ctx.Err() == nil {
 				return fmt.Errorf("%w: %w", errBucketIsGone, rerr)
 			}
 		}
@@ -161,9 +187,7 @@ type streamInfo struct {
 		FirstSeq uint64 `json:"first_seq"`
 		LastSeq  uint64 `json:"last_seq"`
 	} `json:"state"`
-	Config struct {
-		Metadata map[string]string `json:"metadata"`
-	} `json:"config"`
+	Config  jetstream.StreamConfig `json:"config"`
 	Cluster *struct {
 		Leader string `json:"leader"`
 	} `json:"cluster"`

@@ -22,6 +22,9 @@ var (
 	ErrBadKey   = errors.New("bad key")
 	ErrHeld     = errors.New("lease is held")
 
+	// ErrNoBucket is for tables that were opened with Bind: all others create their bucket.
+	ErrNoBucket = errors.New("bucket does not exist")
+
 	// ErrUncertain comes with ErrConflict or ErrExists when an earlier attempt of the same call may have been stored: its
 	// answer was lost, and the key was written again before it was asked for.
 	ErrUncertain = errors.New("outcome is uncertain")
@@ -61,7 +64,7 @@ func (e *KeyError) As(target any) bool {
 	var code bus.Code
 	status := 0
 	switch err := e.Err; {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrNoBucket):
 		code = bus.NotFound
 	case errors.Is(err, ErrExists), errors.Is(err, ErrHeld):
 		code = bus.AlreadyExists

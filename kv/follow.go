@@ -15,7 +15,13 @@ import (
 // it runs any more, and a [KeyError] for a bad pattern or when the connection is closed for good. Everything else that can
 // go wrong it waits out: see the package comment on failure.
 func (t *Table[T]) Follow(ctx context.Context, pattern string, f func(batch []Entry[T])) error {
+	told := map[string]struct{}{} // keys f knows as present
+	first := true
 	err := t.b.follow(ctx, pattern, func(records []record) {
+		if records = news(records, told); len(records) == 0 && !first {
+			return
+		}
+		first = false
 		batch := make([]Entry[T], len(records))
 		for i, r := range records {
 			batch[i] = decode[T](t.b.cfg.Codec, r)
@@ -25,7 +31,7 @@ func (t *Table[T]) Follow(ctx context.Context, pattern string, f func(batch []En
 	return t.b.keyError("follow", pattern, err)
 }
 
-// follow is Follow without the type.
+// follow is Follow without the type. f also hears that a key was deleted of which it never heard that it was there.
 func (b *bucket) follow(ctx context.Context, pattern string, f func(batch []record)) error {
 	if err := CheckPattern(pattern); err != nil {
 		return err
@@ -37,7 +43,6 @@ func (b *bucket) follow(ctx context.Context, pattern string, f func(batch []reco
 	defer wg.Wait()
 	defer cancel()
 
-	told := map[string]struct{}{} // keys the follower knows as present
 	first := true
 	for {
 		select {
@@ -49,7 +54,7 @@ func (b *bucket) follow(ctx context.Context, pattern string, f func(batch []reco
 		if err != nil {
 			return fmt.Errorf("the feed ended: %w", err)
 		}
-		if batch = news(batch, told); len(batch) > 0 || first {
+		if len(batch) > 0 || first {
 			f(batch)
 			first = false
 		}

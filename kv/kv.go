@@ -22,8 +22,9 @@
 // A follower needs no consumer on the server. It hears each stored write as a plain message on the bucket's feed
 // (skybus.kv.<bucket>.<key>), loads the rest by direct get, and compares what it has with the leader's last sequence: after
 // a reconnect, when messages were dropped, when the bucket's leader changed, and every few seconds. It is right again in
-// less than a second once JetStream answers. A bucket that is gone is created again, empty, and its keys are told as
-// deleted. What is removed by a stream purge is told to nobody; it is found within about a minute.
+// less than a second once JetStream answers. A bucket that is gone is created again, empty (unless [Config] says
+// Bind), and its keys are told as deleted. What is removed by a stream purge is told to nobody; it is found within about a
+// minute.
 //
 // # Permissions
 //
@@ -63,6 +64,13 @@ type Config struct {
 	History int
 	// MaxValue is the largest encoded value in bytes. 0 means 64 KiB.
 	MaxValue int
+	// MaxBytes is what the bucket may hold in bytes, deletions and older revisions included; a full bucket refuses writes
+	// ([ErrFull]). It is reserved on the servers at once, and Open fails where it does not fit. 0 means the bucket's share
+	// of the store, or less where that does not fit: 1 or 2 percent, see [bus.Conn.OpenStream].
+	MaxBytes int64
+	// Bind makes Open and all that is done with the table create nothing: a bucket that does not exist is [ErrNoBucket],
+	// also for reads and writes when it is lost later. Followers wait until somebody creates it again.
+	Bind bool
 	// Codec encodes the values. Nil means JSON.
 	Codec bus.Codec
 	// Logger hears of lost and recreated buckets. Nil means discard.
@@ -82,6 +90,8 @@ func (cfg *Config) validate() error {
 		return fmt.Errorf("history of %d: want 1 to %d revisions", cfg.History, maxHistory)
 	case cfg.MaxValue < 0:
 		return fmt.Errorf("largest value of %d bytes: want 1 or more", cfg.MaxValue)
+	case cfg.MaxBytes < 0:
+		return fmt.Errorf("bucket of %d bytes: want 1 or more", cfg.MaxBytes)
 	case cfg.Check < 0:
 		return fmt.Errorf("check every %v: want more than 0", cfg.Check)
 	}
@@ -108,9 +118,10 @@ type Table[T any] struct {
 	b *bucket
 }
 
-// Open binds to the named bucket and creates it if it does not exist, as [bus.Conn.OpenStream] does. An existing bucket is
-// taken as it is: its history and limits may differ from cfg. Without direct get it is refused; without the feed of
-// skybus its followers learn of changes only every cfg.Check. The name is a token of [bus.CheckToken].
+// Open binds to the named bucket and creates it if it does not exist, as [bus.Conn.OpenStream] does, with cfg.MaxBytes or by
+// default its share of the store as its size; with cfg.Bind it creates nothing. An existing bucket is taken as it is: its
+// history, size and limits may differ from cfg. Without direct get it is refused; without the feed of skybus its followers
+// learn of changes only every cfg.Check. The name is a token of [bus.CheckToken].
 func Open[T any](ctx context.Context, c *bus.Conn, name string, cfg Config) (*Table[T], error) {
 	if err := bus.CheckToken("bucket", name); err != nil {
 		return nil, fmt.Errorf("kv: open %q: %w", name, err)
@@ -192,6 +203,7 @@ func (b *bucket) streamConfig(recreated bool) jetstream.StreamConfig {
 		MaxMsgsPerSubject:      int64(b.cfg.History),
 		MaxMsgSize:             int32(min(b.cfg.MaxValue+headerRoom, 1<<30)),
 		MaxMsgs:                -1,
+		MaxBytes:               b.cfg.MaxBytes,
 		MaxConsumers:           -1,
 		Storage:                jetstream.FileStorage,
 		Discard:                jetstream.DiscardNew,

@@ -312,6 +312,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"a", kv.Config{History: 65}},
 		{"a", kv.Config{History: -1}},
 		{"a", kv.Config{MaxValue: -1}},
+		{"a", kv.Config{MaxBytes: -1}},
 		{"a", kv.Config{Check: -1}},
 	} {
 		if _, err := kv.Open[int](ctx, conn, bad.name, bad.cfg); err == nil {

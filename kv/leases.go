@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -119,37 +120,53 @@ func (l *Leases) Acquire(ctx context.Context, key, owner string, ttl time.Durati
 	return lease, nil
 }
 
-// Wait gets the lease as [Leases.Acquire] does, and waits until nobody holds it any more.
+// Wait gets the lease as [Leases.Acquire] does, and waits until nobody holds it any more. It tries when it hears that the
+// lease is free, and when it heard nothing for a ttl.
 func (l *Leases) Wait(ctx context.Context, key, owner string, ttl time.Duration) (*Lease, error) {
-	fctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var lease *Lease
-	var err error
-	ferr := l.t.b.follow(fctx, key, func(batch []record) {
-		if len(batch) > 0 && !batch[len(batch)-1].deleted {
-			return
-		}
-		for {
-			lease, err = l.acquire(ctx, key, owner, ttl)
-			held, ok := errors.AsType[*HeldError](err)
-			if ok && held.RetryAfter > 0 && sleep(ctx, held.RetryAfter) {
-				continue
-			}
-			if !ok {
-				cancel()
-			}
-			return
-		}
-	})
-	switch {
-	case lease != nil:
-		return lease, nil
-	case ctx.Err() != nil:
-		err = context.Cause(ctx)
-	case ferr != nil:
-		err = ferr
+	lease, err := l.wait(ctx, key, owner, ttl)
+	if err != nil {
+		return nil, l.t.b.keyError("wait for", key, cmp.Or(context.Cause(ctx), err))
 	}
-	return nil, l.t.b.keyError("wait for", key, err)
+	return lease, nil
+}
+
+func (l *Leases) wait(ctx context.Context, key, owner string, ttl time.Duration) (*Lease, error) {
+	fctx, cancel := context.WithCancel(ctx)
+	free := make(chan bool)
+	ended := make(chan error, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		ended <- l.t.b.follow(fctx, key, func(batch []record) {
+			select {
+			case free <- len(batch) == 0 || batch[len(batch)-1].deleted:
+			case <-fctx.Done():
+			}
+		})
+	})
+	defer wg.Wait()
+	defer cancel()
+
+	timer := time.NewTimer(ttl)
+	defer timer.Stop()
+	for {
+		try := true
+		select {
+		case err := <-ended:
+			return nil, cmp.Or(err, context.Cause(ctx))
+		case try = <-free:
+		case <-timer.C: // a holder is heard of three times per ttl
+		}
+		next := ttl
+		if try {
+			lease, err := l.acquire(ctx, key, owner, ttl)
+			held, ok := errors.AsType[*HeldError](err)
+			if !ok {
+				return lease, err
+			}
+			next = cmp.Or(held.RetryAfter, ttl)
+		}
+		timer.Reset(next)
+	}
 }
 
 // Holder is who holds the lease key now, by the word of the bucket's leader. Nobody is [ErrNotFound].

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/kv"
@@ -53,5 +55,37 @@ func TestFull(t *testing.T) {
 	until(t, c, "no k1", lacks("k1"))
 	if _, err := table.Put(ctx, "k0", big); err != nil {
 		t.Errorf("Put after Delete: %v", err)
+	}
+}
+
+func TestMaxBytes(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	conn := connectWith(t, bus.Config{InProcess: bustest.Server(t), Store: 400 << 20})
+	for _, c := range []struct {
+		name       string
+		size, want int64
+	}{
+		{"share", 0, 4 << 20},
+		{"sized", 10_000, 10_000},
+	} {
+		table, err := kv.Open[widget](ctx, conn, c.name, kv.Config{MaxBytes: c.size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := conn.JetStream().Stream(ctx, "KV_"+c.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := stream.CachedInfo().Config
+		if cfg.MaxBytes != c.want || cfg.Discard != jetstream.DiscardNew {
+			t.Errorf("%s: %d bytes and discard %v, want %d and %v", c.name, cfg.MaxBytes, cfg.Discard, c.want, jetstream.DiscardNew)
+		}
+		for i := range 10 {
+			_, err = table.Put(ctx, fmt.Sprintf("k%d", i), widget{Name: strings.Repeat("x", 2000)})
+		}
+		if full := errors.Is(err, kv.ErrFull); full != (c.size > 0) {
+			t.Errorf("%s: after 20 kB: %v", c.name, err)
+		}
 	}
 }

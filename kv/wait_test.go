@@ -1,0 +1,86 @@
+package kv_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/kv"
+)
+
+// A lease that comes and goes while somebody is told that it is held: who waits hears that it is free all the same. The
+// ttl is so long that trying again after it does not help.
+func TestWaitHearsEveryRelease(t *testing.T) {
+	t.Parallel()
+	const rounds, contenders = 300, 3
+	server := bustest.Server(t)
+	leases := make([]*kv.Leases, contenders)
+	for i := range leases {
+		leases[i] = openLeases(t, connect(t, server))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	for round := range rounds {
+		var wg sync.WaitGroup
+		for i, l := range leases {
+			wg.Go(func() {
+				lease, err := l.Wait(ctx, "x", fmt.Sprint(i), time.Hour)
+				if err != nil {
+					t.Errorf("round %d: %v", round, err)
+					return
+				}
+				if err := lease.Release(ctx); err != nil {
+					t.Errorf("round %d: %v", round, err)
+				}
+			})
+		}
+		wg.Wait()
+		if t.Failed() {
+			_, err := leases[0].Holder(t.Context(), "x")
+			t.Fatalf("round %d: the holder: %v", round, err)
+		}
+	}
+}
+
+// A lease that is purged is told to nobody.
+func TestWaitTriesAgain(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		const ttl = 2 * time.Second
+		ctx := t.Context()
+		conn := connect(t, bustest.Server(t))
+		a, b := openLeases(t, conn), openLeases(t, conn)
+		stream, err := conn.JetStream().Stream(ctx, "KV_skybus_leases")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			l, err := a.Acquire(ctx, "x", "a", ttl)
+			own(t, l, err)
+			got := make(chan *kv.Lease, 1)
+			go func() {
+				lease, err := b.Wait(ctx, "x", "b", ttl)
+				if err != nil {
+					t.Error(err)
+				}
+				got <- lease
+			}()
+			time.Sleep(11 * time.Second)
+			if err := stream.Purge(ctx, jetstream.WithPurgeSubject("$KV.skybus_leases.x")); err != nil {
+				t.Fatal(err)
+			}
+			purged := time.Now()
+			lease := own(t, <-got, nil)
+			if took := time.Since(purged); took > ttl+100*time.Millisecond {
+				t.Errorf("took %v, want %v at most", took, ttl)
+			}
+			if err := lease.Release(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
