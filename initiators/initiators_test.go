@@ -57,7 +57,7 @@ func build(t testing.TB, infos chan<- micro.RequestInfo) (*micro.Client, *route.
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() }) // has no error to tell
-	store, err := route.OpenStore(t.Context(), conn, nil)
+	store, err := route.OpenStore(t.Context(), conn, route.StoreConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

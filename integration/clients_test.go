@@ -67,7 +67,7 @@ func inState(reg *registry.Registry, service string, state registry.State) []str
 // putRoute stores a route of the given steps through the SDK.
 func putRoute(t *testing.T, conn *bus.Conn, name string, steps ...route.Step) {
 	t.Helper()
-	store, err := route.OpenStore(t.Context(), conn, conn.Logger())
+	store, err := route.OpenStore(t.Context(), conn, route.StoreConfig{Logger: conn.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,6 +73,9 @@ func (b *bucket) openStream(ctx context.Context, recreated bool) (jetstream.Stre
 		info, err = b.info(ctx)
 		return err
 	})
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("JetStream is not ready: %w", err)
+	}
 	return info.Config, err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -23,7 +24,7 @@ type configCmd struct {
 }
 
 // withConfig opens the configuration for f.
-func (a *App) withConfig(ctx context.Context, f func(context.Context, *kv.Table[[]byte]) error) error {
+func (a *App) withConfig(ctx context.Context, bind bool, f func(context.Context, *kv.Table[[]byte]) error) error {
 	conn, err := a.Connect(ctx)
 	if err != nil {
 		return err
@@ -32,7 +33,7 @@ func (a *App) withConfig(ctx context.Context, f func(context.Context, *kv.Table[
 	open, cancel := a.withTimeout(ctx)
 	defer cancel()
 	table, err := kv.Open[[]byte](open, conn, configBucket, kv.Config{
-		History: configHistory, Codec: bus.Raw{}, Logger: a.log, Description: "skybus: configuration",
+		Bind: bind, History: configHistory, Codec: bus.Raw{}, Logger: a.log, Description: "skybus: configuration",
 	})
 	if err != nil {
 		return err
@@ -56,22 +57,26 @@ func (c *configLsCmd) Run(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
-	return app.withConfig(ctx, func(ctx context.Context, table *kv.Table[[]byte]) error {
+	var rows []configRow
+	err = app.withConfig(ctx, true, func(ctx context.Context, table *kv.Table[[]byte]) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
-		var rows []configRow
 		for e, err := range table.List(ctx, pattern) {
 			if err != nil {
 				return err
 			}
 			rows = append(rows, newConfigRow(e))
 		}
-		if len(rows) == 0 {
-			app.noteNone("values", nil)
-		}
-		return printList(app, rows, []string{"key", "service", "version", "value", "revision"}, func(r configRow) []any {
-			return []any{r.Key, r.Service, r.Version, r.text(), r.Revision}
-		})
+		return nil
+	})
+	if err != nil && !errors.Is(err, kv.ErrNoBucket) {
+		return err
+	}
+	if len(rows) == 0 {
+		app.noteNone("values", nil)
+	}
+	return printList(app, rows, []string{"key", "service", "version", "value", "revision"}, func(r configRow) []any {
+		return []any{r.Key, r.Service, r.Version, r.text(), r.Revision}
 	})
 }
 
@@ -91,7 +96,7 @@ Examples:
 
 // Run prints one value.
 func (c *configGetCmd) Run(ctx context.Context, app *App) error {
-	return c.with(ctx, app, func(ctx context.Context, table *kv.Table[[]byte], key string) error {
+	return c.with(ctx, app, true, func(ctx context.Context, table *kv.Table[[]byte], key string) error {
 		e, err := table.Get(ctx, key)
 		if err != nil {
 			return err
@@ -130,7 +135,7 @@ func (c *configPutCmd) Run(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
-	return c.with(ctx, app, func(ctx context.Context, table *kv.Table[[]byte], key string) error {
+	return c.with(ctx, app, false, func(ctx context.Context, table *kv.Table[[]byte], key string) error {
 		var revision uint64
 		var err error
 		switch {
@@ -160,7 +165,7 @@ func (*configRmCmd) Help() string {
 
 // Run removes one value.
 func (c *configRmCmd) Run(ctx context.Context, app *App) error {
-	return c.with(ctx, app, func(ctx context.Context, table *kv.Table[[]byte], key string) error {
+	return c.with(ctx, app, true, func(ctx context.Context, table *kv.Table[[]byte], key string) error {
 		e, err := table.Get(ctx, key)
 		if err == nil {
 			err = table.Delete(ctx, key, kv.IfRevision(e.Revision))
@@ -185,7 +190,7 @@ Examples:
 
 // Run lists the revisions of one value.
 func (c *configHistoryCmd) Run(ctx context.Context, app *App) error {
-	return c.with(ctx, app, func(ctx context.Context, table *kv.Table[[]byte], key string) error {
+	return c.with(ctx, app, true, func(ctx context.Context, table *kv.Table[[]byte], key string) error {
 		var rows []configRow
 		for e, err := range table.History(ctx, key) {
 			if err != nil {
@@ -220,7 +225,7 @@ func (c *configWatchCmd) Run(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
-	err = app.withConfig(ctx, func(ctx context.Context, table *kv.Table[[]byte]) error {
+	err = app.withConfig(ctx, false, func(ctx context.Context, table *kv.Table[[]byte]) error {
 		for e, err := range table.Watch(ctx, pattern) {
 			if err != nil {
 				return err

@@ -108,24 +108,25 @@ func (k configKey) key(app *App) (string, error) {
 	return key, nil
 }
 
-// with opens the configuration for f, which is given the key in the bucket. What is wrong with the key is known before.
-func (k configKey) with(ctx context.Context, app *App, f func(context.Context, *kv.Table[[]byte], string) error) error {
+// with opens the configuration for f, which is given the key in the bucket. What is wrong with the key is known before. With
+// bind, a configuration that was never written is not created to look into it.
+func (k configKey) with(ctx context.Context, app *App, bind bool, f func(context.Context, *kv.Table[[]byte], string) error) error {
 	key, err := k.key(app)
 	if err != nil {
 		return err
 	}
-	return app.withConfig(ctx, func(ctx context.Context, table *kv.Table[[]byte]) error {
+	return k.explain(app.withConfig(ctx, bind, func(ctx context.Context, table *kv.Table[[]byte]) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
-		return k.explain(f(ctx, table, key))
-	})
+		return f(ctx, table, key)
+	}))
 }
 
 // explain says in the words of the command line what is wrong with a key of the bucket.
 func (k configKey) explain(err error) error {
 	now := fmt.Sprintf("`skybus config get %s%s -o json` shows what is there now", k.Key, k.flags())
 	switch {
-	case errors.Is(err, kv.ErrNotFound):
+	case errors.Is(err, kv.ErrNotFound), errors.Is(err, kv.ErrNoBucket):
 		return withHint(bus.Wrap(bus.NotFound, fmt.Sprintf("%q is not set %s", k.Key, k), err), "`skybus config` lists what is set, and where")
 	case errors.Is(err, kv.ErrConflict):
 		return withHint(bus.Wrap(bus.Aborted, fmt.Sprintf("%q %s has another revision: somebody changed it", k.Key, k), err), "%s", now)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
@@ -177,7 +179,10 @@ func (a *App) services(ctx context.Context, names []string) ([]*registry.Service
 	defer func() { _ = conn.Close() }() // nothing was written
 	ctx, cancel := a.withTimeout(ctx)
 	defer cancel()
-	reg, err := registry.Open(ctx, conn, registry.Config{Logger: a.log})
+	reg, err := registry.Open(ctx, conn, registry.Config{Bind: true, Logger: a.log})
+	if errors.Is(err, kv.ErrNoBucket) {
+		return nil, nil // nothing was ever there
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/kv"
@@ -103,5 +104,28 @@ func TestJetStreamIsMissed(t *testing.T) {
 		if text := strings.TrimPrefix(stderr, "skybus: "); strings.Contains(text, "kv: ") || strings.Contains(text, "bus: ") {
 			t.Errorf("%s: names of packages in %q", command, stderr)
 		}
+	}
+}
+
+// Who only looks creates nothing on a server that skybus was never on.
+func TestListsCreateNothing(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t, bustest.TCP())
+	for args, want := range map[string]int{
+		"services": exitOK, "instances": exitOK, "routes": exitOK, "config": exitOK,
+		"routes get x": exitFailed, "routes history x": exitFailed, "routes rm x": exitFailed,
+		"config get x": exitFailed, "config history x": exitFailed, "config rm x": exitFailed,
+	} {
+		code, _, stderr := runs(t.Context(), &cli{}, append(strings.Fields(args), "--server", s.URL())...)
+		if code != want || want == exitFailed && !strings.Contains(stderr, "there is no route") && !strings.Contains(stderr, "is not set") {
+			t.Errorf("%s: exit %d, stderr %q", args, code, stderr)
+		}
+	}
+	js, err := jetstream.New(s.Connect(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range js.StreamNames(t.Context()).Name() {
+		t.Errorf("stream %s was created", name)
 	}
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro/registry"
 	"github.com/skybus-io/skybus/micro/route"
 )
@@ -63,8 +65,8 @@ func (r routeRow) summary() string {
 	return strings.Join(steps, " -> ")
 }
 
-// withRoutes opens the routes for f.
-func (a *App) withRoutes(ctx context.Context, f func(context.Context, *bus.Conn, *route.Store) error) error {
+// withRoutes opens the routes for f. With bind, routes that were never written are not created to look for them.
+func (a *App) withRoutes(ctx context.Context, bind bool, f func(context.Context, *bus.Conn, *route.Store) error) error {
 	conn, err := a.Connect(ctx)
 	if err != nil {
 		return err
@@ -72,7 +74,7 @@ func (a *App) withRoutes(ctx context.Context, f func(context.Context, *bus.Conn,
 	defer func() { _ = conn.Close() }() // every write was acknowledged
 	open, cancel := a.withTimeout(ctx)
 	defer cancel()
-	store, err := route.OpenStore(open, conn, a.log)
+	store, err := route.OpenStore(open, conn, route.StoreConfig{Bind: bind, Logger: a.log})
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,11 @@ func (a *App) withRoute(ctx context.Context, name string, f func(context.Context
 	if err := checkRouteName(name); err != nil {
 		return err
 	}
-	return a.withRoutes(ctx, f)
+	err := a.withRoutes(ctx, true, f)
+	if errors.Is(err, kv.ErrNoBucket) {
+		return routeHint(bus.Wrap(bus.NotFound, fmt.Sprintf("there is no route %q", name), err))
+	}
+	return err
 }
 
 func checkRouteName(name string) error {
@@ -108,22 +114,26 @@ Examples:
 
 // Run lists the routes.
 func (c *routesLsCmd) Run(ctx context.Context, app *App) error {
-	return app.withRoutes(ctx, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+	var rows []routeRow
+	err := app.withRoutes(ctx, true, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
-		var rows []routeRow
 		for s, err := range store.List(ctx) {
 			if err != nil {
 				return err
 			}
 			rows = append(rows, newRouteRow(s))
 		}
-		if len(rows) == 0 {
-			app.noteNone("routes", nil)
-		}
-		return printList(app, rows, []string{"route", "revision", "updated", "steps"}, func(r routeRow) []any {
-			return []any{r.Name, r.Revision, r.Updated.Local().Format(time.DateTime), r.summary()}
-		})
+		return nil
+	})
+	if err != nil && !errors.Is(err, kv.ErrNoBucket) {
+		return err
+	}
+	if len(rows) == 0 {
+		app.noteNone("routes", nil)
+	}
+	return printList(app, rows, []string{"route", "revision", "updated", "steps"}, func(r routeRow) []any {
+		return []any{r.Name, r.Revision, r.Updated.Local().Format(time.DateTime), r.summary()}
 	})
 }
 

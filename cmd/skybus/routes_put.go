@@ -52,7 +52,7 @@ func (c *routesPutCmd) Run(ctx context.Context, app *App) error {
 	if err != nil {
 		return withHint(err, "`skybus routes put --help` shows what a route looks like")
 	}
-	return app.withRoutes(ctx, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
+	return app.withRoutes(ctx, false, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
 		return app.putRoute(ctx, conn, store, c.Name, r, c.Revision)
 	})
 }

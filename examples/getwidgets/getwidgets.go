@@ -47,7 +47,7 @@ func Route() route.Route {
 
 // Install stores the route unless there is one of its name: an edited route stays as it was edited.
 func Install(ctx context.Context, conn *bus.Conn) error {
-	store, err := route.OpenStore(ctx, conn, conn.Logger())
+	store, err := route.OpenStore(ctx, conn, route.StoreConfig{Logger: conn.Logger()})
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func (d *demo) serve(t testing.TB, conn *bus.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = runner.Close() }) // has no error to tell
-	if d.store, err = route.OpenStore(t.Context(), conn, nil); err != nil {
+	if d.store, err = route.OpenStore(t.Context(), conn, route.StoreConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	g, err := gateway.New(runner, gateway.Config{Pages: getwidgets.Page(), Answer: getwidgets.AnswerPage()})
@@ -293,7 +293,7 @@ func TestInstallKeepsEdits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	store, err := route.OpenStore(t.Context(), conn, nil)
+	store, err := route.OpenStore(t.Context(), conn, route.StoreConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

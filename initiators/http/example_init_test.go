@@ -39,7 +39,7 @@ func exampleRunner(ctx context.Context) (*route.Runner, func()) {
 		_ = s.Run(serving) // the example shows what goes wrong
 	}()
 	<-started
-	store, err := route.OpenStore(ctx, conn, nil)
+	store, err := route.OpenStore(ctx, conn, route.StoreConfig{})
 	if err != nil {
 		panic(err)
 	}

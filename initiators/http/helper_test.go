@@ -68,7 +68,7 @@ func build(t testing.TB) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.client.Close() }) // has no error to tell
-	store, err := route.OpenStore(t.Context(), h.conn, nil)
+	store, err := route.OpenStore(t.Context(), h.conn, route.StoreConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

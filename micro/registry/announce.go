@@ -134,7 +134,7 @@ func (a *Announcer) open(ctx context.Context) bool {
 	wait := retryMin
 	for {
 		var err error
-		if a.instances, a.liveness, err = tables(ctx, a.conn, a.cfg.Logger); err == nil {
+		if a.instances, a.liveness, err = tables(ctx, a.conn, a.cfg.Logger, false); err == nil {
 			return true
 		}
 		if ctx.Err() != nil {

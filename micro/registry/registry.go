@@ -166,6 +166,8 @@ type stored struct {
 // Config is what [Open] may be told.
 type Config struct {
 	Logger *slog.Logger // nil means discard
+	// Bind: the buckets of the registry are not created. Where they are missing, Open fails with [kv.ErrNoBucket].
+	Bind bool
 }
 
 // Registry is a local copy of all instances of one namespace. It is safe for concurrent use.
@@ -191,7 +193,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Registry, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	instances, liveness, err := tables(ctx, conn, log)
+	instances, liveness, err := tables(ctx, conn, log, cfg.Bind)
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
@@ -240,12 +242,12 @@ func follow[T any](ctx, run context.Context, wg *sync.WaitGroup, t *kv.Table[T],
 	}
 }
 
-func tables(ctx context.Context, conn *bus.Conn, log *slog.Logger) (*kv.Table[Record], *kv.Table[Load], error) {
-	instances, err := kv.Open[Record](ctx, conn, InstancesBucket, kv.Config{Logger: log, Description: "skybus: who serves what"})
+func tables(ctx context.Context, conn *bus.Conn, log *slog.Logger, bind bool) (*kv.Table[Record], *kv.Table[Load], error) {
+	instances, err := kv.Open[Record](ctx, conn, InstancesBucket, kv.Config{Bind: bind, Logger: log, Description: "skybus: who serves what"})
 	if err != nil {
 		return nil, nil, err
 	}
-	liveness, err := kv.Open[Load](ctx, conn, LivenessBucket, kv.Config{Logger: log, Description: "skybus: who is alive"})
+	liveness, err := kv.Open[Load](ctx, conn, LivenessBucket, kv.Config{Bind: bind, Logger: log, Description: "skybus: who is alive"})
 	return instances, liveness, err
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -92,7 +94,7 @@ func TestWorkerTriesAgain(t *testing.T) {
 	})
 }
 
-// After 20 attempts a step is given up: one whose endpoint fails, and one whose endpoint never answers.
+// After 20 attempts and an hour a step is given up: one whose endpoint fails, and one whose endpoint never answers.
 func TestWorkerGivesUp(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {
 		h := build(t, bustest.Server(t))
@@ -115,18 +117,21 @@ func TestWorkerGivesUp(t *testing.T) {
 		}
 		h.untilDone(t, 3*time.Hour)
 		for name, a := range map[string]*attempts{"failing": &failing, "hanging": &hanging} {
-			if !slices.Equal(a.numbers, oneToN(20)) {
-				t.Errorf("%s: attempts %v, want 1 to 20", name, a.numbers)
+			n := a.count()
+			if n < 20 || n > 60 || !slices.Equal(a.numbers, oneToN(n)) {
+				t.Errorf("%s: attempts %v, want 1 to 20 or some more", name, a.numbers)
+			}
+			if took := a.times[n-1].Sub(a.times[0]); took < time.Hour-time.Minute || took > 2*time.Hour {
+				t.Errorf("%s: given up after %v and %d attempts, want an hour", name, took, n)
 			}
 		}
 		if n := messages(t, h.conn, route.DeadLetterStream); n != 2 {
 			t.Fatalf("%d dead letters, want 2", n)
 		}
 		l := h.letter(t, 2)
-		if n := l.header.Get(route.HeaderDeadAttempts); n != "20" || l.body != `{"a":1}` || l.header.Get(bus.HeaderRequestID) != "id-1" {
-			t.Errorf("dead letter after %s attempts: %s %v", n, l.body, l.header)
+		if n, err := strconv.Atoi(l.header.Get(route.HeaderDeadAttempts)); err != nil || n < 20 || l.body != `{"a":1}` || l.header.Get(bus.HeaderRequestID) != "id-1" {
+			t.Errorf("dead letter after %d attempts: %s %v", n, l.body, l.header)
 		}
-		t.Logf("given up after %v", time.Since(failing.times[0]).Round(time.Second))
 	})
 }
 
@@ -305,5 +310,43 @@ func TestNothingIsLost(t *testing.T) {
 			repeated += times - 1
 		}
 		t.Logf("%d acknowledged, %d done, %d repetitions", len(ids), len(got), repeated)
+	})
+}
+
+// A worker that cannot work says so once, and again only when it has worked in between.
+func TestWorkerWarnsOnce(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		srv := bustest.Server(t)
+		h := build(t, srv)
+		h.serve(t, "app", "", says("later", "{}"))
+		h.put(t, "r", step("app.later", async))
+		var log strings.Builder // written by the worker alone, read when it has ended
+		w := route.NewWorker(h.client, route.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		for range 2 {
+			h.publish(t, "r", "id", 1)
+			h.untilDone(t, time.Minute)
+			srv.Stop()
+			time.Sleep(5 * time.Minute)
+			srv.Start(t)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+		warned, told := 0, 0
+		for line := range strings.Lines(log.String()) {
+			if strings.Contains(line, "steps are waiting") {
+				told++
+				if strings.Contains(line, "level=WARN") {
+					warned++
+				}
+			}
+		}
+		if warned != 2 || told < 6 {
+			t.Errorf("warned %d times and told %d times, want 2 and several:\n%s", warned, told, log.String())
+		}
 	})
 }

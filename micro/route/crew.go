@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,6 +19,11 @@ type crew struct {
 	reconnected chan struct{}
 	closed      <-chan struct{} // of the connection
 	running     sync.WaitGroup
+
+	left    chan struct{} // of capacity 1: a place of some subject became free
+	mu      sync.Mutex
+	busy    map[string]int // places taken, by subject, which names the endpoint
+	refused map[string]int // steps given back since a subject was last idle
 }
 
 // fetch begins what there is to do for the free places, of which it waits for one, and else waits for the next step. Only
@@ -54,21 +61,93 @@ func (c *crew) fetch(ctx context.Context, consumer jetstream.Consumer) error {
 	return fetchError(next.Error())
 }
 
-// begin begins the steps of a batch and returns how many there were.
+// begin begins the steps of a batch and returns how many there were. Those that find all places of their endpoint taken wait
+// together for crowdPatience, enough for one that works, and are then given back.
 func (c *crew) begin(ctx context.Context, batch jetstream.MessageBatch) (n int) {
+	var waiting []jetstream.Msg
 	for msg := range batch.Messages() {
 		n++
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			_ = msg.Nak() // else it would come again only after ackWait
+		case c.enter(msg.Subject()):
+			c.start(msg)
+		default:
+			waiting = append(waiting, msg)
+		}
+	}
+	patience, cancel := context.WithTimeout(ctx, crowdPatience)
+	defer cancel()
+	for _, msg := range waiting {
+		if c.enterWithin(patience, msg.Subject()) {
+			c.start(msg)
 			continue
 		}
-		c.places <- struct{}{}
-		c.running.Go(func() {
-			defer func() { <-c.places }()
-			c.work(msg)
-		})
+		if ctx.Err() != nil {
+			_ = msg.Nak()
+			continue
+		}
+		_ = msg.NakWithDelay(c.crowded(msg.Subject())) // fails while the connection is down; then it comes again after ackWait
 	}
 	return n
+}
+
+// start works at a step that has entered.
+func (c *crew) start(msg jetstream.Msg) {
+	c.places <- struct{}{}
+	c.running.Go(func() {
+		defer func() { <-c.places }()
+		defer c.leave(msg.Subject())
+		c.work(msg)
+	})
+}
+
+// crowded is how long a step waits that is given back. It grows with what was given back before: what is delivered again comes
+// before what is new, so a long queue that came every second would leave no time for others.
+func (c *crew) crowded(subject string) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused[subject]++
+	wait := min(crowdFirst+time.Duration(c.refused[subject])*time.Millisecond, crowdLast)
+	return wait + rand.N(wait)
+}
+
+// enter takes one of the places of a subject, if one is free.
+func (c *crew) enter(subject string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy[subject] >= targetPlaces {
+		return false
+	}
+	c.busy[subject]++
+	return true
+}
+
+// enterWithin waits for a place until ctx ends.
+func (c *crew) enterWithin(ctx context.Context, subject string) bool {
+	for ctx.Err() == nil {
+		if c.enter(subject) {
+			return true
+		}
+		select {
+		case <-c.left:
+		case <-ctx.Done():
+		}
+	}
+	return false
+}
+
+func (c *crew) leave(subject string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy[subject]--; c.busy[subject] == 0 {
+		delete(c.busy, subject)
+		delete(c.refused, subject)
+	}
+	select {
+	case c.left <- struct{}{}:
+	default:
+	}
 }
 
 func fetchError(err error) error {

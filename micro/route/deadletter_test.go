@@ -3,10 +3,13 @@ package route_test
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
@@ -97,4 +100,63 @@ func TestDeadLetterOfForeignMessage(t *testing.T) {
 	if h.conn.NATS().Stats().Reconnects != 0 {
 		t.Error("the connection was lost")
 	}
+}
+
+// A step that was just small enough to be stored is given up without its body.
+func TestDeadLetterTooLarge(t *testing.T) {
+	t.Parallel()
+	const limit = 8 << 10
+	h := build(t, bustest.Server(t, bustest.MaxPayload(limit)))
+	const size = limit - 200 // the rest is for headers
+	msg := &nats.Msg{
+		Subject: h.conn.Namespace().AsyncSubject("app", "later"),
+		Header:  nats.Header{bus.HeaderAttempt: {"-1"}, bus.HeaderRequestID: {strings.Repeat("r", 100)}},
+		Data:    []byte(strings.Repeat("x", size)),
+	}
+	h.serve(t, "app", "", says("later", "{}"))
+	h.put(t, "r", step("app.later", async))
+	h.publish(t, "r", "id", 1) // opens the stream
+	if _, err := h.conn.JetStream().PublishMsg(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	work(t, h.client)
+	l := h.letter(t, 1)
+	if n := l.header.Get(route.HeaderDeadTruncated); l.body != "" || n != strconv.Itoa(size) {
+		t.Errorf("dead letter of %d bytes, truncated %q, want none of %d", len(l.body), n, size)
+	}
+	if got := l.header.Get(bus.HeaderRequestID); got != msg.Header.Get(bus.HeaderRequestID) {
+		t.Errorf("request id %q", got)
+	}
+	h.idle(t)
+}
+
+// Without a stream for dead letters steps are done; one to be given up stays until there is one.
+func TestDeadLetterStreamCannotBeOpened(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		h := build(t, bustest.Server(t))
+		js := h.conn.JetStream()
+		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "TAKEN", Subjects: []string{"skybus.dlq.x"}}); err != nil {
+			t.Fatal(err)
+		}
+		h.serve(t, "app", "", endpoints(says("fine", "{}"), endpoint("bad", func(context.Context, []byte) ([]byte, error) {
+			return nil, bus.Errorf(bus.InvalidArgument, "no")
+		})))
+		h.put(t, "bad", step("app.bad", async))
+		h.put(t, "fine", step("app.fine", async))
+		work(t, h.client)
+		h.publish(t, "bad", "bad", 1)
+		time.Sleep(time.Minute)
+		h.publish(t, "fine", "id", 3)
+		time.Sleep(time.Second)
+		if n := messages(t, h.conn, route.AsyncStream); n != 1 {
+			t.Fatalf("%d steps are queued, want 1", n)
+		}
+		if err := js.DeleteStream(t.Context(), "TAKEN"); err != nil {
+			t.Fatal(err)
+		}
+		h.untilDone(t, 10*time.Minute)
+		if n := messages(t, h.conn, route.DeadLetterStream); n != 1 {
+			t.Errorf("%d dead letters, want 1", n)
+		}
+	})
 }

@@ -14,7 +14,7 @@ func ExampleNewRunner() {
 	conn, stop := exampleShop(ctx) // two services: stock.check and till.charge
 	defer stop()
 
-	store, err := route.OpenStore(ctx, conn, nil)
+	store, err := route.OpenStore(ctx, conn, route.StoreConfig{})
 	if err != nil {
 		panic(err)
 	}

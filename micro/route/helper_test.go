@@ -34,7 +34,7 @@ func build(t testing.TB, s *bustest.Node, change ...func(*bus.Config)) *house {
 	h := &house{conn: connect(t, s, change...)}
 	h.client = newClient(t, h.conn, micro.ClientConfig{Name: "tester", AttemptTimeout: 200 * time.Millisecond, Patience: 200 * time.Millisecond})
 	var err error
-	if h.store, err = route.OpenStore(t.Context(), h.conn, nil); err != nil {
+	if h.store, err = route.OpenStore(t.Context(), h.conn, route.StoreConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	h.runner = newRunner(t, h.client)

@@ -34,7 +34,7 @@ func NewRunner(ctx context.Context, client *micro.Client, cfg Config) (*Runner, 
 	if log == nil {
 		log = conn.Logger()
 	}
-	store, err := OpenStore(ctx, conn, log)
+	store, err := OpenStore(ctx, conn, StoreConfig{Logger: log})
 	if err != nil {
 		return nil, err
 	}

@@ -49,9 +49,16 @@ type Store struct {
 	ns    bus.Namespace
 }
 
-// OpenStore binds to the bucket of routes and creates it when it does not exist.
-func OpenStore(ctx context.Context, conn *bus.Conn, log *slog.Logger) (*Store, error) {
-	table, err := kv.Open[value](ctx, conn, Bucket, kv.Config{History: historyKept, Logger: log, Description: "skybus: routes"})
+// StoreConfig adjusts a [Store].
+type StoreConfig struct {
+	Logger *slog.Logger // nil means discard
+	// Bind: the bucket is not created. Where it is missing, OpenStore fails with [kv.ErrNoBucket].
+	Bind bool
+}
+
+// OpenStore binds to the bucket of routes and creates it when it does not exist, unless cfg.Bind.
+func OpenStore(ctx context.Context, conn *bus.Conn, cfg StoreConfig) (*Store, error) {
+	table, err := kv.Open[value](ctx, conn, Bucket, kv.Config{Bind: cfg.Bind, History: historyKept, Logger: cfg.Logger, Description: "skybus: routes"})
 	if err != nil {
 		return nil, fmt.Errorf("route: %w", err)
 	}

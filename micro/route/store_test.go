@@ -17,7 +17,7 @@ import (
 
 func openStore(t testing.TB, conn *bus.Conn) *route.Store {
 	t.Helper()
-	s, err := route.OpenStore(t.Context(), conn, nil)
+	s, err := route.OpenStore(t.Context(), conn, route.StoreConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

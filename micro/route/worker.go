@@ -2,17 +2,13 @@ package route
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
@@ -20,28 +16,30 @@ import (
 )
 
 const (
-	workers      = 64
-	ackWait      = 10 * time.Second
-	workTimeout  = 30 * time.Second
-	fetchWait    = 5 * time.Second
-	finishTime   = time.Second
-	reopenWait   = 200 * time.Millisecond
-	backoffFirst = time.Second
-	backoffLast  = 5 * time.Minute
-	maxAttempts  = 20
-)
-
-// Headers of a dead letter.
-const (
-	HeaderDeadSubject  = "Skybus-Dead-Subject"
-	HeaderDeadError    = "Skybus-Dead-Error"
-	HeaderDeadAttempts = "Skybus-Dead-Attempts"
+	workers       = 64
+	targetPlaces  = workers / 4 // of one endpoint: one that hangs leaves places for the others
+	ackWait       = 10 * time.Second
+	workTimeout   = 30 * time.Second
+	fetchWait     = 5 * time.Second
+	finishTime    = time.Second
+	reopenFirst   = 200 * time.Millisecond
+	reopenLast    = 2 * time.Second
+	backoffFirst  = time.Second
+	backoffLast   = 5 * time.Minute
+	maxAttempts   = 20
+	crowdFirst    = time.Second
+	crowdLast     = 10 * time.Second
+	crowdPatience = 20 * time.Millisecond
+	leastAge      = time.Hour // the longest that 20 attempts wait for each other, rounded up
 )
 
 // Worker does the asynchronous steps of a namespace: it calls the endpoint of each until that succeeds, with exponential
-// backoff and full jitter between 1 s and 5 min. After 20 attempts the step becomes a dead letter in SKYBUS_DLQ; at once, when
-// the service says that the request itself is bad. Any number of workers share the work; 64 steps at a time each. What a
-// worker had begun that crashed is done again after 10 s.
+// backoff and full jitter between 1 s and 5 min. Any number of workers share the work; 64 steps at a time each, at most 16 of
+// them for one endpoint. What a worker had begun that crashed is done again after 10 s.
+//
+// A step that fails becomes a dead letter in SKYBUS_DLQ: at once when the service says that the request itself is bad, else
+// when it was delivered 20 times and is 1 h old. The age matters because a delivery that found its endpoint's 16 places taken
+// made no call, yet JetStream counts it. A dead letter that cannot be stored leaves its step in the queue.
 type Worker struct {
 	client *micro.Client
 	conn   *bus.Conn
@@ -60,7 +58,10 @@ func NewWorker(client *micro.Client, cfg Config) *Worker {
 // Run works until ctx ends. Steps begun are then given 1 s to finish, else they are given back, and done again by another
 // worker. While JetStream is away it keeps trying; its only error is that the connection was closed for good.
 func (w *Worker) Run(ctx context.Context) error {
-	c := &crew{places: make(chan struct{}, workers), reconnected: make(chan struct{}, 1), closed: w.conn.Closed()}
+	c := &crew{
+		places: make(chan struct{}, workers), busy: map[string]int{}, refused: map[string]int{}, left: make(chan struct{}, 1),
+		reconnected: make(chan struct{}, 1), closed: w.conn.Closed(),
+	}
 	defer w.conn.NotifyLoss(c.reconnected)()
 	working, giveBack := context.WithCancel(context.WithoutCancel(ctx))
 	c.work = func(msg jetstream.Msg) { w.work(working, msg) }
@@ -70,36 +71,32 @@ func (w *Worker) Run(ctx context.Context) error {
 		timer.Stop()
 		giveBack()
 	}()
+	wait, level := reopenFirst, slog.LevelWarn
 	for ctx.Err() == nil {
 		consumer, err := w.open(ctx)
 		for err == nil && ctx.Err() == nil {
-			err = c.fetch(ctx, consumer)
+			if err = c.fetch(ctx, consumer); err == nil {
+				wait, level = reopenFirst, slog.LevelWarn
+			}
 		}
 		if ctx.Err() != nil {
 			break
 		}
-		w.log.WarnContext(ctx, "asynchronous steps are waiting", "error", err)
+		w.log.Log(ctx, level, "asynchronous steps are waiting", "error", err)
 		select {
 		case <-ctx.Done():
 		case <-w.conn.Closed():
 			return bus.Wrap(bus.Unavailable, "route: worker: the connection was closed", err)
-		case <-time.After(reopenWait + rand.N(reopenWait)):
+		case <-time.After(wait/2 + rand.N(wait/2)):
 		}
+		wait, level = min(2*wait, reopenLast), slog.LevelDebug
 	}
 	return nil
 }
 
-// open binds streams and consumer, creating what is not there: a memory store forgets them in a restart.
+// open binds stream and consumer, creating what is not there: a memory store forgets them in a restart.
 func (w *Worker) open(ctx context.Context) (jetstream.Consumer, error) {
 	if err := openAsync(ctx, w.conn); err != nil {
-		return nil, err
-	}
-	if _, err := w.conn.OpenStream(ctx, jetstream.StreamConfig{
-		Name:        DeadLetterStream,
-		Description: "skybus: what was given up",
-		Subjects:    []string{"skybus.dlq.>"},
-		Storage:     jetstream.FileStorage,
-	}); err != nil {
 		return nil, err
 	}
 	ns := w.conn.Namespace()
@@ -119,19 +116,15 @@ func (w *Worker) open(ctx context.Context) (jetstream.Consumer, error) {
 
 // work makes one attempt at a step and settles it. When ctx ends, the step is given back.
 func (w *Worker) work(ctx context.Context, msg jetstream.Msg) {
-	attempt := 1
-	if meta, err := msg.Metadata(); err == nil {
-		attempt = int(meta.NumDelivered)
-	}
-	release := hold(msg)
+	attempt, age := history(msg)
+	defer hold(msg)()
 	err := w.call(ctx, msg, attempt)
-	release()
 	switch {
 	case err == nil:
 		err = msg.Ack()
 	case ctx.Err() != nil:
 		err = msg.Nak()
-	case attempt < maxAttempts && !hopeless(err):
+	case (attempt < maxAttempts || age < leastAge) && !hopeless(err):
 		w.log.DebugContext(ctx, "asynchronous step failed", "subject", msg.Subject(), "attempt", attempt, "error", err)
 		err = msg.NakWithDelay(backoff(attempt))
 	default:
@@ -140,6 +133,15 @@ func (w *Worker) work(ctx context.Context, msg jetstream.Msg) {
 	if err != nil {
 		w.log.WarnContext(ctx, "asynchronous step will be done again", "subject", msg.Subject(), "error", err)
 	}
+}
+
+// history tells how often a step was delivered, which is at least as often as it was called, and how long ago it was stored.
+func history(msg jetstream.Msg) (deliveries int, age time.Duration) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return 1, 0
+	}
+	return int(meta.NumDelivered), time.Since(meta.Timestamp)
 }
 
 // hold keeps a step ours until release is called: without a sign of life in ackWait, as after a crash, another worker is
@@ -205,26 +207,3 @@ func backoff(attempt int) time.Duration {
 }
 
 func asyncPrefix(ns bus.Namespace) string { return "skybus.async." + ns.String() + "." }
-
-// bury stores the step as a dead letter before it leaves the queue.
-func (w *Worker) bury(ctx context.Context, msg jetstream.Msg, attempt int, cause error) error {
-	id := msg.Headers().Get(nats.MsgIdHdr)
-	if bus.CheckToken("id", id) != nil {
-		meta, err := msg.Metadata()
-		if err != nil {
-			return err
-		}
-		id = strconv.FormatUint(meta.Sequence.Stream, 10)
-	}
-	dead := &nats.Msg{Subject: w.conn.Namespace().DeadLetterSubject("async", id), Header: nats.Header{}, Data: msg.Data()}
-	maps.Copy(dead.Header, msg.Headers())
-	dead.Header.Set(nats.MsgIdHdr, "async-"+id)
-	dead.Header.Set(HeaderDeadSubject, msg.Subject())
-	dead.Header.Set(HeaderDeadError, fmt.Sprintf("%.1000s", cause))
-	dead.Header.Set(HeaderDeadAttempts, strconv.Itoa(attempt))
-	if _, err := w.conn.JetStream().PublishMsg(ctx, dead); err != nil {
-		return errors.Join(fmt.Errorf("route: dead letter: %w", err), msg.NakWithDelay(backoff(attempt)))
-	}
-	w.log.WarnContext(ctx, "asynchronous step given up", "subject", msg.Subject(), "id", id, "attempts", attempt, "error", cause)
-	return msg.Ack()
-}

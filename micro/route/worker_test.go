@@ -118,16 +118,21 @@ func TestWorkersShare(t *testing.T) {
 	var inFlight atomic.Int64
 	var done handled
 	enough := make(chan struct{})
-	h.serve(t, "app", "", endpoint("later", func(ctx context.Context, _ []byte) ([]byte, error) {
+	take := func(ctx context.Context, _ []byte) ([]byte, error) {
 		if inFlight.Add(1) == 100 {
 			close(enough)
 		}
 		<-enough
 		done.add(micro.Info(ctx).RequestID)
 		return nil, nil
-	}))
-	h.put(t, "r", step("app.later", async))
-	ids := h.publish(t, "r", "id", 100)
+	}
+	var ids []string
+	for i := range 10 {
+		name := fmt.Sprint("app", i)
+		h.serve(t, name, "", endpoint("later", take))
+		h.put(t, name, step(name+".later", async))
+		ids = append(ids, h.publish(t, name, name, 10)...)
+	}
 	work(t, h.client)
 	bustest.Eventually(t, "the first worker to be busy", func() bool { return inFlight.Load() == 64 })
 	work(t, other.client)

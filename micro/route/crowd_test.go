@@ -1,0 +1,65 @@
+package route_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/route"
+)
+
+// However many steps an endpoint has that never answers, those of others are done at once. None of them becomes a dead letter
+// because it waited for a place, and all are done when the endpoint answers again.
+func TestHangingEndpointHoldsNobodyBack(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		h := build(t, bustest.Server(t))
+		var stuck, fine handled
+		var inFlight, most atomic.Int64
+		var well atomic.Bool
+		h.serve(t, "stuck", "", endpoint("later", func(ctx context.Context, _ []byte) ([]byte, error) {
+			if n := inFlight.Add(1); n > most.Load() {
+				most.Store(n) // a little too low at worst
+			}
+			defer inFlight.Add(-1)
+			if !well.Load() {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			stuck.add(micro.Info(ctx).RequestID)
+			return nil, nil
+		}))
+		h.serve(t, "fine", "", endpoint("later", func(ctx context.Context, _ []byte) ([]byte, error) {
+			fine.add(micro.Info(ctx).RequestID)
+			return nil, nil
+		}))
+		h.put(t, "stuck", step("stuck.later", async))
+		h.put(t, "fine", step("fine.later", async))
+		h.publish(t, "stuck", "bad", 200)
+		work(t, h.client)
+		time.Sleep(time.Second)
+		h.publish(t, "fine", "id", 1)
+		for begin := time.Now(); len(fine.ids()) == 0; time.Sleep(100 * time.Millisecond) {
+			if time.Since(begin) > 3*time.Second {
+				t.Fatalf("not done in 3 s, while %d calls hang", inFlight.Load())
+			}
+		}
+		time.Sleep(8 * time.Minute)             // some 20 deliveries
+		if n := most.Load(); n < 10 || n > 24 { // a call given up may end a little later than its place
+			t.Errorf("%d calls at a time, want up to 16", n)
+		}
+		if n := messages(t, h.conn, route.AsyncStream); n != 200 {
+			t.Errorf("%d steps are queued, want all 200", n)
+		}
+		well.Store(true)
+		h.untilDone(t, 30*time.Minute)
+		if n := len(stuck.ids()); n != 200 {
+			t.Errorf("%d steps were done, want 200", n)
+		}
+		if n := messages(t, h.conn, route.DeadLetterStream); n != 0 {
+			t.Errorf("%d dead letters", n)
+		}
+	})
+}
