@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 const (
@@ -87,7 +88,7 @@ func (b *bucket) revive(ctx context.Context) error {
 		if apiCode(err) != codeNoStream {
 			return err
 		}
-		if !sleep(ctx, pause()) {
+		if !backoff.Sleep(ctx, pause()) {
 			return context.Cause(ctx)
 		}
 	}
@@ -104,16 +105,24 @@ func (b *bucket) recreate(ctx context.Context) error {
 	return b.open(ctx, true)
 }
 
-// retry calls f until its error is not a transient one, or ctx ends.
+// retry calls f until its error is not a transient one, or ctx ends. Then the error also says what the last whole attempt
+// met: ctx may have ended in the middle of one.
 func (b *bucket) retry(ctx context.Context, f func() error) error {
+	var last error
 	for {
-		if err := b.conn.WaitConnected(ctx); err != nil {
+		err := b.conn.WaitConnected(ctx)
+		if err == nil {
+			err = f()
+		}
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil && last != nil:
+			return fmt.Errorf("%w: %w", err, last)
+		case !transient(err):
 			return err
 		}
-		err := f()
-		if err == nil || !transient(err) {
-			return err
-		}
+		last = err
 		if errors.Is(err, nats.ErrNoResponders) || apiCode(err) == codeNoStream {
 			rerr := b.revive(ctx)
 			if errors.Is(rerr, ErrNoBucket) {
@@ -123,7 +132,7 @@ func (b *bucket) retry(ctx context.Context, f func() error) error {
 				return fmt.Errorf("%w: %w", errBucketIsGone, rerr)
 			}
 		}
-		if !sleep(ctx, pause()) {
+		if !backoff.Sleep(ctx, pause()) {
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
@@ -167,18 +176,6 @@ func (b *bucket) attempt(ctx context.Context, timeout time.Duration, f func(ctx 
 }
 
 func pause() time.Duration { return retryPause + rand.N(retryPause) }
-
-// sleep tells whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // streamInfo is the leader's word about the bucket.
 type streamInfo struct {

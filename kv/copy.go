@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 const (
@@ -47,7 +49,7 @@ func (t *Table[T]) Copy(ctx context.Context, pattern string) (*Copy[T], error) {
 			}
 			// Rest in proportion to what that cost: meanwhile further changes gather in the feed.
 			if rest := min(copyShare*time.Since(begin), maxCopyPause); rest > minCopyPause {
-				sleep(life, rest)
+				_ = backoff.Sleep(life, rest)
 			}
 		})
 	})

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 const (
@@ -189,7 +191,7 @@ func (l *Lease) renew(ctx context.Context) bool {
 			return false
 		}
 		l.t.b.log.DebugContext(ctx, "lease is not renewed yet", "key", l.key, "error", err)
-		if !sleep(ctx, pause()) {
+		if !backoff.Sleep(ctx, pause()) {
 			return false
 		}
 	}

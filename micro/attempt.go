@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
@@ -42,7 +43,8 @@ func (c *Client) Do(ctx context.Context, r Request) (Reply, error) {
 			return reply, c.explain(r, err)
 		}
 		// An attempt that the deadline cuts short would hide what is known of the one before.
-		if !sleep(ctx, min(rand.N(retry)+retry/2, time.Until(deadline)-lastChance)) {
+		wait := min(rand.N(retry)+retry/2, time.Until(deadline)-lastChance)
+		if wait <= 0 || !backoff.Sleep(ctx, wait) {
 			reply.Attempts = a.n
 			return reply, c.explain(r, err)
 		}
@@ -246,17 +248,4 @@ func (c *Client) explain(r Request, err error) error {
 	}
 	return bus.Wrap(bus.Unavailable, fmt.Sprintf("nobody serves %s: %s", target, why), err).
 		With("service", r.Service).With("endpoint", r.Endpoint)
-}
-
-// sleep tells whether d, which is not over yet, passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return false
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }

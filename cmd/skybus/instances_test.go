@@ -97,7 +97,7 @@ func TestJetStreamIsMissed(t *testing.T) {
 		t.Fatal("no server")
 	}
 	for _, command := range []string{"services", "routes", "config"} {
-		code, stdout, stderr := runs(t.Context(), &cli{}, command, "--server", s.ClientURL(), "--timeout", "300ms")
+		code, stdout, stderr := runs(t.Context(), &cli{}, command, "--server", s.ClientURL(), "--timeout", "1s")
 		if code != exitFailed || stdout != "" || !strings.Contains(stderr, "JetStream is not ready") || !strings.Contains(stderr, "\nhint: that server needs JetStream: ") {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", command, code, stdout, stderr)
 		}

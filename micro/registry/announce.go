@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/kv"
 )
 
@@ -141,7 +142,7 @@ func (a *Announcer) open(ctx context.Context) bool {
 			return false
 		}
 		a.log.WarnContext(ctx, "registry is not there yet", "error", err)
-		if !pause(ctx, jitter(wait)) {
+		if !backoff.Sleep(ctx, jitter(wait)) {
 			return false
 		}
 		wait = min(2*wait, retryMax)
@@ -227,15 +228,6 @@ func notify(ch chan<- struct{}) {
 	select {
 	case ch <- struct{}{}:
 	default:
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }
 

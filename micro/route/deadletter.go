@@ -44,7 +44,7 @@ func (w *Worker) bury(ctx context.Context, msg jetstream.Msg, attempt int, cause
 		err = w.storeLetter(ctx, dead)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("route: dead letter: %w", err), msg.NakWithDelay(backoff(attempt)))
+		return errors.Join(fmt.Errorf("route: dead letter: %w", err), msg.NakWithDelay(stepBackoff(attempt)))
 	}
 	w.log.WarnContext(ctx, "asynchronous step given up", "subject", msg.Subject(), "id", id, "attempts", attempt, "error", cause)
 	return msg.Ack()

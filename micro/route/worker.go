@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/micro"
 )
 
@@ -126,7 +127,7 @@ func (w *Worker) work(ctx context.Context, msg jetstream.Msg) {
 		err = msg.Nak()
 	case (attempt < maxAttempts || age < leastAge) && !hopeless(err):
 		w.log.DebugContext(ctx, "asynchronous step failed", "subject", msg.Subject(), "attempt", attempt, "error", err)
-		err = msg.NakWithDelay(backoff(attempt))
+		err = msg.NakWithDelay(stepBackoff(attempt))
 	default:
 		err = w.bury(ctx, msg, attempt, err)
 	}
@@ -198,12 +199,8 @@ func hopeless(err error) bool {
 	}
 }
 
-func backoff(attempt int) time.Duration {
-	ceiling := backoffLast
-	if shift := attempt - 1; shift < 9 {
-		ceiling = min(backoffLast, backoffFirst<<shift)
-	}
-	return max(backoffFirst/10, rand.N(ceiling))
+func stepBackoff(attempt int) time.Duration {
+	return max(backoffFirst/10, backoff.Full(attempt, backoffFirst, backoffLast))
 }
 
 func asyncPrefix(ns bus.Namespace) string { return "skybus.async." + ns.String() + "." }
