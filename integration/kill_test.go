@@ -5,6 +5,7 @@ package integration_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro"
@@ -134,6 +137,14 @@ func TestKillLosesWhatWasHeld(t *testing.T) {
 	}
 	victim.kill()
 	killed := time.Now()
+	// What is sent before the server hears of the death would be held by the dead, too.
+	work := conn.Namespace().InstanceSubject("holder", "victim", "work")
+	eventually(t, patience, "the server knows of the death", func() bool {
+		_, err := nc.Request(work, nil, 50*time.Millisecond)
+		return errors.Is(err, nats.ErrNoResponders)
+	})
+	t.Logf("the server knew of the death after %v", time.Since(killed))
+	killed = time.Now()
 	for range each { // the next ones go elsewhere at once
 		if instance, err := callService(client, "holder.work")(t.Context()); err != nil || instance != "other" {
 			t.Errorf("after the kill %q answers, error %v", instance, err)
