@@ -19,6 +19,9 @@ const (
 	HeaderErrorCode   = "Skybus-Error-Code"
 	HeaderPrior       = "Skybus-Prior" // bytes at the end of the body that are the response so far
 	HeaderTraceparent = "traceparent"
+	HeaderTrace       = "Skybus-Trace"  // set: the caller wants to know what each hop took
+	HeaderHops        = "Skybus-Hops"   // in a reply: what they took, see package micro
+	HeaderStream      = "Skybus-Stream" // marks the frames of package micro/stream
 
 	// HeaderServiceError and HeaderServiceErrorCode are ADR-32's.
 	HeaderServiceError     = "Nats-Service-Error"
@@ -52,6 +55,8 @@ type Envelope struct {
 	OneWay bool
 	// Traceparent is the W3C trace context.
 	Traceparent string
+	// Trace asks for what each hop took.
+	Trace bool
 }
 
 // Header is the envelope as NATS headers. A timeout of more than 24 h is sent as 24 h, the most [ReadEnvelope] takes.
@@ -79,6 +84,9 @@ func (e Envelope) Header() nats.Header {
 	if e.OneWay {
 		h[HeaderOneWay] = []string{"1"}
 	}
+	if e.Trace {
+		h[HeaderTrace] = []string{"1"}
+	}
 	return h
 }
 
@@ -90,6 +98,7 @@ func ReadEnvelope(h nats.Header) (Envelope, error) {
 		RequestID:   first(h, HeaderRequestID),
 		OneWay:      first(h, HeaderOneWay) != "",
 		Traceparent: first(h, HeaderTraceparent),
+		Trace:       first(h, HeaderTrace) != "",
 		Attempt:     1,
 	}
 	for _, f := range [...]struct{ name, value string }{

@@ -110,7 +110,7 @@ func TestImports(t *testing.T) {
 		{"command line stays in cmd", ours("..."), ours("cmd/..."), commandLine},
 		{"the lock stays with the server", ours("..."), append(ours("cmd/..."), withServer...), paths{"github.com/gofrs/flock/..."}},
 		{"grpc stays in grpcbus", library, ours("micro/grpcbus/..."), grpc},
-		{"leaves reach nothing of ours", ours("bus", "bus/auth", "bus/bustest", "bus/embed", "internal/...", "scheduler/webhook"), nil, ours("...")},
+		{"leaves reach nothing of ours", ours("bus", "bus/auth", "bus/bustest", "bus/embed", "bus/protobuf", "internal/...", "scheduler/webhook"), nil, ours("...")},
 		{"kv stands on bus alone", ours("kv/..."), nil, ours("micro/...", "scheduler/...", "mirror/...", "initiators/...")},
 		{"micro is below the capabilities", ours("micro/..."), nil, ours("scheduler/...", "mirror/...", "initiators/...")},
 		{"scheduler", ours("scheduler/..."), nil, ours("micro/...", "mirror/...", "initiators/...")},

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
-	"github.com/skybus-io/skybus/bus" //nolint:depguard // a registry is opened on a connection; the package itself knows nothing of it
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/micro/registry"
 )

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skybus-io/skybus/bus" //nolint:depguard // a registry is opened on a connection; the package itself knows nothing of it
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/micro/balance"
 	"github.com/skybus-io/skybus/micro/registry"
