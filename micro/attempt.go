@@ -148,7 +148,7 @@ func (a *attempts) send(ctx context.Context) (Reply, error) {
 
 // refused tells whether err says that an instance had too much to do, so that nothing was done.
 func refused(err error) bool {
-	return bus.CodeOf(err) == bus.Unavailable && bus.AsError(err).Details["reason"] == reasonOverloaded
+	return bus.CodeOf(err) == bus.Unavailable && bus.AsError(err).Details["reason"] == ReasonOverloaded
 }
 
 // choose picks where the next attempt goes, and tells what is known of the endpoint there. NATS chooses among the members

@@ -15,9 +15,6 @@ import (
 	"github.com/skybus-io/skybus/bus"
 )
 
-// reasonOverloaded is the detail "reason" of a refusal above the bound of an endpoint.
-const reasonOverloaded = "overloaded"
-
 // takes is what a subscription is for.
 type takes int
 
@@ -67,7 +64,7 @@ func (s *Service) refuse(ep *endpoint, msg *nats.Msg) {
 	}
 	err := bus.Errorf(bus.Unavailable, "%s.%s on %s handles %d requests already", s.cfg.Name, ep.name, s.cfg.Instance, ep.limit)
 	in, _ := s.read(msg) // for its codec: JSON where even that is unreadable
-	s.respondError(msg, in.codec, err.With("reason", reasonOverloaded))
+	s.respondError(msg, in.codec, err.With("reason", ReasonOverloaded))
 }
 
 // inbound is a request on its way to a handler.

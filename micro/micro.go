@@ -92,6 +92,10 @@ func validRequestID(id string) bool {
 	return id != "" && len(id) <= maxRequestID
 }
 
+// ReasonOverloaded is the detail "reason" of an error with the code unavailable that says: nothing was done, there is too much
+// to do here. Clients then try another instance.
+const ReasonOverloaded = "overloaded"
+
 // Defaults of a service and of a client.
 const (
 	DefaultConcurrency    = 256
