@@ -163,7 +163,7 @@ func TestErrorReply(t *testing.T) {
 		{"JSON", bus.JSON{}, full, full},
 		{"MessagePack", bus.MessagePack{}, full, full},
 		{"raw has no details", bus.Raw{}, full, bus.Errorf(bus.InvalidArgument, "bad amount")},
-		{"codec that cannot", upper{}, full, bus.Errorf(bus.InvalidArgument, "bad amount")},
+		{"codec that cannot: as JSON", upper{}, full, full},
 		{"JSON status", bus.JSON{}, tooLarge, tooLarge},
 		{"raw status", bus.Raw{}, tooLarge, tooLarge},
 		{"JSON lines", bus.JSON{}, multiline, multiline},
