@@ -2,13 +2,15 @@ package registry
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/backoff"
@@ -32,27 +34,44 @@ type AnnounceConfig struct {
 	Heartbeat time.Duration // 0 means 3 s
 	TTL       time.Duration // 0 means 10 s; at least twice the heartbeat, at least 1 s
 	Load      func() Load   // called before each heartbeat; nil means none is told
-	Announced func()        // called each time the record was written
+	Announced func()        // called each time the record was written because it was not there, or may not have been
 	Logger    *slog.Logger  // nil means discard
+	// AnswerPing makes the announcer answer ctl.<service>.<instance>.ping as long as it runs, so that others know the
+	// instance to be alive. Services answer it themselves.
+	AnswerPing bool
 }
 
 // Announcer keeps the record and the liveness of one instance in the registry.
 type Announcer struct {
-	conn *bus.Conn
-	cfg  AnnounceConfig
-	log  *slog.Logger
-	key  string
+	conn    *bus.Conn
+	cfg     AnnounceConfig
+	log     *slog.Logger
+	key     string
+	lost    chan struct{} // told when the record has to be written again
+	session string
 
+	updating semaphore // held while a change is made
+	writing  semaphore // held while the record is written
+
+	// Of who claims or runs.
 	instances *kv.Table[Record]
 	liveness  *kv.Table[Load]
+	pong      *nats.Subscription
+	alive     uint64 // revision of the liveness, 0 when that is not known
 
-	mu     sync.Mutex
-	record Record
+	mu        sync.Mutex
+	record    Record
+	revision  uint64 // of the record in the bucket; 0 when it is not known
+	owned     bool   // the record in the bucket was this announcer's, and still is unless somebody took it
+	announced bool   // by Run
 }
 
-// NewAnnouncer checks the record and the configuration. Nothing is written before [Announcer.Run].
+// NewAnnouncer checks the record and the configuration: see [MaxRecord] and the other limits. Nothing is written before
+// [Announcer.Claim] or [Announcer.Run].
 func NewAnnouncer(conn *bus.Conn, record Record, cfg AnnounceConfig) (*Announcer, error) {
-	if err := checkRecord(record); err != nil {
+	record = record.clone()
+	record.Session = rand.Text()
+	if _, err := encodeRecord(&record); err != nil {
 		return nil, err
 	}
 	if cfg.Heartbeat == 0 {
@@ -69,54 +88,66 @@ func NewAnnouncer(conn *bus.Conn, record Record, cfg AnnounceConfig) (*Announcer
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Announcer{
-		conn:   conn,
-		cfg:    cfg,
-		log:    log.With("component", "registry", "service", record.Service, "instance", record.Instance),
-		key:    conn.Namespace().Key(record.Service, record.Instance),
-		record: record,
+		conn:     conn,
+		cfg:      cfg,
+		log:      log.With("component", "registry", "service", record.Service, "instance", record.Instance),
+		key:      conn.Namespace().Key(record.Service, record.Instance),
+		lost:     make(chan struct{}, 1),
+		updating: make(semaphore, 1),
+		writing:  make(semaphore, 1),
+		record:   record,
+		session:  record.Session,
 	}, nil
 }
 
-func checkRecord(r Record) error {
-	if err := bus.CheckToken("service", r.Service); err != nil {
-		return err
-	}
-	if err := bus.CheckToken("instance", r.Instance); err != nil {
-		return err
-	}
-	if err := bus.CheckVersion(r.Version); err != nil {
-		return err
-	}
-	for _, e := range r.Endpoints {
-		if err := bus.CheckToken("endpoint", e.Name); err != nil {
-			return err
-		}
-	}
-	return nil
+// Record is the record as it is announced, or will be.
+func (a *Announcer) Record() Record {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.record.clone()
 }
 
 // Run announces the instance and keeps it announced until ctx ends, then withdraws it. Where the record is lost, by a
 // restarted memory server or a mistaken reaper, it is written again within about a second; where somebody deletes the
-// whole bucket, within some seconds. While JetStream is away Run keeps trying. Its only error is that the instance could not
-// be withdrawn, which its TTL mends.
+// whole bucket, within some seconds. While JetStream is away Run keeps trying.
+//
+// Run ends with already_exists when another process has taken the id, as it may when this one did not answer for longer
+// than the TTL: nothing is withdrawn then, and the caller should stop serving. Its only other error is that the instance
+// could not be withdrawn, which its TTL mends. Without a [Announcer.Claim] before, Run takes the id whoever has it. A ctx
+// that has ended makes Run give a claimed id back.
 func (a *Announcer) Run(ctx context.Context) error {
+	if a.cfg.AnswerPing {
+		if err := a.answerPings(); err != nil {
+			return err
+		}
+	} else {
+		a.stopAnswering()
+	}
+	defer a.stopAnswering()
 	if !a.open(ctx) {
 		return nil
 	}
-	var w recordWatch
-	w.lost = make(chan struct{}, 1)
+	w := recordWatch{session: a.session, lost: a.lost, foreign: make(chan struct{}, 1)}
+	following, unfollow := context.WithCancel(ctx)
 	var feed sync.WaitGroup
-	feed.Go(func() { _ = a.instances.Follow(ctx, a.key, w.apply) }) // ends with ctx or the connection
+	feed.Go(func() { _ = a.instances.Follow(following, a.key, w.apply) }) // ends with ctx or the connection
 	reconnected := make(chan struct{}, 1)
 	defer a.conn.NotifyLoss(reconnected)()
-	a.beat(ctx, &w, reconnected)
+	err := a.beat(ctx, &w, reconnected)
+	unfollow()
 	feed.Wait()
+	if err != nil {
+		a.forget()
+		return err
+	}
 	return a.withdraw(ctx)
 }
 
 // recordWatch is what the feed says of the announcer's own record.
 type recordWatch struct {
+	session string
 	lost    chan struct{} // told when the record is no longer as it should be
+	foreign chan struct{} // told when it may be another's
 	missing atomic.Bool
 }
 
@@ -125,6 +156,8 @@ func (w *recordWatch) apply(batch []kv.Entry[Record]) {
 	for _, e := range batch {
 		if gone = e.Deleted || e.Err != nil; gone {
 			notify(w.lost)
+		} else if e.Value.Session != w.session {
+			notify(w.foreign)
 		}
 	}
 	w.missing.Store(gone)
@@ -133,10 +166,10 @@ func (w *recordWatch) apply(batch []kv.Entry[Record]) {
 // open binds the tables, trying until it works or ctx ends.
 func (a *Announcer) open(ctx context.Context) bool {
 	wait := retryMin
-	for {
-		var err error
-		if a.instances, a.liveness, err = tables(ctx, a.conn, a.cfg.Logger, false); err == nil {
-			return true
+	for a.instances == nil || a.liveness == nil {
+		err := a.openTables(ctx)
+		if err == nil {
+			break
 		}
 		if ctx.Err() != nil {
 			return false
@@ -147,79 +180,96 @@ func (a *Announcer) open(ctx context.Context) bool {
 		}
 		wait = min(2*wait, retryMax)
 	}
+	return true
 }
 
-// beat writes liveness and record until ctx ends. Liveness goes first: whoever sees the record sees it alive.
-func (a *Announcer) beat(ctx context.Context, w *recordWatch, reconnected <-chan struct{}) {
-	var revision uint64 // of the liveness key
-	announced := false
+func (a *Announcer) openTables(ctx context.Context) (err error) {
+	if a.instances == nil || a.liveness == nil {
+		a.instances, a.liveness, err = tables(ctx, a.conn, a.cfg.Logger, false)
+	}
+	return err
+}
+
+// beat writes liveness and record until ctx ends or the id is another's. Liveness goes first: whoever sees the record sees
+// it alive.
+func (a *Announcer) beat(ctx context.Context, w *recordWatch, reconnected <-chan struct{}) error {
+	written := false
 	wait := retryMin
-	for {
+	for ctx.Err() == nil {
 		next := jitter(a.cfg.Heartbeat)
-		rev, err := a.beatOnce(ctx, revision)
-		if err == nil && !announced {
-			err = a.writeRecord(ctx)
+		err := a.beatOnce(ctx)
+		if err == nil && !written {
+			err = a.announce(ctx)
 		}
 		switch {
 		case err == nil:
-			revision, announced, wait = rev, true, retryMin
+			written, wait = true, retryMin
 		case ctx.Err() != nil:
-			return
+			return nil
+		case errors.Is(err, errTaken):
+			return err
 		default:
 			a.log.DebugContext(ctx, "heartbeat failed", "error", err)
-			revision, announced = 0, false
+			a.alive, written = 0, false
 			next = jitter(wait)
 			wait = min(2*wait, retryMax)
 		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-reconnected:
 		case <-w.lost:
-			announced = false
+			written = false
+		case <-w.foreign:
+			if err := a.verify(ctx); errors.Is(err, errTaken) {
+				return err
+			}
 		case <-time.After(next):
 			if w.missing.Load() { // removed before the feed had told that it was there
-				announced = false
+				written = false
 			}
 		}
 	}
+	return nil
 }
 
-// beatOnce renews the liveness. When it is gone or was never written the record may be gone too.
-func (a *Announcer) beatOnce(ctx context.Context, revision uint64) (uint64, error) {
+// beatOnce renews the liveness. When it is gone, or was never written, the record may be another's.
+func (a *Announcer) beatOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Heartbeat)
 	defer cancel()
 	load := Load{}
 	if a.cfg.Load != nil {
 		load = a.cfg.Load()
 	}
-	if revision != 0 {
-		return a.liveness.Update(ctx, a.key, load, revision, kv.TTL(a.cfg.TTL))
+	var err error
+	if a.alive != 0 {
+		a.alive, err = a.liveness.Update(ctx, a.key, load, a.alive, kv.TTL(a.cfg.TTL))
+		return err
 	}
-	return a.liveness.Put(ctx, a.key, load, kv.TTL(a.cfg.TTL))
+	if err := a.verify(ctx); err != nil {
+		return err
+	}
+	a.alive, err = a.liveness.Put(ctx, a.key, load, kv.TTL(a.cfg.TTL))
+	return err
 }
 
-func (a *Announcer) writeRecord(ctx context.Context) error {
+// announce writes the record and tells of it.
+func (a *Announcer) announce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Heartbeat)
 	defer cancel()
+	if err := a.writing.acquire(ctx); err != nil {
+		return err
+	}
+	record := a.Record()
+	err := a.put(ctx, record)
 	a.mu.Lock()
-	record := a.record
+	a.announced = a.announced || err == nil
 	a.mu.Unlock()
-	if _, err := a.instances.Put(ctx, a.key, record); err != nil {
+	a.writing.release()
+	if err != nil {
 		return err
 	}
 	if a.cfg.Announced != nil {
 		a.cfg.Announced()
-	}
-	return nil
-}
-
-// withdraw removes the record before the liveness: a watcher that sees a record without liveness takes it for dead.
-func (a *Announcer) withdraw(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
-	defer cancel()
-	if err := errors.Join(a.instances.Delete(ctx, a.key), a.liveness.Delete(ctx, a.key)); err != nil {
-		return fmt.Errorf("registry: withdraw %s: %w", a.key, err)
 	}
 	return nil
 }
@@ -233,5 +283,19 @@ func notify(ch chan<- struct{}) {
 
 // jitter spreads d by a tenth, so that instances started together do not beat together.
 func jitter(d time.Duration) time.Duration {
-	return d - d/20 + rand.N(d/10+1)
+	return d - d/20 + mathrand.N(d/10+1)
 }
+
+// semaphore is a lock whose wait ends with a ctx.
+type semaphore chan struct{}
+
+func (s semaphore) acquire(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s semaphore) release() { <-s }

@@ -25,7 +25,7 @@ func TestRecordWatch(t *testing.T) {
 		{"overwritten", [][]kv.Entry[Record]{{present}, {garbage}}, true, true},
 		{"written again", [][]kv.Entry[Record]{{present}, {deleted}, {present}}, false, true},
 	} {
-		w := recordWatch{lost: make(chan struct{}, 1)}
+		w := recordWatch{lost: make(chan struct{}, 1), foreign: make(chan struct{}, 1)}
 		for _, batch := range c.batches {
 			w.apply(batch)
 		}

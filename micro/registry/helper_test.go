@@ -17,6 +17,11 @@ import (
 // patience is how long a test waits for something that comes at once on a machine with nothing else to do.
 const patience = 10 * time.Second
 
+// quickly is how announcements are made in tests that do not care for more.
+func quickly() registry.AnnounceConfig {
+	return registry.AnnounceConfig{Heartbeat: quickHeartbeat, TTL: quickTTL}
+}
+
 // quick are the shortest signs of life.
 const (
 	quickHeartbeat = 200 * time.Millisecond
@@ -71,6 +76,8 @@ func record(service, instance string) registry.Record {
 
 // announcement is an announcer that runs.
 type announcement struct {
+	*registry.Announcer
+
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error // of Run, once done is closed
@@ -86,18 +93,29 @@ func (a *announcement) stop() error {
 // announce announces an instance until the test ends, if it is not stopped before.
 func announce(t testing.TB, conn *bus.Conn, r registry.Record, cfg registry.AnnounceConfig) *announcement {
 	t.Helper()
+	return run(t, newAnnouncer(t, conn, r, cfg))
+}
+
+func newAnnouncer(t testing.TB, conn *bus.Conn, r registry.Record, cfg registry.AnnounceConfig) *registry.Announcer {
+	t.Helper()
 	a, err := registry.NewAnnouncer(conn, r, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return a
+}
+
+// run runs an announcer until the test ends, if it is not stopped before.
+func run(t testing.TB, a *registry.Announcer) *announcement {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	run := &announcement{cancel: cancel, done: make(chan struct{})}
+	running := &announcement{Announcer: a, cancel: cancel, done: make(chan struct{})}
 	go func() {
-		defer close(run.done)
-		run.err = a.Run(ctx)
+		defer close(running.done)
+		running.err = a.Run(ctx)
 	}()
-	t.Cleanup(func() { _ = run.stop() }) // tests that care look themselves
-	return run
+	t.Cleanup(func() { _ = running.stop() }) // tests that care look themselves
+	return running
 }
 
 // state is how the registry sees an instance; empty when it does not.

@@ -11,7 +11,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -32,43 +31,6 @@ const (
 	InstancesBucket = "skybus_instances"
 	LivenessBucket  = "skybus_liveness"
 )
-
-// Record is what an instance tells of itself.
-type Record struct {
-	Service     string                     `json:"service"`
-	Instance    string                     `json:"instance"`
-	Version     string                     `json:"version"`
-	Description string                     `json:"description,omitempty"`
-	Region      string                     `json:"region,omitempty"`
-	Host        string                     `json:"host,omitempty"`
-	PID         int                        `json:"pid,omitempty"`
-	Build       string                     `json:"build,omitempty"`
-	Started     time.Time                  `json:"started"`
-	Registered  bool                       `json:"registered"`
-	Endpoints   []Endpoint                 `json:"endpoints,omitempty"`
-	Attributes  map[string]json.RawMessage `json:"attributes,omitempty"`
-}
-
-// Endpoint is one thing a service does.
-type Endpoint struct {
-	Name string `json:"name"`
-	// Idempotent: handling a request twice does no harm, so callers may send it again after a time-out.
-	Idempotent bool `json:"idempotent,omitempty"`
-	// OneWay: takes messages nobody waits for.
-	OneWay bool `json:"one_way,omitempty"`
-	// Amends: as a step of a route it is given the response of the steps before it.
-	Amends bool `json:"amends,omitempty"`
-}
-
-// Endpoint is the endpoint of that name, and whether there is one.
-func (r *Record) Endpoint(name string) (Endpoint, bool) {
-	for _, e := range r.Endpoints {
-		if e.Name == name {
-			return e, true
-		}
-	}
-	return Endpoint{}, false
-}
 
 // Load is what an instance tells of its work with each heartbeat.
 type Load struct {

@@ -97,7 +97,8 @@ func (s *Service) join(endpoints []Endpoint) {
 	}
 	for _, e := range endpoints {
 		if c, ok := s.common[e.Name]; ok {
-			e.Idempotent, e.OneWay, e.Amends = e.Idempotent && c.Idempotent, e.OneWay && c.OneWay, e.Amends && c.Amends
+			e.Idempotent, e.OneWay = e.Idempotent && c.Idempotent, e.OneWay && c.OneWay
+			e.Amends, e.Streams = e.Amends && c.Amends, e.Streams && c.Streams
 		}
 		s.common[e.Name] = e
 	}
