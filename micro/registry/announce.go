@@ -268,6 +268,7 @@ func (a *Announcer) announce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.tell(EventOnline, record)
 	if a.cfg.Announced != nil {
 		a.cfg.Announced()
 	}

@@ -51,14 +51,12 @@ func (a *Announcer) Update(ctx context.Context, change func(*Record) error) erro
 		return fmt.Errorf("registry: update %s: %w", a.key, err)
 	}
 	defer a.writing.release()
-	a.mu.Lock()
-	announced := a.announced
-	a.mu.Unlock()
-	if announced {
+	if a.isAnnounced() {
 		if err := a.put(ctx, next); err != nil {
 			notify(a.lost) // the heartbeat makes the bucket say what it did
 			return fmt.Errorf("registry: update: %w", err)
 		}
+		a.tell(EventChanged, next)
 	}
 	a.mu.Lock()
 	a.record = next.clone() // change may have kept what it was given
@@ -105,6 +103,12 @@ func (a *Announcer) write(ctx context.Context, record Record, revision uint64) (
 	return a.instances.Update(ctx, a.key, record, revision)
 }
 
+func (a *Announcer) isAnnounced() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.announced
+}
+
 // own notes that the record in the bucket is this announcer's.
 func (a *Announcer) own(revision uint64) {
 	a.mu.Lock()
@@ -148,6 +152,9 @@ func (a *Announcer) withdraw(ctx context.Context) error {
 	mine, err := a.removeRecord(ctx)
 	if err == nil && !mine {
 		return nil
+	}
+	if err == nil && a.isAnnounced() {
+		a.tell(EventOffline, a.Record())
 	}
 	if err := errors.Join(err, a.removeLiveness(ctx)); err != nil {
 		return fmt.Errorf("registry: withdraw %s: %w", a.key, err)
