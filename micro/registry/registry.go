@@ -138,7 +138,11 @@ type Registry struct {
 	snapshot atomic.Pointer[map[string]*Service]
 	log      *slog.Logger
 	stop     context.CancelFunc
-	feeds    sync.WaitGroup
+
+	instances *kv.Table[Record]
+	liveness  *kv.Table[Load]
+
+	feeds sync.WaitGroup
 
 	mu      sync.Mutex
 	records map[string]stored // by key
@@ -167,6 +171,9 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Registry, error) {
 		lost:    map[string]time.Time{},
 		early:   map[string]*time.Timer{},
 		changed: make(chan struct{}),
+
+		instances: instances,
+		liveness:  liveness,
 	}
 	r.snapshot.Store(&map[string]*Service{})
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
