@@ -192,8 +192,8 @@ type errorBody struct {
 
 const maxErrorText = 1024
 
-// NewErrorReply makes the reply that tells of err: the error headers of ADR-32, our code, and a body in codec, or in JSON where
-// codec does not encode it. Messages longer than 1,024 bytes are cut.
+// NewErrorReply makes the reply that tells of err: the error headers of ADR-32, our code, and a body in codec. Messages
+// longer than 1,024 bytes are cut.
 func NewErrorReply(codec Codec, err error) *nats.Msg {
 	e := AsError(err)
 	text := e.Message
@@ -210,19 +210,17 @@ func NewErrorReply(codec Codec, err error) *nats.Msg {
 		return msg
 	}
 	body, merr := codec.Marshal(errorBody{e.Code, text, e.Details})
-	if merr != nil { // a codec that knows only types of its own
-		codec = JSON{}
-		if body, merr = codec.Marshal(errorBody{e.Code, text, e.Details}); merr != nil {
-			return msg // the headers say all but the details
-		}
+	if merr != nil {
+		return msg // the headers say all but the details
 	}
 	h[HeaderContentType] = []string{codec.ContentType()}
 	msg.Data = body
 	return msg
 }
 
-// replyError is the error a reply tells of, nil when it is an answer.
-func (c *Conn) replyError(msg *nats.Msg) error {
+// ReplyError is the error that a reply made by [NewErrorReply], or one of a service of ADR-32, tells of; nil when it is an
+// answer. [Conn.Request] has looked already.
+func (c *Conn) ReplyError(msg *nats.Msg) error {
 	text, code := first(msg.Header, HeaderServiceError), first(msg.Header, HeaderServiceErrorCode)
 	if text == "" && code == "" {
 		return nil

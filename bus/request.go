@@ -34,7 +34,7 @@ func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	if err != nil {
 		return nil, requestError(msg, err)
 	}
-	if err := c.replyError(reply); err != nil {
+	if err := c.ReplyError(reply); err != nil {
 		return reply, err
 	}
 	return reply, nil

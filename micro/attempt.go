@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/micro/balance"
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
@@ -21,56 +23,30 @@ const (
 	lastChance = 20 * time.Millisecond // the least an attempt is given to be answered
 )
 
-// Do makes the call and returns the answer undecoded. Errors are those of [Call]; where the service answered with an
-// error the Reply still says who did.
-func (c *Client) Do(ctx context.Context, r Request) (Reply, error) {
+// perform makes the attempts of a call. It may change r.
+func (c *Client) perform(ctx context.Context, r *Request) (Reply, error) {
 	if err := r.check(); err != nil {
 		return Reply{}, err
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.cfg.Timeout)
+		ctx, cancel = context.WithTimeout(ctx, c.settings.total(r, c.cfg.Timeout))
 		defer cancel()
 	}
-	a := &attempts{client: c, req: r, env: c.envelope(ctx, r), n: max(0, r.Attempt-1)}
-	patience := time.Now().Add(orDefault(r.Patience, c.cfg.Patience))
-	deadline, _ := ctx.Deadline()
-	retry := firstRetry
-	for {
-		reply, err := a.send(ctx)
-		if err == nil || !a.again(ctx, err, patience) {
-			reply.Attempts = a.n
-			return reply, c.explain(r, err)
-		}
-		// An attempt that the deadline cuts short would hide what is known of the one before.
-		wait := min(rand.N(retry)+retry/2, time.Until(deadline)-lastChance)
-		if wait <= 0 || !backoff.Sleep(ctx, wait) {
-			reply.Attempts = a.n
-			return reply, c.explain(r, err)
-		}
-		retry = min(2*retry, lastRetry)
+	a := &attempts{client: c, req: r, env: c.envelope(ctx, r), peer: c.peer(r.Service), n: max(0, r.Attempt-1)}
+	a.attemptTimeout = c.settings.retry(r, c.cfg.AttemptTimeout)
+	a.patience = time.Now().Add(orDefault(r.Patience, c.cfg.Patience))
+	if r.send && r.Hedge == 0 {
+		r.Hedge = a.attemptTimeout
 	}
+	a.peer.budget.Request()
+	if r.Hedge > 0 && !r.Once {
+		return a.hedged(ctx)
+	}
+	return a.inTurn(ctx)
 }
 
-func (r Request) check() error {
-	if err := bus.CheckToken("service", r.Service); err != nil {
-		return err
-	}
-	if err := bus.CheckToken("endpoint", r.Endpoint); err != nil {
-		return err
-	}
-	if r.Version != "" {
-		if err := bus.CheckVersion(r.Version); err != nil {
-			return err
-		}
-	}
-	if r.Instance != "" {
-		return bus.CheckToken("instance", r.Instance)
-	}
-	return nil
-}
-
-func (c *Client) envelope(ctx context.Context, r Request) bus.Envelope {
+func (c *Client) envelope(ctx context.Context, r *Request) bus.Envelope {
 	info := Info(ctx)
 	env := bus.Envelope{
 		ContentType: r.ContentType,
@@ -88,62 +64,190 @@ func (c *Client) envelope(ctx context.Context, r Request) bus.Envelope {
 	return env
 }
 
-// attempts are the attempts of one call.
+// attempts are the attempts of one call. One goroutine plans them and learns from them; [attempt.run] may be in others.
 type attempts struct {
 	client *Client
-	req    Request
+	req    *Request
 	env    bus.Envelope
+	peer   *peer
 	n      int
-	gone   map[string]bool // instances that did not listen, or refused because they had too much to do
-	full   bool            // one of them refused
+	one    attempt // the first one: most calls have no other
+
+	attemptTimeout time.Duration
+	patience       time.Time // until when to try where nobody is
+
+	foreign  *foreignEndpoint // where the service is none of ours
+	found    bool             // that was found out just now
+	unfit    error            // why it cannot be sent the request
+	gone     []string         // instances that did not listen, or refused because they had too much to do
+	tried    []string         // instances that were sent an attempt
+	noCanary bool             // nobody listened for the version that the weights chose
 }
 
-func (a *attempts) avoid(instance string) {
-	if a.gone == nil {
-		a.gone = map[string]bool{}
-	}
-	a.gone[instance] = true
+// attempt is one of them. What is above the line is planned, what is below is known when it ran.
+type attempt struct {
+	n          int
+	subject    string
+	instance   string // empty where NATS chooses
+	canary     bool   // to a version that weights chose
+	foreign    *foreignEndpoint
+	idempotent bool
+	timeout    time.Duration // 0 means as long as the call
+	prior      int           // bytes at the end of the message
+	msg        *nats.Msg
+	observe    func(took time.Duration, err error) // nil when nobody does
+
+	reply Reply
+	err   error
 }
 
-// send makes one attempt.
-func (a *attempts) send(ctx context.Context) (Reply, error) {
-	a.n++
-	_ = a.client.conn.WaitConnected(ctx) // an attempt's time counts from here; a failure Request meets too
-	subject, instance, endpoint := a.choose()
-	if a.req.Idempotent || endpoint.Idempotent {
-		a.req.Idempotent = true
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, a.client.cfg.AttemptTimeout)
-		defer cancel()
+// inTurn makes one attempt after the other.
+func (a *attempts) inTurn(ctx context.Context) (Reply, error) {
+	deadline, _ := ctx.Deadline()
+	retry := firstRetry
+	for {
+		_ = a.client.conn.WaitConnected(ctx) // an attempt's time counts from here; a failure Request meets too
+		t := a.plan()
+		a.run(ctx, t)
+		a.learn(t)
+		if t.err == nil || !a.again(ctx, t) {
+			return t.reply, a.explain(t.err)
+		}
+		if errors.Is(t.err, bus.ErrNoResponders) && (a.found || t.instance != "" && a.others()) {
+			a.found = false
+			continue // the next one is known
+		}
+		// An attempt that the deadline cuts short would hide what is known of the one before.
+		wait := min(rand.N(retry)+retry/2, time.Until(deadline)-lastChance)
+		if wait <= 0 || !backoff.Sleep(ctx, wait) {
+			return t.reply, a.explain(t.err)
+		}
+		retry = min(2*retry, lastRetry)
 	}
-	if deadline, ok := ctx.Deadline(); ok { // the attempt's: nobody hears an answer after it
-		a.env.Timeout = time.Until(deadline)
+}
+
+// prepare makes the message of a planned attempt.
+func (a *attempts) prepare(t *attempt, endpoint registry.Endpoint) {
+	t.idempotent = a.req.Idempotent || endpoint.Idempotent
+	if t.idempotent && a.req.Hedge == 0 && !a.req.Once {
+		t.timeout = a.attemptTimeout
 	}
-	a.env.Attempt = a.n
 	body := a.req.Body
-	a.env.Prior = 0
 	if endpoint.Amends && len(a.req.Prior) > 0 {
 		body = append(append(make([]byte, 0, len(body)+len(a.req.Prior)), body...), a.req.Prior...)
-		a.env.Prior = len(a.req.Prior)
+		t.prior = len(a.req.Prior)
 	}
-	msg := &nats.Msg{Subject: subject, Header: a.env.Header(), Data: body}
-	answer, err := a.client.conn.Request(ctx, msg)
-	if errors.Is(err, bus.ErrNoResponders) && instance != "" {
-		a.avoid(instance)
+	t.msg = &nats.Msg{Subject: t.subject, Data: body}
+}
+
+// run sends the attempt and waits for its answer.
+func (a *attempts) run(ctx context.Context, t *attempt) {
+	if t.err != nil {
+		return // nobody to send it to
 	}
-	if answer == nil {
-		return Reply{}, err
+	if t.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t.timeout)
+		defer cancel()
 	}
-	reply := Reply{
-		ContentType: answer.Header.Get(bus.HeaderContentType),
-		Body:        answer.Data,
-		From:        answer.Header.Get(bus.HeaderFrom),
+	env := a.env
+	env.Attempt, env.Prior = t.n, t.prior
+	if deadline, ok := ctx.Deadline(); ok { // the attempt's: nobody hears an answer after it
+		env.Timeout = time.Until(deadline)
 	}
-	if from, aerr := bus.ParseAddress(reply.From); aerr == nil && refused(err) {
-		a.full = true
-		a.avoid(from.Instance)
+	t.msg.Header = env.Header()
+	for name, values := range a.req.Header {
+		t.msg.Header[name] = values
 	}
-	return reply, err
+	begun := ctx.Err() == nil
+	var start time.Time
+	if t.observe != nil {
+		start = time.Now()
+	}
+	answer, err := a.client.conn.Request(ctx, t.msg)
+	t.err = err
+	t.reply.Attempts = t.n
+	if answer != nil {
+		t.reply.ContentType = first(answer.Header, bus.HeaderContentType)
+		t.reply.Body = answer.Data
+		t.reply.From = first(answer.Header, bus.HeaderFrom)
+		t.reply.Header = userHeader(answer.Header)
+	}
+	fault := a.fault(ctx, err, answer != nil)
+	if t.observe != nil {
+		t.observe(time.Since(start), orFault(fault, err))
+	}
+	if fault != nil || answer != nil && a.peer.suspects() {
+		a.client.report(a.peer, a.req.Service, a.instance(t), fault)
+	}
+	if begun && answer == nil && errors.Is(ctx.Err(), context.Canceled) && t.foreign == nil {
+		a.client.cancelRemote(a.req.Service, env.RequestID, t.n)
+	}
+}
+
+// fault is err if it says something against the instance: see [OutlierConfig].
+func (a *attempts) fault(ctx context.Context, err error, answered bool) error {
+	if err == nil {
+		return nil
+	}
+	switch bus.CodeOf(err) {
+	case bus.DeadlineExceeded:
+		if answered || a.client.conn.NATS().IsConnected() && !errors.Is(ctx.Err(), context.Canceled) {
+			return err
+		}
+	case bus.Unavailable, bus.Internal:
+		if answered {
+			return err
+		}
+	default:
+	}
+	return nil
+}
+
+// orFault is what an observer is told: also that nobody listens is no good sign.
+func orFault(fault, err error) error {
+	if errors.Is(err, bus.ErrNoResponders) {
+		return err
+	}
+	return fault
+}
+
+// instance is who the attempt went to, or who says that it answered; empty when nobody knows.
+func (a *attempts) instance(t *attempt) string {
+	if t.instance != "" {
+		return t.instance
+	}
+	from, err := bus.ParseAddress(t.reply.From)
+	if err != nil || from.Service != a.req.Service || from.Namespace != a.client.conn.Namespace() {
+		return ""
+	}
+	return from.Instance
+}
+
+// learn takes from an attempt what the next ones have to know.
+func (a *attempts) learn(t *attempt) {
+	if t.err == nil {
+		return
+	}
+	nobody := errors.Is(t.err, bus.ErrNoResponders)
+	if t.canary && nobody {
+		a.noCanary = true
+	}
+	if a.foreign != nil && nobody {
+		a.client.foreign.forget(a.req.Service)
+		a.foreign = nil
+	}
+	instance := a.instance(t)
+	if instance == "" {
+		return
+	}
+	if nobody || refused(t.err) {
+		a.gone = append(a.gone, instance)
+		return
+	}
+	if !slices.Contains(a.tried, instance) {
+		a.tried = append(a.tried, instance)
+	}
 }
 
 // refused tells whether err says that an instance had too much to do, so that nothing was done.
@@ -151,101 +255,94 @@ func refused(err error) bool {
 	return bus.CodeOf(err) == bus.Unavailable && bus.AsError(err).Details["reason"] == ReasonOverloaded
 }
 
-// choose picks where the next attempt goes, and tells what is known of the endpoint there. NATS chooses among the members
-// of the queue group, which costs nothing and knows at once of a closed connection. It does not know of frozen processes,
-// nor who refused a moment ago: then one of the others is addressed by name.
-func (a *attempts) choose() (subject, instance string, ep registry.Endpoint) {
-	ns, r := a.client.conn.Namespace(), a.req
-	service := a.client.registry.Service(r.Service)
-	if r.Instance != "" {
-		if i := service.Instance(r.Instance); i != nil {
-			ep, _ = i.Endpoint(r.Endpoint)
-		}
-		return ns.InstanceSubject(r.Service, r.Instance, r.Endpoint), r.Instance, ep
-	}
-	if a.full || service.Offline() {
-		if i := a.pick(service); i != nil {
-			ep, _ = i.Endpoint(r.Endpoint)
-			return ns.InstanceSubject(r.Service, i.Instance, r.Endpoint), i.Instance, ep
-		}
-	}
-	ep, _ = service.Endpoint(r.Endpoint)
-	if r.Version != "" {
-		return ns.VersionSubject(r.Service, r.Version, r.Endpoint), "", ep
-	}
-	return ns.ServiceSubject(r.Service, r.Endpoint), "", ep
-}
-
-// pick is a random instance that may answer, nil when there is none.
-func (a *attempts) pick(service *registry.Service) *registry.Instance {
-	if service == nil {
-		return nil
-	}
-	var fit []*registry.Instance
-	for _, i := range service.Online {
-		if a.gone[i.Instance] || a.req.Version != "" && i.Version != a.req.Version {
-			continue
-		}
-		if _, ok := i.Endpoint(a.req.Endpoint); ok {
-			fit = append(fit, i)
-		}
-	}
-	if len(fit) == 0 {
-		return nil
-	}
-	return fit[rand.IntN(len(fit))]
-}
-
-// again tells whether another attempt may be made after err.
-func (a *attempts) again(ctx context.Context, err error, patience time.Time) bool {
-	if ctx.Err() != nil {
+// again tells whether another attempt may be made after t.
+func (a *attempts) again(ctx context.Context, t *attempt) bool {
+	nobody := errors.Is(t.err, bus.ErrNoResponders)
+	if ctx.Err() != nil || a.req.Once && !(nobody && t.foreign == nil) {
 		return false
 	}
+	if nobody && a.findForeign(ctx) {
+		return true
+	}
 	switch {
-	case errors.Is(err, bus.ErrNoResponders):
-		return time.Now().Before(patience) && !a.client.unimplemented(a.req)
-	case refused(err):
-		return time.Now().Before(patience) && a.req.Instance == "" && a.pick(a.client.registry.Service(a.req.Service)) != nil
-	case bus.CodeOf(err) == bus.DeadlineExceeded:
-		return a.req.Idempotent
+	case a.req.Once:
+		return false
+	case nobody:
+		return time.Now().Before(a.patience) && !a.unimplemented()
+	case refused(t.err):
+		return time.Now().Before(a.patience) && a.req.Instance == "" && a.others() && a.peer.budget.Retry()
+	case bus.CodeOf(t.err) == bus.DeadlineExceeded:
+		return t.idempotent && a.peer.budget.Retry()
 	}
 	return false
 }
 
 // unimplemented tells whether the service is there and does not have the endpoint.
-func (c *Client) unimplemented(r Request) bool {
-	s := c.registry.Service(r.Service)
-	if s == nil || len(s.Online) == 0 {
+func (a *attempts) unimplemented() bool {
+	s := a.client.registry.Service(a.req.Service)
+	if s == nil {
+		return a.client.foreign.lacks(a.req.Service, a.req.Endpoint)
+	}
+	if len(s.Online) == 0 {
 		return false
 	}
-	for _, i := range s.Online {
-		if _, ok := i.Endpoint(r.Endpoint); ok {
-			return false
-		}
-	}
-	return true
+	_, ok := s.Endpoint(a.req.Endpoint)
+	return !ok
 }
 
 // explain turns "nobody listens" into what that means here.
-func (c *Client) explain(r Request, err error) error {
-	if !errors.Is(err, bus.ErrNoResponders) {
+func (a *attempts) explain(err error) error {
+	if err == nil || !errors.Is(err, bus.ErrNoResponders) {
 		return err
 	}
+	r := a.req
 	target := r.Service + "." + r.Endpoint
-	s := c.registry.Service(r.Service)
-	switch {
-	case c.unimplemented(r):
+	s := a.client.registry.Service(r.Service)
+	if a.unimplemented() {
 		return bus.Wrap(bus.Unimplemented, fmt.Sprintf("service %q has no endpoint %q", r.Service, r.Endpoint), err).
 			With("service", r.Service).With("endpoint", r.Endpoint)
-	case r.Instance != "":
+	}
+	if r.Instance != "" {
 		target += " on instance " + r.Instance
-	case r.Version != "":
+	} else if r.Version != "" {
 		target += " in version " + r.Version
+	}
+	if r.Region != "" {
+		target += fmt.Sprintf(" in region %q", r.Region)
 	}
 	why := "no instance of it is known"
 	if s != nil && len(s.Online)+len(s.Rest) > 0 {
 		why = fmt.Sprintf("%d known online, %d offline or unregistered, none listens", len(s.Online), len(s.Rest))
+		if r.Region != "" {
+			why += " there"
+		}
 	}
 	return bus.Wrap(bus.Unavailable, fmt.Sprintf("nobody serves %s: %s", target, why), err).
 		With("service", r.Service).With("endpoint", r.Endpoint)
+}
+
+// call is what a policy is told.
+func (a *attempts) call() balance.Call {
+	cfg := &a.client.cfg
+	return balance.Call{Endpoint: a.req.Endpoint, Key: a.req.Key, Attempt: a.n, Region: cfg.Region, Host: cfg.Host}
+}
+
+// first is the first value of a header, empty when there is none.
+func first(h nats.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// userHeader is [bus.UserHeader], at no cost for a reply that has none.
+func userHeader(h nats.Header) nats.Header {
+	for name := range h {
+		switch name {
+		case bus.HeaderContentType, bus.HeaderFrom, bus.HeaderHops, bus.HeaderErrorCode, bus.HeaderServiceError, bus.HeaderServiceErrorCode:
+		default:
+			return bus.UserHeader(h)
+		}
+	}
+	return nil
 }

@@ -3,10 +3,12 @@ package micro
 import (
 	"context"
 	"log/slog"
-	"strings"
+	"maps"
+	"os"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/micro/balance"
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
@@ -15,17 +17,36 @@ type ClientConfig struct {
 	// Name is what services see as the caller: the client's address is skybus://<namespace>.<name>/<random id>. Empty
 	// means that it does not tell.
 	Name string
+	// Region and Host are where the client runs, for policies such as [balance.Nearest]. An empty Host means the machine's
+	// name.
+	Region string
+	Host   string
 	// Timeout is how long a call may take whose ctx has no deadline. 0 means 10 s.
 	Timeout time.Duration
-	// AttemptTimeout is how long one attempt of an idempotent call may take before another is made. 0 means 2 s. Other
-	// calls have one attempt that may take as long as the call.
+	// AttemptTimeout is how long one attempt of an idempotent call may take before another is made, and how long [Send]
+	// waits before it sends to another instance too. 0 means 2 s. Other calls have one attempt that may take as long as
+	// the call.
 	AttemptTimeout time.Duration
 	// Patience is how long a call tries again when nobody serves it, within its deadline: services may be starting or
 	// moving. 0 means 2 s, negative means not at all.
 	Patience time.Duration
+	// Policy chooses the instances of services that have none in Policies. Nil leaves it to the queue group.
+	Policy balance.Policy
+	// Policies choose the instances, by service. A nil value leaves it to the queue group.
+	Policies map[string]balance.Policy
+	// Outliers says when instances that fail are left out.
+	Outliers OutlierConfig
+	// RetryBudget bounds what is tried again, for each service.
+	RetryBudget RetryBudgetConfig
+	// Interceptors are around every call, the first outermost; see [Interceptor]. [Notify] and [CallAll] are no calls of one
+	// request and one response, and pass none.
+	Interceptors []Interceptor
+	// Settings are asked at every call for what may change while the client runs. Nil means that nothing does.
+	Settings Settings
 	// Registry is a registry to share. Nil means one of the client's own.
 	Registry *registry.Registry
-	// Logger hears of the client's registry. Nil means the connection's.
+	// Logger hears of the client's registry, of instances that are left out and of settings that mean nothing. Nil means the
+	// connection's.
 	Logger *slog.Logger
 }
 
@@ -33,9 +54,14 @@ type ClientConfig struct {
 type Client struct {
 	conn     *bus.Conn
 	cfg      ClientConfig
+	log      *slog.Logger
 	registry *registry.Registry
 	owned    bool
 	from     string
+	unary    UnaryHandler // nil without interceptors
+	peers    peers
+	settings *liveSettings // nil when there are none
+	foreign  foreigners
 }
 
 // NewClient makes a client and, unless it is given one, a registry for it. Loading that needs JetStream; ctx bounds it, or
@@ -44,13 +70,23 @@ func NewClient(ctx context.Context, conn *bus.Conn, cfg ClientConfig) (*Client, 
 	cfg.Timeout = orDefault(cfg.Timeout, DefaultCallTimeout)
 	cfg.AttemptTimeout = orDefault(cfg.AttemptTimeout, DefaultAttemptTimeout)
 	cfg.Patience = orDefault(cfg.Patience, DefaultPatience)
+	cfg.Policies = maps.Clone(cfg.Policies)
 	if cfg.Timeout < 0 || cfg.AttemptTimeout < 0 {
 		return nil, bus.Errorf(bus.InvalidArgument, "client: Timeout and AttemptTimeout must not be negative")
+	}
+	if cfg.Host == "" {
+		cfg.Host, _ = os.Hostname() // a machine without a name is near to nobody
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = conn.Logger()
 	}
-	c := &Client{conn: conn, cfg: cfg, registry: cfg.Registry}
+	c := &Client{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "client"), registry: cfg.Registry}
+	c.peers.init(cfg)
+	c.foreign.init(conn)
+	c.settings = newLiveSettings(cfg.Settings, c.log)
+	if len(cfg.Interceptors) > 0 {
+		c.unary = Chain(cfg.Interceptors...)(c.innermost)
+	}
 	if cfg.Name != "" {
 		if err := bus.CheckToken("client name", cfg.Name); err != nil {
 			return nil, err
@@ -87,114 +123,4 @@ func (c *Client) Close() error {
 		return c.registry.Close()
 	}
 	return nil
-}
-
-// Request is one call, encoded. [Call] is the typed way to make one.
-type Request struct {
-	Service  string
-	Endpoint string
-	// Version restricts the call to instances of that version, Instance to one instance, of whatever version.
-	Version  string
-	Instance string
-	// ContentType says how Body is encoded. Empty means JSON.
-	ContentType string
-	Body        []byte
-	// Prior is the response so far, for endpoints that amend one; others are not sent it.
-	Prior []byte
-	// Patience is how long to try again when nobody serves the call. 0 means the client's, negative not at all.
-	Patience time.Duration
-	// Attempt is the number of the first attempt, for work that was tried before. 0 means 1.
-	Attempt int
-	// Idempotent allows another attempt after a time-out, also where the endpoint does not say so.
-	Idempotent bool
-}
-
-// Reply is the answer to a Request.
-type Reply struct {
-	ContentType string
-	Body        []byte
-	// From is the address of the instance that answered; empty when it did not tell.
-	From string
-	// Attempts is the number of the last attempt, 1 for a request sent once.
-	Attempts int
-}
-
-type callOption func(*Request)
-
-func (o callOption) applyCall(r *Request) { o(r) }
-
-// ToVersion restricts a call to instances of one version.
-func ToVersion(version string) CallOption {
-	return callOption(func(r *Request) { r.Version = version })
-}
-
-// ToInstance restricts a call to one instance, registered or not.
-func ToInstance(id string) CallOption {
-	return callOption(func(r *Request) { r.Instance = id })
-}
-
-// Call calls target, "service.endpoint", with req and decodes the answer into a Resp. It encodes with the connection's
-// codec; a []byte goes and comes as it is. The deadline of ctx, or the client's own, travels with the request.
-//
-// The error is a [bus.Error] with what the service said, or with: invalid_argument for a bad target or a req that does not
-// encode; unimplemented when the service has no such endpoint; unavailable when nobody serves it, or all of them are
-// overloaded; deadline_exceeded, after which the request may have been handled; resource_exhausted (413) when req is too
-// large; internal when the answer does not decode.
-func Call[Resp any](ctx context.Context, c *Client, target string, req any, opts ...CallOption) (Resp, error) {
-	var resp Resp
-	service, endpoint, err := ParseTarget(target)
-	if err != nil {
-		return resp, err
-	}
-	codec := c.conn.Codec()
-	body, raw := req.([]byte)
-	if !raw {
-		if body, err = codec.Marshal(req); err != nil {
-			return resp, bus.Errorf(bus.InvalidArgument, "request of type %T does not encode as %s: %w", req, codec.ContentType(), err)
-		}
-	}
-	r := Request{Service: service, Endpoint: endpoint, ContentType: codec.ContentType(), Body: body}
-	for _, o := range opts {
-		o.applyCall(&r)
-	}
-	reply, err := c.Do(ctx, r)
-	if err != nil {
-		return resp, err
-	}
-	err = c.Decode(reply, &resp)
-	return resp, err
-}
-
-// Decode reads the body of a reply into v. A *[]byte gets it as it is; an empty body is the zero value.
-func (c *Client) Decode(reply Reply, v any) error {
-	if b, ok := v.(*[]byte); ok {
-		*b = reply.Body
-		return nil
-	}
-	if len(reply.Body) == 0 {
-		return nil
-	}
-	codec, err := c.conn.CodecFor(reply.ContentType)
-	if err == nil {
-		err = codec.Unmarshal(reply.Body, v)
-	}
-	if err != nil {
-		return bus.Errorf(bus.Internal, "answer of %s does not decode into %T: %w", orDefault(reply.From, "the service"), v, err)
-	}
-	return nil
-}
-
-// ParseTarget splits "service.endpoint" and checks both.
-func ParseTarget(target string) (service, endpoint string, err error) {
-	service, endpoint, ok := strings.Cut(target, ".")
-	if !ok {
-		return "", "", bus.Errorf(bus.InvalidArgument, "target %.80q: want service.endpoint", target)
-	}
-	if err := bus.CheckToken("service", service); err != nil {
-		return "", "", err
-	}
-	if err := bus.CheckToken("endpoint", endpoint); err != nil {
-		return "", "", err
-	}
-	return service, endpoint, nil
 }

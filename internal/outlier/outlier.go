@@ -201,6 +201,9 @@ func (d *Detector) outLocked(h *host, now time.Time) bool {
 	return h != nil && h.ejected && (now.Before(h.until) || d.probingLocked(h, now))
 }
 
+// Clean tells that nothing is known against anyone. It costs one atomic load.
+func (d *Detector) Clean() bool { return d.known.Load() == 0 }
+
 // Ejected tells whether the host is out of use: ejected, or waiting for the answer to its probe. A host that waits for
 // somebody to probe it is not. Whether it may indeed be left out depends on the others: see [Healthy].
 func (d *Detector) Ejected(key string) bool {
