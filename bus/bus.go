@@ -67,7 +67,8 @@ type Config struct {
 	// Logger hears what an operator acts on: connection lost, made, closed, errors outside any call. Nil means discard.
 	Logger *slog.Logger
 	// Options are passed to nats.Connect after skybus's own: credentials, TLS, an inbox prefix. Handlers of the
-	// connection's events among them are called after skybus's own handlers.
+	// connection's events among them are called after skybus's own handlers. Who logs in with credentials (a user's token)
+	// and names no inbox prefix gets _INBOX.<its public key>, which is what the roles of package auth allow.
 	Options []nats.Option
 }
 
@@ -84,6 +85,7 @@ type Conn struct {
 	log    *slog.Logger
 	closed chan struct{}
 
+	denials     *denials
 	asyncErrors atomic.Uint64
 
 	mu        sync.Mutex
@@ -114,6 +116,7 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		store:    cfg.Store,
 		log:      cfg.Logger,
 		closed:   make(chan struct{}),
+		denials:  newDenials(),
 		watchers: map[chan<- struct{}]struct{}{},
 	}
 	if c.codec == nil {
@@ -159,7 +162,7 @@ func (c *Conn) dial(ctx context.Context, cfg Config) error {
 		server = "the server in this process"
 	}
 	opts = append(opts, cfg.Options...)
-	nc, err := connect(ctx, cfg.Server, append(opts, c.handleEvents))
+	nc, err := connect(ctx, cfg.Server, append(opts, useOwnInbox, c.handleEvents))
 	if err != nil {
 		return connectError(server, err)
 	}
@@ -274,7 +277,8 @@ func (c *Conn) Codec() Codec { return c.codec }
 // Logger is the logger of the Config, never nil.
 func (c *Conn) Logger() *slog.Logger { return c.plain }
 
-// AsyncErrors counts errors the connection met outside of any call: slow consumers, permission violations.
+// AsyncErrors counts errors the connection met outside of any call: slow consumers, permission violations. A violation that
+// ended a call counts too: one-way messages and calls are told apart by nothing but that somebody waited.
 func (c *Conn) AsyncErrors() uint64 { return c.asyncErrors.Load() }
 
 // Closed is closed when the connection is closed for good, by [Conn.Close] or by the server (a revoked user, a protocol
@@ -349,6 +353,7 @@ func (c *Conn) notifyLocked() {
 }
 
 func (c *Conn) onDisconnect(err error) {
+	c.denials.reset()
 	c.mu.Lock()
 	select {
 	case <-c.connected:
@@ -384,7 +389,11 @@ func (c *Conn) onError(sub *nats.Subscription, err error) {
 	if sub != nil {
 		attrs = append(attrs, "subject", sub.Subject)
 	}
-	c.log.Warn("error on the connection", attrs...)
+	level := slog.LevelWarn
+	if errors.Is(err, nats.ErrPermissionViolation) && c.onDenied(err) {
+		level = slog.LevelDebug // somebody has it as an error
+	}
+	c.log.Log(context.Background(), level, "error on the connection", attrs...)
 	if errors.Is(err, nats.ErrSlowConsumer) {
 		c.mu.Lock()
 		c.notifyLocked()

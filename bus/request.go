@@ -17,8 +17,9 @@ const maxSubject = 3584
 //
 // The error is always an [Error]: unavailable with [ErrNoResponders] in its chain when nobody listens, unavailable too when
 // the deadline passed before there was a connection, invalid_argument for a subject that NATS does not take,
-// resource_exhausted (413) when msg is larger than the server takes, deadline_exceeded or canceled when ctx ended first,
-// and what the other side said when the reply is an error. After deadline_exceeded the request may have been handled.
+// resource_exhausted (413) when msg is larger than the server takes, permission_denied when the server refuses the subject to
+// this user, deadline_exceeded or canceled when ctx ended first, and what the other side said when the reply is an error. After
+// deadline_exceeded the request may have been handled.
 func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	if err := c.checkSize(msg); err != nil {
 		return nil, err
@@ -30,7 +31,7 @@ func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 		}
 		return nil, Wrap(code, "request "+msg.Subject+": not connected to NATS", err)
 	}
-	reply, err := c.nc.RequestMsgWithContext(ctx, msg)
+	reply, err := c.roundTrip(ctx, msg)
 	if err != nil {
 		return nil, requestError(msg, err)
 	}
@@ -40,8 +41,25 @@ func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	return reply, nil
 }
 
+// roundTrip sends msg and waits for its reply. The refusal of a subject ends it at once, but for one that this connection was
+// allowed before: rights that change without a new login are met by the next request.
+func (c *Conn) roundTrip(ctx context.Context, msg *nats.Msg) (reply *nats.Msg, err error) {
+	if c.denials.allowed(msg.Subject) {
+		return c.nc.RequestMsgWithContext(ctx, msg)
+	}
+	err = c.Permitted(ctx, Access{Publish: []string{msg.Subject}}, func(ctx context.Context) (err error) {
+		reply, err = c.nc.RequestMsgWithContext(ctx, msg)
+		return err
+	})
+	if err == nil || errors.Is(err, nats.ErrNoResponders) {
+		c.denials.prove(msg.Subject)
+	}
+	return reply, err
+}
+
 // Publish sends msg to whoever listens and waits for nobody. Too large a message is resource_exhausted (413), a subject
-// that NATS does not take invalid_argument.
+// that NATS does not take invalid_argument. Whether the server takes it from this user nobody says: a refusal is logged and
+// counted ([Conn.AsyncErrors]).
 func (c *Conn) Publish(msg *nats.Msg) error {
 	if err := c.checkSize(msg); err != nil {
 		return err
@@ -67,6 +85,9 @@ func (c *Conn) checkSize(msg *nats.Msg) error {
 }
 
 func requestError(msg *nats.Msg, err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return Wrap(Unavailable, "nobody listens on "+msg.Subject, errors.Join(ErrNoResponders, err))

@@ -49,7 +49,8 @@ func storeShare(stream string) int64 {
 // OpenStream binds to the stream named in cfg and creates it when it does not exist. An existing stream is taken as it
 // is. A new one gets 3 replicas where the servers form a cluster, else 1; its share of the store as MaxBytes, or less where
 // that does not fit; and refuses new messages when full. What cfg sets stays as it is. While the cluster has no leader or
-// too few servers, OpenStream tries again until ctx ends, at most 30 s.
+// too few servers, OpenStream tries again until ctx ends, at most 30 s. A user who may not look at the stream, or may not
+// create the one that is missing, has permission_denied at once: the roles of package auth bind, they never create.
 func (c *Conn) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -89,8 +90,7 @@ type opening struct {
 func (o *opening) try(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	js := o.conn.js
-	stream, err := js.Stream(ctx, o.cfg.Name)
+	stream, err := o.bind(ctx)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return stream, err
 	}
@@ -99,10 +99,10 @@ func (o *opening) try(ctx context.Context) (jetstream.Stream, error) {
 		o.cfg.Discard = jetstream.DiscardNew
 	}
 	for {
-		stream, err = js.CreateStream(ctx, o.cfg)
+		stream, err = o.create(ctx)
 		switch {
 		case apiCode(err) == errNameInUse:
-			return js.Stream(ctx, o.cfg.Name)
+			return o.bind(ctx)
 		case apiCode(err) == errNotClustered && o.cfg.Replicas > 1:
 			o.cfg.Replicas = 1
 		case o.scaled && o.cfg.MaxBytes/2 >= minStreamBytes && o.tooLarge(err):
@@ -112,6 +112,29 @@ func (o *opening) try(ctx context.Context) (jetstream.Stream, error) {
 		}
 	}
 }
+
+func (o *opening) bind(ctx context.Context) (stream jetstream.Stream, err error) {
+	err = o.conn.Permitted(ctx, api("STREAM.INFO."+o.cfg.Name), func(ctx context.Context) (err error) {
+		stream, err = o.conn.js.Stream(ctx, o.cfg.Name)
+		return err
+	})
+	return stream, err
+}
+
+func (o *opening) create(ctx context.Context) (stream jetstream.Stream, err error) {
+	err = o.conn.Permitted(ctx, api("STREAM.CREATE."+o.cfg.Name), func(ctx context.Context) (err error) {
+		stream, err = o.conn.js.CreateStream(ctx, o.cfg)
+		return err
+	})
+	if CodeOf(err) == PermissionDenied {
+		err = Wrap(PermissionDenied, fmt.Sprintf("it does not exist, and %s may not create it: `skybus up`, or another program of a user who may, does that once",
+			o.conn.user()), err).With("subject", "$JS.API.STREAM.CREATE."+o.cfg.Name)
+	}
+	return stream, err
+}
+
+// api is a request to the JetStream API.
+func api(request string) Access { return Access{Publish: []string{"$JS.API." + request}} }
 
 // tooLarge tells whether err says that MaxBytes does not fit. A cluster says so by the code for too few servers, and only
 // its text tells the two apart; as it may say it while its servers start, it has to say it for a while.
@@ -156,7 +179,11 @@ func (c *Conn) storeSize(ctx context.Context) int64 {
 	if c.store > 0 {
 		return c.store
 	}
-	info, err := c.js.AccountInfo(ctx)
+	var info *jetstream.AccountInfo
+	err := c.Permitted(ctx, api("INFO"), func(ctx context.Context) (err error) {
+		info, err = c.js.AccountInfo(ctx)
+		return err
+	})
 	if err != nil || info.Limits.MaxStore <= 0 {
 		return nominalStore
 	}

@@ -268,8 +268,10 @@ func (b *bucket) call(ctx context.Context, subject string, req any, resp interfa
 
 func (b *bucket) request(ctx context.Context, msg *nats.Msg) (reply *nats.Msg, err error) {
 	err = b.attempt(ctx, attemptTimeout, func(ctx context.Context) error {
-		reply, err = b.nc.RequestMsgWithContext(ctx, msg)
-		return err
+		return b.conn.Permitted(ctx, bus.Access{Publish: []string{msg.Subject}}, func(ctx context.Context) error {
+			reply, err = b.nc.RequestMsgWithContext(ctx, msg)
+			return err
+		})
 	})
 	return reply, err
 }

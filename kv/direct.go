@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
 )
 
 const (
@@ -43,7 +45,8 @@ func (b *bucket) directGet(ctx context.Context, req getRequest) (page, error) {
 		return page{}, err
 	}
 	var p page
-	err = b.attempt(ctx, time.Minute, func(ctx context.Context) error {
+	subject := "$JS.API.DIRECT.GET." + b.stream
+	read := func(ctx context.Context) error {
 		answers := make(chan *nats.Msg, pageKeys+1) // room for all: none is dropped
 		inbox := b.nc.NewInbox()
 		sub, err := b.nc.ChanSubscribe(inbox, answers)
@@ -51,10 +54,13 @@ func (b *bucket) directGet(ctx context.Context, req getRequest) (page, error) {
 			return err
 		}
 		defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
-		if err := b.nc.PublishRequest("$JS.API.DIRECT.GET."+b.stream, inbox, body); err != nil {
+		if err := b.nc.PublishRequest(subject, inbox, body); err != nil {
 			return err
 		}
 		return b.readPage(ctx, answers, &p)
+	}
+	err = b.attempt(ctx, time.Minute, func(ctx context.Context) error {
+		return b.conn.Permitted(ctx, bus.Access{Publish: []string{subject}}, read)
 	})
 	return p, err
 }

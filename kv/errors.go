@@ -31,7 +31,8 @@ var (
 )
 
 // KeyError is the error of everything that is done with a key or a pattern. In [bus.CodeOf] and [bus.AsError] it is the
-// [bus.Error] that fits: not_found, already_exists, aborted for a conflict, resource_exhausted, invalid_argument.
+// [bus.Error] that fits: not_found, already_exists, aborted for a conflict, resource_exhausted, invalid_argument,
+// permission_denied.
 type KeyError struct {
 	Op     string // "get", "put", ...
 	Bucket string

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
 )
 
 const (
@@ -32,6 +34,7 @@ type feed struct {
 	live    chan *nats.Msg
 	loss    chan struct{}
 	elected chan *nats.Msg
+	denied  chan *bus.Error
 	found   chan finding
 	done    chan struct{}
 
@@ -61,6 +64,8 @@ func (f *feed) run(ctx context.Context) {
 	defer stop()
 	defer close(f.done)
 	f.connects = f.b.nc.Stats().Reconnects
+	first := f.connects
+	defer f.b.conn.NotifyDenied(f.denied, bus.Access{Subscribe: []string{f.b.feedSubject(f.pattern)}})()
 	if err := f.subscribe(); err != nil {
 		f.out.fail(err)
 		return
@@ -92,10 +97,20 @@ func (f *feed) run(ctx context.Context) {
 			}
 		case <-f.elected:
 			f.ask()
+		case err := <-f.denied:
+			if f.b.nc.Stats().Reconnects == first {
+				f.out.fail(err)
+				return
+			}
+			f.b.log.WarnContext(ctx, "the feed is refused since the connection is back: changes are learned of late", "error", err)
 		case <-f.timer.C:
 			q := f.question()
 			wg.Go(func() { f.found <- f.b.find(ctx, q) })
 		case found := <-f.found:
+			if !f.loaded && bus.CodeOf(found.err) == bus.PermissionDenied {
+				f.out.fail(found.err)
+				return
+			}
 			f.conclude(ctx, found)
 		}
 	}

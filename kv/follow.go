@@ -12,8 +12,9 @@ import (
 // came and went meanwhile nothing. Within a batch the entries are ordered by revision.
 //
 // f runs in the goroutine that called Follow; the batch is f's to keep. Follow returns nil when ctx ends, once nothing of
-// it runs any more, and a [KeyError] for a bad pattern or when the connection is closed for good. Everything else that can
-// go wrong it waits out: see the package comment on failure.
+// it runs any more, and a [KeyError] for a bad pattern, when the server refuses at the beginning what following takes
+// (permission_denied), or when the connection is closed for good. Everything else that can go wrong it waits out: see the
+// package comment on failure.
 func (t *Table[T]) Follow(ctx context.Context, pattern string, f func(batch []Entry[T])) error {
 	told := map[string]struct{}{} // keys f knows as present
 	first := true

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
 )
 
 const (
@@ -70,6 +72,7 @@ func (b *bucket) newFeed(pattern string) *feed {
 		live:    make(chan *nats.Msg, feedBuffer),
 		loss:    make(chan struct{}, 1),
 		elected: make(chan *nats.Msg, 1),
+		denied:  make(chan *bus.Error, 1),
 		found:   make(chan finding, 1),
 		done:    make(chan struct{}),
 		keys:    map[string]held{},

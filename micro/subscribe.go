@@ -16,6 +16,8 @@ type subscriptions struct {
 	nc     *nats.Conn
 	queues []*subscription
 	rest   []*subscription
+
+	watches []func() // ends waiting for the server's refusal of each
 }
 
 type subscription struct {
@@ -24,11 +26,14 @@ type subscription struct {
 	closed chan struct{}
 }
 
-// subscribe makes all subscriptions and returns when the server has them.
+// subscribe makes all subscriptions and returns when the server has them. One that it refuses is permission_denied.
 func (s *Service) subscribe(ctx context.Context, h *handlers) (*subscriptions, error) {
 	subs := &subscriptions{nc: s.conn.NATS()}
+	defer subs.unwatch()
 	ns, name, id := s.conn.Namespace(), s.cfg.Name, s.cfg.Instance
+	denied := make(chan *bus.Error, 1)
 	add := func(list *[]*subscription, subject, queue string, cb nats.MsgHandler) error {
+		subs.watches = append(subs.watches, s.conn.NotifyDenied(denied, bus.Access{Subscribe: []string{subject}}))
 		sub, err := s.conn.NATS().QueueSubscribe(subject, queue, cb)
 		if err != nil {
 			return fmt.Errorf("micro: subscribe %s: %w", subject, err)
@@ -71,15 +76,27 @@ func (s *Service) subscribe(ctx context.Context, h *handlers) (*subscriptions, e
 	}
 	flush, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	if err := s.conn.NATS().FlushWithContext(flush); err != nil && ctx.Err() == nil {
+	if err := s.conn.Flush(flush); err != nil && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "the server has not confirmed the subscriptions yet", "error", err)
 	}
-	return subs, nil
+	select {
+	case err := <-denied:
+		subs.unsubscribe()
+		return nil, fmt.Errorf("micro: service %q: %w", name, err)
+	default:
+		return subs, nil
+	}
+}
+
+func (s *subscriptions) unwatch() {
+	for _, stop := range s.watches {
+		stop()
+	}
 }
 
 func (s *subscriptions) unsubscribe() {
 	for _, sub := range append(s.queues, s.rest...) {
-		_ = sub.Unsubscribe() // the connection is what failed
+		_ = sub.Unsubscribe() // fails when the connection is closed
 	}
 }
 

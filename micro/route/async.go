@@ -89,7 +89,10 @@ func (p publisher) store(ctx context.Context, msg *nats.Msg) error {
 			return bus.Wrap(code, "not connected to NATS", err)
 		}
 		attempt, cancel := context.WithTimeout(ctx, storeTimeout)
-		_, err := p.conn.JetStream().PublishMsg(attempt, msg, id)
+		err := p.conn.Permitted(attempt, bus.Access{Publish: []string{msg.Subject}}, func(ctx context.Context) error {
+			_, err := p.conn.JetStream().PublishMsg(ctx, msg, id)
+			return err
+		})
 		cancel()
 		switch {
 		case err == nil || ctx.Err() != nil:
@@ -127,8 +130,10 @@ func publishError(err error) error {
 	if apiCode(err) == codeStreamFull {
 		return bus.Wrap(bus.ResourceExhausted, fmt.Sprintf("the queue of asynchronous steps (%s) is full", AsyncStream), err)
 	}
-	if code := bus.CodeOf(err); code == bus.Canceled || code == bus.DeadlineExceeded { // it may be stored all the same
+	switch code := bus.CodeOf(err); code {
+	case bus.Canceled, bus.DeadlineExceeded, bus.PermissionDenied: // after the first two it may be stored all the same
 		return bus.Wrap(code, text, err)
+	default:
+		return bus.Wrap(bus.Unavailable, text, err)
 	}
-	return bus.Wrap(bus.Unavailable, text, err)
 }
