@@ -1,0 +1,131 @@
+package auth
+
+import (
+	"slices"
+
+	"github.com/nats-io/jwt/v2"
+)
+
+// Role is a set of permissions, see [Role.Permissions].
+type Role string
+
+// The roles of an account.
+const (
+	// Service serves the services it is made for, and nothing else; it keeps their records, their liveness and their leases
+	// of election, and may do what a Client may.
+	Service Role = "service"
+	// Client calls services, runs routes, and reads and watches instances, routes and configuration. It changes nothing
+	// but what the services it calls change.
+	Client Role = "client"
+	// Admin may everything in its account: make the buckets and streams, edit routes and configuration, stop instances.
+	// Programs that run for long do without it where they can.
+	Admin Role = "admin"
+)
+
+// Roles are all roles of an account.
+func Roles() []Role { return []Role{Service, Client, Admin} }
+
+// Permissions are subjects that users of a role may publish to and subscribe to; nothing else is allowed. {{...}} stands for
+// what a server fills in from the user: its public key, or the tags app, env, svc (a service it serves) and call (a service
+// it calls; * for all). A tag that a user has several of makes as many subjects.
+type Permissions struct {
+	Publish   []string
+	Subscribe []string
+}
+
+// Building blocks of the templates.
+const (
+	namespace = "{{tag(app)}}.{{tag(env)}}"
+	served    = "{{tag(svc)}}"
+	called    = "{{tag(call)}}"
+)
+
+// Permissions are those of the role, nil subjects for what the role does not know.
+//
+// Nobody is allowed responses by themselves (allow_responses in NATS): with those, who sends a request chooses the subject
+// that the service publishes its answer to, also one that neither of the two may publish to. All may publish to inboxes
+// instead; those of others cannot be guessed.
+func (r Role) Permissions() Permissions {
+	switch r {
+	case Service:
+		return union(client(), service())
+	case Client:
+		return client()
+	case Admin:
+		return Permissions{Publish: []string{">"}, Subscribe: []string{">"}}
+	}
+	return Permissions{}
+}
+
+func client() Permissions {
+	p := Permissions{
+		Publish: []string{
+			"_INBOX.>", // credits of a stream go to the service's inbox
+			namespace + ".svc." + called + ".>",
+			namespace + ".ver." + called + ".>",
+			namespace + ".one." + called + ".>",
+			namespace + ".inst." + called + ".>",
+			namespace + ".all." + called + ".>",
+			namespace + ".ctl." + called + ".*.ping",
+			namespace + ".ctl." + called + ".all.cancel",
+			"skybus.async." + namespace + "." + called + ".>",
+			"$JS.API.STREAM.INFO.SKYBUS_ASYNC",
+			"$SRV.>",
+		},
+		Subscribe: []string{
+			"_INBOX.{{subject()}}.>",
+			namespace + ".ev.>",
+		},
+	}
+	for _, bucket := range []string{"skybus_instances", "skybus_liveness", "skybus_config", "skybus_routes", "skybus_leases"} {
+		p.Publish = append(p.Publish,
+			"$JS.API.STREAM.INFO.KV_"+bucket,
+			"$JS.API.STREAM.MSG.GET.KV_"+bucket,
+			"$JS.API.DIRECT.GET.KV_"+bucket,
+		)
+		p.Subscribe = append(p.Subscribe,
+			"skybus.kv."+bucket+"."+namespace+".>",
+			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_"+bucket,
+		)
+	}
+	return p
+}
+
+// service is what a service may beside what a client may.
+func service() Permissions {
+	p := Permissions{
+		Publish: []string{
+			"_R_.>", // answers across accounts
+			namespace + ".ev.instance." + served + ".>",
+			"$KV.skybus_instances." + namespace + "." + served + ".*",
+			"$KV.skybus_liveness." + namespace + "." + served + ".*",
+			"$KV.skybus_leases." + namespace + ".election." + served,
+			"$KV.skybus_leases." + namespace + ".election." + served + ".>",
+		},
+		Subscribe: []string{
+			namespace + ".svc." + served + ".>",
+			namespace + ".ver." + served + ".>",
+			namespace + ".one." + served + ".>",
+			namespace + ".inst." + served + ".>",
+			namespace + ".all." + served + ".>",
+			namespace + ".ctl." + served + ".>",
+		},
+	}
+	for _, verb := range []string{"PING", "INFO", "STATS"} {
+		p.Subscribe = append(p.Subscribe, "$SRV."+verb, "$SRV."+verb+"."+served, "$SRV."+verb+"."+served+".*")
+	}
+	return p
+}
+
+func union(a, b Permissions) Permissions {
+	return Permissions{Publish: slices.Concat(a.Publish, b.Publish), Subscribe: slices.Concat(a.Subscribe, b.Subscribe)}
+}
+
+// template is the role as the account carries it.
+func (r Role) template() jwt.UserPermissionLimits {
+	p := r.Permissions()
+	t := jwt.NewUserScope().Template // without limits
+	t.Pub.Allow, t.Sub.Allow = p.Publish, p.Subscribe
+	t.AllowedConnectionTypes = jwt.StringList{jwt.ConnectionTypeStandard, jwt.ConnectionTypeInProcess}
+	return t
+}

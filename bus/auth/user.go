@@ -1,0 +1,179 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+)
+
+// maxToken is the longest token of a subject that comes from a user, in bytes.
+const maxToken = 64
+
+// UserConfig describes a user. Role is required; App and Env are too, but for an [Admin], and Services for a [Service].
+type UserConfig struct {
+	// Name is for people: it stands in errors and in the server's monitoring. Empty means the first service, else the role.
+	Name string
+	Role Role
+	// App and Env are the namespace that the user is kept to.
+	App string
+	Env string
+	// Services are those that the user serves.
+	Services []string
+	// Calls are the services that the user may call. Empty means all of its namespace; its own service alone means no other.
+	Calls []string
+	// Expires is when the servers close the user's connections and let it in no more. Zero means never.
+	Expires time.Time
+}
+
+// User is what somebody logs in as. Printed, it shows no secret.
+type User struct {
+	name  string
+	role  Role
+	id    string
+	creds []byte
+}
+
+// NewUser makes a user with a key of its own. Names keep their case: NATS tools that lower the case of tags when they copy a
+// user make another one of it.
+func (a *Account) NewUser(cfg UserConfig) (User, error) {
+	u, err := a.newUser(cfg)
+	if err != nil {
+		return User{}, fmt.Errorf("auth: new user of role %q: %w", cfg.Role, err)
+	}
+	return u, nil
+}
+
+func (a *Account) newUser(cfg UserConfig) (User, error) {
+	signer, ok := a.roles[cfg.Role]
+	if !ok {
+		return User{}, fmt.Errorf("account %q has no such role: want one of %q", a.name, a.roleNames())
+	}
+	if err := cfg.check(); err != nil {
+		return User{}, err
+	}
+	u := User{name: cfg.name(), role: cfg.Role}
+	if err := checkName(u.name); err != nil {
+		return User{}, err
+	}
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		return User{}, err
+	}
+	defer key.Wipe()
+	if u.id, err = key.PublicKey(); err != nil {
+		return User{}, err
+	}
+	claims := jwt.NewUserClaims(u.id)
+	claims.SetScoped(true)
+	claims.Name, claims.IssuerAccount, claims.Tags = u.name, a.id, cfg.tags()
+	if !cfg.Expires.IsZero() {
+		claims.Expires = cfg.Expires.Unix()
+	}
+	token, err := claims.Encode(signer)
+	if err != nil {
+		return User{}, err
+	}
+	seed, err := key.Seed()
+	if err != nil {
+		return User{}, err
+	}
+	defer clear(seed)
+	u.creds, err = jwt.FormatUserConfig(token, seed)
+	return u, err
+}
+
+func (cfg UserConfig) name() string {
+	switch {
+	case cfg.Name != "":
+		return cfg.Name
+	case len(cfg.Services) > 0:
+		return cfg.Services[0]
+	}
+	return string(cfg.Role)
+}
+
+// check refuses what would fill a template with more than one name, or with that of something else.
+func (cfg UserConfig) check() error {
+	if err := checkExpiry(cfg.Expires); err != nil {
+		return err
+	}
+	if cfg.Role == Admin {
+		if cfg.App != "" || cfg.Env != "" || len(cfg.Services)+len(cfg.Calls) > 0 {
+			return errors.New("app, env, services and calls are given: this role is kept to none")
+		}
+		return nil
+	}
+	if err := errors.Join(checkToken("app", cfg.App), checkToken("env", cfg.Env)); err != nil {
+		return err
+	}
+	if slices.Contains([]string{"skybus", "_INBOX", "_R_"}, cfg.App) {
+		return fmt.Errorf("app %q is reserved", cfg.App)
+	}
+	if serves := len(cfg.Services) > 0; serves != (cfg.Role == Service) {
+		return fmt.Errorf("%d services are given: want at least one for the role %q and none for others", len(cfg.Services), Service)
+	}
+	for _, name := range slices.Concat(cfg.Services, cfg.Calls) {
+		if err := checkToken("service", name); err != nil {
+			return err
+		}
+		if name == "_" {
+			return errors.New(`service "_" stands for every one: want a name`)
+		}
+	}
+	return nil
+}
+
+// tags are added without the jwt package's help, which would lower their case.
+func (cfg UserConfig) tags() jwt.TagList {
+	tags := jwt.TagList{"role:" + string(cfg.Role)}
+	if cfg.Role == Admin {
+		return tags
+	}
+	tags = append(tags, "app:"+cfg.App, "env:"+cfg.Env)
+	for _, name := range cfg.Services {
+		tags = append(tags, "svc:"+name)
+	}
+	for _, name := range cfg.Calls {
+		tags = append(tags, "call:"+name)
+	}
+	if len(cfg.Calls) == 0 {
+		tags = append(tags, "call:*")
+	}
+	return tags
+}
+
+// ID is the user's public key. Its inboxes begin with _INBOX.<id>., which connections of package bus use by themselves and
+// others are told with nats.CustomInboxPrefix("_INBOX." + id).
+func (u User) ID() string { return u.id }
+
+// Creds is the text of a credentials file, with the user's token and its secret key; [nats.UserCredentialBytes] takes it
+// too. Nobody can make it again: keep it where only the user's programs read.
+//
+// [nats.UserCredentialBytes]: https://pkg.go.dev/github.com/nats-io/nats.go#UserCredentialBytes
+func (u User) Creds() []byte { return slices.Clone(u.creds) }
+
+// String names the user.
+func (u User) String() string { return fmt.Sprintf("user %s (role %s) %s", u.name, u.role, u.id) }
+
+// Format writes [User.String] whatever the verb, lest %v of a struct prints the secret in it.
+func (u User) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, u.String()) // fmt.State has nobody to tell
+}
+
+func checkToken(field, value string) error {
+	if value == "" || len(value) > maxToken {
+		return fmt.Errorf("%s of %d characters: want 1 to %d", field, len(value), maxToken)
+	}
+	for _, r := range value {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (r < '0' || r > '9') && r != '_' && r != '-' {
+			return fmt.Errorf("%s %q: want A-Z a-z 0-9 _ - only", field, value)
+		}
+	}
+	return nil
+}
