@@ -19,6 +19,7 @@ type cli struct {
 
 	Up         upCmd         `cmd:"" help:"Run the whole platform on this machine."`
 	Server     serverCmd     `cmd:"" help:"Run a NATS server with JetStream, alone or as part of a cluster."`
+	Run        runCmd        `cmd:"" help:"Keep copies of a program running: restart the dead, replace the hung."`
 	Services   servicesCmd   `cmd:"" help:"List the services."`
 	Instances  instancesCmd  `cmd:"" help:"List the instances of services."`
 	Routes     routesCmd     `cmd:"" help:"List, show and change routes."`
@@ -63,7 +64,7 @@ func (help) BeforeReset(ctx *kong.Context) error {
 }
 
 func newParser(root commands, app *App) (*kong.Kong, error) {
-	return kong.New(root,
+	parser, err := kong.New(root,
 		kong.Name("skybus"),
 		kong.Description(description),
 		kong.NoDefaultHelp(),
@@ -76,6 +77,11 @@ func newParser(root commands, app *App) (*kong.Kong, error) {
 			{Key: "login", Title: "Login and TLS (as the nats command):"},
 		}),
 	)
+	if err != nil {
+		return nil, err
+	}
+	takeShort(parser.Model.Node)
+	return parser, nil
 }
 
 // parseError is a usage error that says where to read on.
