@@ -49,6 +49,11 @@ func execute(ctx context.Context, root commands, args []string, stdin io.Reader,
 	if len(args) > 0 && args[0] == completeWord {
 		return app.report(app.complete(parser.Model, args[1:]))
 	}
+	if len(args) == 0 {
+		parser.Stdout = stderr // nobody asked for help, and nothing was done
+		_, _ = parser.Parse([]string{"--help"})
+		return exitUsage
+	}
 	kctx, err := parser.Parse(args)
 	if errors.Is(err, errHelp) {
 		return exitOK

@@ -8,6 +8,7 @@ import (
 	"expvar"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -28,7 +29,8 @@ import (
 const (
 	demoInstances = 2
 	firstTimeout  = 2 * time.Second
-	upDrain       = time.Second // for what is in flight when up is stopped: a person waits
+	upDrain       = time.Second             // for what is in flight when up is stopped: a person waits
+	upCutOff      = 1500 * time.Millisecond // then the connection is closed, whoever still needs it
 )
 
 // platform is all that `skybus up` runs. It is put together in one order and taken apart in the opposite one.
@@ -194,12 +196,36 @@ func (p *platform) wait(ctx context.Context) error {
 
 func (p *platform) onClose(f func() error) { p.cleanup = append(p.cleanup, f) }
 
-func (p *platform) close() error {
+// close takes the platform apart. Where ctx has ended, what was cut off by that is logged and no error: who stops the
+// platform does not wait long, least of all for a server that is gone.
+func (p *platform) close(ctx context.Context, log *slog.Logger) error {
+	if p.conn != nil {
+		nc := p.conn.NATS()
+		if !nc.IsConnected() {
+			nc.Close()
+		}
+		defer time.AfterFunc(upCutOff, nc.Close).Stop()
+	}
 	var errs []error
 	for _, f := range slices.Backward(p.cleanup) {
-		errs = append(errs, f())
+		err := f()
+		if err != nil && ctx.Err() != nil && isCutOff(err) {
+			log.WarnContext(ctx, "stopped before all was finished", "error", message(err))
+			continue
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// isCutOff tells whether something could not be finished in time, or for want of a connection.
+func isCutOff(err error) bool {
+	switch bus.CodeOf(err) {
+	case bus.DeadlineExceeded, bus.Canceled, bus.Unavailable:
+		return true
+	default:
+		return errors.Is(err, nats.ErrConnectionClosed)
+	}
 }
 
 func (p *platform) urls() map[string]string {

@@ -68,7 +68,7 @@ func (c *routesEditCmd) store(ctx context.Context, app *App, conn *bus.Conn, sto
 		return err
 	}
 	if bytes.Equal(text.Bytes(), d.before) { // comments are not kept
-		app.note("nothing was changed")
+		app.note("unchanged")
 		return errors.Join(app.printRoute(c.Name, s.Revision), d.remove())
 	}
 	if err := app.putRoute(ctx, conn, store, c.Name, r, &s.Revision); err != nil {

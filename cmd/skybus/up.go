@@ -79,7 +79,7 @@ func (c *upCmd) Run(ctx context.Context, app *App) error {
 		app.log.InfoContext(ctx, "stopping", "cause", cause(ctx, err))
 	}
 	c.PortsFile.remove()
-	err = errors.Join(unlessStopped(ctx, err), p.close())
+	err = errors.Join(unlessStopped(ctx, err), p.close(ctx, app.log))
 	if err != nil {
 		return c.explainTaken(ctx, app, err)
 	}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/micro/route"
 )
 
 const stopLimit = 2 * time.Second
@@ -94,6 +97,63 @@ func memoryDirOf(t *testing.T, log string) string {
 	return ""
 }
 
+// TestUpStopsWithAHungRequest and without its server: what is cut off is a warning and no failure.
+func TestUpStopsWithAHungRequest(t *testing.T) {
+	t.Parallel()
+	for _, gone := range []bool{false, true} {
+		s := bustest.Server(t, bustest.TCP())
+		nc := s.Connect(t)
+		asked, err := nc.SubscribeSync("default.dev.svc.mute.answer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		store, err := route.OpenStore(t.Context(), connectTo(t, s), route.StoreConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Put(t.Context(), "hang", route.Route{Steps: []route.Step{{Service: "mute", Endpoint: "answer"}}}, 0); err != nil {
+			t.Fatal(err)
+		}
+		ports := filepath.Join(t.TempDir(), "ports")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan int, 1)
+		var stderr string
+		go func() {
+			var code int
+			code, _, stderr = runs(ctx, &cli{}, "up", "--demo", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+				"--server", s.URL(), "--ports-file", ports)
+			done <- code
+		}()
+		url := waitPorts(t, ports)["http"] + "/hang"
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		answered := make(chan struct{})
+		go func() { // ends with the platform
+			defer close(answered)
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		if _, err := asked.NextMsg(waitTimeout); err != nil {
+			t.Fatal(err)
+		}
+		if gone {
+			s.Stop()
+		}
+		begin := time.Now()
+		cancel()
+		code := <-done
+		<-answered
+		if took := time.Since(begin); took > stopLimit || code != exitOK || !strings.Contains(stderr, "stopped before all was finished") || strings.Contains(stderr, "hint: ") {
+			t.Errorf("server gone %v: exit %d after %v, want 0 within %v: %s", gone, code, took, stopLimit, stderr)
+		}
+	}
+}
+
 // TestUpStopsWhileItStarts interrupts at moments that lie anywhere in a start. That is no failure, whatever was under way.
 func TestUpStopsWhileItStarts(t *testing.T) {
 	t.Parallel()
@@ -128,7 +188,7 @@ func TestPlatformTellsOfAFailureOnce(t *testing.T) {
 		p.onClose(func() error { closed = append(closed, "first made"); return nil })
 		p.run(t.Context(), tt.part)
 		p.onClose(func() error { closed = append(closed, "last made"); return nil })
-		err := errors.Join(p.wait(t.Context()), p.close())
+		err := errors.Join(p.wait(t.Context()), p.close(t.Context(), slog.New(slog.DiscardHandler)))
 		if err == nil || err.Error() != tt.want {
 			t.Errorf("a part that %s: %v, want %s", tt.name, err, tt.want)
 		}
@@ -143,14 +203,14 @@ func TestPlatformTellsOfAFailureOnce(t *testing.T) {
 		<-ctx.Done()
 		return fmt.Errorf("half way: %w", ctx.Err())
 	})
-	if err := p.close(); err != nil {
+	if err := p.close(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Errorf("stopped: %v", err)
 	}
 	p.run(t.Context(), func(ctx context.Context) error {
 		<-ctx.Done()
 		return broken
 	})
-	if err := p.close(); !errors.Is(err, broken) {
+	if err := p.close(t.Context(), slog.New(slog.DiscardHandler)); !errors.Is(err, broken) {
 		t.Errorf("stopped with an error: %v", err)
 	}
 
