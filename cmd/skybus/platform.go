@@ -80,7 +80,7 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 		}
 	}
 	// After the demo, so that it stops before: steps begun are finished while there is somebody to call.
-	p.run(ctx, route.NewWorker(client, route.Config{}).Run)
+	p.run(ctx, route.NewWorker(client, route.WorkerConfig{Runner: runner}).Run)
 	if err := p.startGateway(ctx, app, c, runner); err != nil {
 		return p, err
 	}

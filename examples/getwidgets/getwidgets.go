@@ -51,10 +51,8 @@ func Install(ctx context.Context, conn *bus.Conn) error {
 	if err != nil {
 		return err
 	}
-	if _, err = store.Create(ctx, RouteName, Route()); err != nil && bus.CodeOf(err) != bus.AlreadyExists {
-		return err
-	}
-	return nil
+	_, err = store.Ensure(ctx, RouteName, Route())
+	return err
 }
 
 // Request is what the route is asked.

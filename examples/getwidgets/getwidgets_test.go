@@ -125,7 +125,7 @@ func (d *demo) serve(t testing.TB, conn *bus.Conn) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := route.NewWorker(d.client, route.Config{}).Run(ctx); err != nil {
+		if err := route.NewWorker(d.client, route.WorkerConfig{}).Run(ctx); err != nil {
 			t.Errorf("worker: %v", err)
 		}
 	})

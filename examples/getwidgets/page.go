@@ -58,7 +58,7 @@ const answer = `{{if .Error}}<h1 class="bad">{{.Status}} {{.StatusText}}</h1>
 {{with .Response.trail}}{{if eq (printf "%T" .) "[]interface {}"}}<ul>{{range .}}<li>{{.}}{{end}}</ul>{{else}}<p>{{.}}</p>{{end}}{{end}}
 {{end}}
 {{if .Hops}}<table><tr><th>step<th>answered by<th>took<th>result
-{{range .Hops}}<tr><td><code>{{.Service}}.{{.Endpoint}}</code>
+{{range .Hops}}<tr><td><code>{{.Target}}</code>
 <td>{{if .Async}}{{if .Code}}-{{else}}stored, done by a worker{{end}}{{else}}<code>{{or .Instance "nobody"}}</code>{{end}}
 <td>{{.Took}}<td>{{if .Code}}<span class="bad">{{.Code}}</span>{{else}}ok{{end}}
 {{end}}</table>{{end}}

@@ -3,7 +3,8 @@
 // POST /<route> runs the route called so with the request's body. Bodies are JSON, MessagePack or a form, whose fields
 // become a JSON object; answers are in the codec of the request, or an HTML page for who asks for one. Errors are problem
 // details (RFC 9457) or a page, with the status of the error's code. What a browser was made to send by the page of another
-// site is refused (403).
+// site is refused (403). What became of steps that failed stands in the header Skybus-Step-Errors, also of an answer that is good
+// because they were not required: a JSON array of objects with step, target, code and message (route.ParseStepErrors).
 //
 // The gateway keeps no state: run as many as you like.
 package http
@@ -160,6 +161,9 @@ func (g *Gateway) run(w http.ResponseWriter, r *http.Request, answer Answer) {
 	defer cancel()
 	reply, err := initiators.Route(g.runner, name).Send(ctx, req)
 	answer.Hops = reply.Hops
+	if failed := route.FormatStepErrors(route.StepErrors(reply.Hops)); failed != "" {
+		w.Header().Set(route.HeaderStepErrors, failed)
+	}
 	if err != nil {
 		g.fail(w, r, answer, err)
 		return

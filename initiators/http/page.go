@@ -22,7 +22,7 @@ td,th{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}.bad{color:
 {{end}}
 {{if .Hops}}<h2>Steps</h2>
 <table><tr><th>step<th>answered by<th>took<th>result
-{{range .Hops}}<tr><td>{{.Service}}.{{.Endpoint}}<td>{{if .Async}}stored for later{{else}}{{.Instance}}{{end}}<td>{{.Took}}
+{{range .Hops}}<tr><td>{{.Target}}<td>{{if .Async}}stored for later{{else}}{{.Instance}}{{end}}<td>{{.Took}}
 <td>{{if .Code}}<span class="bad">{{.Code}}</span>{{else}}ok{{end}}{{end}}</table>{{end}}
 {{if .RequestID}}<p>Request {{.RequestID}}</p>{{end}}
 </html>

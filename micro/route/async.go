@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,6 +28,7 @@ const headerVersion = "Skybus-Version"
 
 // Error codes of the JetStream API.
 const (
+	codeNoLeader   jetstream.ErrorCode = 10008
 	codeStreamFull jetstream.ErrorCode = 10077
 	codeInProcess  jetstream.ErrorCode = 10158 // an earlier attempt is still being stored
 )
@@ -60,13 +62,23 @@ func (p publisher) publish(ctx context.Context, step Step, req Request) error {
 		ContentType: req.ContentType, RequestID: info.RequestID,
 		Origin: cmp.Or(info.Origin, p.from), Traceparent: info.Traceparent,
 	}
+	service, endpoint := step.Service, step.Endpoint
+	if step.Route != "" {
+		service, endpoint = RouterService, step.Route
+		if _, err := enter(ctx, step.Route); err != nil {
+			return err // else the queue would go round for ever
+		}
+	}
 	msg := &nats.Msg{
-		Subject: p.conn.Namespace().AsyncSubject(step.Service, step.Endpoint),
+		Subject: p.conn.Namespace().AsyncSubject(service, endpoint),
 		Header:  env.Header(),
 		Data:    req.Body,
 	}
 	if step.Version != "" {
 		msg.Header.Set(headerVersion, step.Version)
+	}
+	if path := nestingOf(ctx).path; step.Route != "" {
+		msg.Header.Set(headerPath, strings.Join(path, ","))
 	}
 	return publishError(p.store(ctx, msg))
 }

@@ -321,7 +321,7 @@ func TestWorkerWarnsOnce(t *testing.T) {
 		h.serve(t, "app", "", says("later", "{}"))
 		h.put(t, "r", step("app.later", async))
 		var log strings.Builder // written by the worker alone, read when it has ended
-		w := route.NewWorker(h.client, route.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		w := route.NewWorker(h.client, route.WorkerConfig{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- w.Run(ctx) }()

@@ -33,6 +33,13 @@ func newAccumulator(conn *bus.Conn, contentType string) (*accumulator, error) {
 	return &accumulator{conn: conn, codec: codec}, nil
 }
 
+// fork is a copy that can be added to, and be left alone when that fails.
+func (a *accumulator) fork() *accumulator {
+	b := *a
+	b.fields = maps.Clone(a.fields)
+	return &b
+}
+
 // add takes in the response of a step. None, or null, changes nothing.
 func (a *accumulator) add(reply micro.Reply) error {
 	if len(reply.Body) == 0 {

@@ -18,6 +18,13 @@
 // # Failure
 //
 // A step that fails ends the route with its error, unless it is not required: then the error is noted in the result.
+//
+// # Routes within routes
+//
+// A step may be another route. It is given the request and the response so far, and what it makes of the response is the
+// response from there on; when it fails and is not required, the response is as it was before. A route must not lead back to
+// itself, nor through more than 16 routes: that is refused when it is stored, and again when it is run, since other routes may
+// have been edited meanwhile.
 package route
 
 import (
@@ -26,6 +33,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -35,6 +43,7 @@ import (
 const (
 	MaxSteps   = 64
 	MaxTimeout = time.Hour
+	MaxDepth   = 16 // routes within each other, the outermost included
 	maxText    = 1024
 )
 
@@ -44,15 +53,30 @@ type Route struct {
 	Steps       []Step `json:"steps"`
 }
 
-// Step is one call of a route.
+// RouterService is the service that serves routes, see [Router]. No step may name it: it names the route instead.
+const RouterService = "route"
+
+// Equal tells whether r and other say the same.
+func (r Route) Equal(other Route) bool {
+	return r.Description == other.Description && slices.EqualFunc(r.Steps, other.Steps, func(a, b Step) bool {
+		same := a.IsRequired() == b.IsRequired()
+		a.Required, b.Required = nil, nil
+		return same && a == b
+	})
+}
+
+// Step is one call of a route: of an endpoint, or of another route.
 type Step struct {
-	Service  string `json:"service"`
-	Endpoint string `json:"endpoint"`
+	Service  string `json:"service,omitempty"`
+	Endpoint string `json:"endpoint,omitempty"`
+	// Route is the name of another route, in the place of Service and Endpoint.
+	Route string `json:"route,omitempty"`
 	// Version restricts the step to instances of that version. Empty means any.
 	Version string `json:"version,omitempty"`
 	// Async: the step is stored and done later, its response is not waited for.
 	Async bool `json:"async,omitempty"`
-	// Retry: the step may be done twice, so it is tried again when no answer came in time.
+	// Retry: the step may be done twice, so it is tried again when no answer came in time. Of a route this holds for all
+	// its steps.
 	Retry bool `json:"retry,omitempty"`
 	// Required: an error of the step ends the route. Nil means true.
 	Required *bool `json:"required,omitempty"`
@@ -63,8 +87,15 @@ type Step struct {
 // IsRequired is Required with its default.
 func (s Step) IsRequired() bool { return s.Required == nil || *s.Required }
 
-// Target is "service.endpoint".
-func (s Step) Target() string { return s.Service + "." + s.Endpoint }
+// Target is "service.endpoint", or "route <name>".
+func (s Step) Target() string { return target(s.Service, s.Endpoint, s.Route) }
+
+func target(service, endpoint, route string) string {
+	if route != "" {
+		return "route " + route
+	}
+	return service + "." + endpoint
+}
 
 // Duration is a time.Duration that reads and writes as text: "1.5s".
 type Duration time.Duration
@@ -118,16 +149,33 @@ func (r Route) Validate() error {
 	}
 	for i, s := range r.Steps {
 		at := fmt.Sprintf("steps[%d].", i)
-		bad(at+"service", bus.CheckToken("service", s.Service))
-		bad(at+"endpoint", bus.CheckToken("endpoint", s.Endpoint))
-		if s.Version != "" {
-			bad(at+"version", bus.CheckVersion(s.Version))
-		}
+		s.checkTarget(func(field string, err error) { bad(at+field, err) })
 		if s.Timeout < 0 || time.Duration(s.Timeout) > MaxTimeout {
 			bad(at+"timeout", fmt.Errorf("%v: want 0s to %v", time.Duration(s.Timeout), MaxTimeout))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkTarget tells bad of each field that names what is called and is wrong.
+func (s Step) checkTarget(bad func(field string, err error)) {
+	if s.Route != "" {
+		bad("route", bus.CheckToken("route", s.Route))
+		for _, f := range []struct{ name, value string }{{"service", s.Service}, {"endpoint", s.Endpoint}, {"version", s.Version}} {
+			if f.value != "" {
+				bad(f.name, errors.New("a step that is a route has none"))
+			}
+		}
+		return
+	}
+	bad("service", bus.CheckToken("service", s.Service))
+	if s.Service == RouterService {
+		bad("service", fmt.Errorf("%q serves the routes: want the field route with the name of one", RouterService))
+	}
+	bad("endpoint", bus.CheckToken("endpoint", s.Endpoint))
+	if s.Version != "" {
+		bad("version", bus.CheckVersion(s.Version))
+	}
 }
 
 // plain is err without its code, which says nothing new beside a field.

@@ -14,7 +14,7 @@ import (
 	"github.com/skybus-io/skybus/micro"
 )
 
-// Config adjusts a [Runner] or a [Worker].
+// Config adjusts a [Runner].
 type Config struct {
 	Logger *slog.Logger // nil means the connection's
 }
@@ -92,25 +92,18 @@ type Result struct {
 	Hops        []Hop  // what was done, also when the run failed
 }
 
-// Hop is what one step did.
-type Hop struct {
-	Service  string        `json:"service"`
-	Endpoint string        `json:"endpoint"`
-	Async    bool          `json:"async,omitempty"`
-	Instance string        `json:"instance,omitempty"` // the address of who answered
-	Attempts int           `json:"attempts,omitempty"`
-	Took     time.Duration `json:"took"`
-	Code     bus.Code      `json:"code,omitempty"` // empty means success
-	Error    string        `json:"error,omitempty"`
-}
-
 // Run runs the route called name. All its calls carry the request id of ctx, or else a new one.
 //
 // The error is a [bus.Error]: not_found when there is no such route, data_loss when what is stored as one cannot be read,
-// else that of the step that failed, with the details route, step (from 1), service and endpoint. The result tells of the
-// hops also then.
+// failed_precondition when routes lead back to one that runs already, or are nested deeper than [MaxDepth]; else that of the
+// step that failed, with the details route, step (from 1) and service and endpoint. Of routes within routes these tell of the
+// innermost. The result tells of the hops also then.
 func (r *Runner) Run(ctx context.Context, name string, req Request) (Result, error) {
 	if err := bus.CheckToken("route", name); err != nil {
+		return Result{}, err
+	}
+	ctx, err := enter(ctx, name)
+	if err != nil {
 		return Result{}, err
 	}
 	route, err := r.route(name)
@@ -125,31 +118,43 @@ func (r *Runner) Run(ctx context.Context, name string, req Request) (Result, err
 		ctx = micro.WithRequestID(ctx, nuid.Next())
 	}
 	res := Result{ContentType: acc.codec.ContentType(), Revision: route.Revision}
-	for i, step := range route.Route.Steps {
-		hop, err := r.step(ctx, step, req, acc)
-		if err != nil {
-			hop.Code, hop.Error = bus.CodeOf(err), err.Error()
-		}
-		res.Hops = append(res.Hops, hop)
-		if err != nil && (step.IsRequired() || ctx.Err() != nil) {
-			return res, stepError(name, i, step, err)
-		}
+	if res.Hops, err = r.steps(ctx, route, req, acc); err != nil {
+		return res, err
 	}
 	res.Body, err = acc.bytes()
 	return res, err
 }
 
-func (r *Runner) step(ctx context.Context, step Step, req Request, acc *accumulator) (Hop, error) {
-	hop := Hop{Service: step.Service, Endpoint: step.Endpoint, Async: step.Async}
+// steps runs the steps of a route and adds what they answer to acc.
+func (r *Runner) steps(ctx context.Context, route Stored, req Request, acc *accumulator) ([]Hop, error) {
+	hops := make([]Hop, 0, len(route.Route.Steps))
+	for i, step := range route.Route.Steps {
+		hop, err := r.step(ctx, step, req, acc)
+		if err != nil {
+			hop.Code, hop.Error = bus.CodeOf(err), err.Error()
+		}
+		hops = append(hops, hop)
+		if err != nil && (step.IsRequired() || ctx.Err() != nil) {
+			return hops, stepError(route.Name, i, step, err)
+		}
+	}
+	return hops, nil
+}
+
+func (r *Runner) step(ctx context.Context, step Step, req Request, acc *accumulator) (hop Hop, err error) {
+	hop = Hop{Service: step.Service, Endpoint: step.Endpoint, Route: step.Route, Async: step.Async}
 	if step.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(step.Timeout))
 		defer cancel()
 	}
 	start := time.Now()
-	if step.Async {
-		err := r.async.publish(ctx, step, req)
-		hop.Took = time.Since(start)
+	defer func() { hop.Took = time.Since(start) }()
+	switch {
+	case step.Async:
+		return hop, r.async.publish(ctx, step, req)
+	case step.Route != "":
+		hop.Hops, err = r.nested(ctx, step, req, acc)
 		return hop, err
 	}
 	prior, err := acc.bytes()
@@ -158,15 +163,37 @@ func (r *Runner) step(ctx context.Context, step Step, req Request, acc *accumula
 	}
 	reply, err := r.client.Do(ctx, micro.Request{
 		Service: step.Service, Endpoint: step.Endpoint, Version: step.Version,
-		ContentType: req.ContentType, Body: req.Body, Prior: prior, Idempotent: step.Retry,
+		ContentType: req.ContentType, Body: req.Body, Prior: prior, Idempotent: step.Retry || nestingOf(ctx).retry,
 	})
-	hop.Instance, hop.Attempts, hop.Took = reply.From, reply.Attempts, time.Since(start)
+	hop.Instance, hop.Attempts = reply.From, reply.Attempts
 	if err != nil {
 		return hop, err
 	}
 	return hop, acc.add(reply)
 }
 
+// nested runs a step that is another route. Where it fails, acc stays as it was.
+func (r *Runner) nested(ctx context.Context, step Step, req Request, acc *accumulator) ([]Hop, error) {
+	ctx, err := enter(ctx, step.Route)
+	if err != nil {
+		return nil, err
+	}
+	route, err := r.route(step.Route)
+	if err != nil {
+		return nil, err
+	}
+	if step.Retry {
+		ctx = withRetry(ctx)
+	}
+	fork := acc.fork()
+	hops, err := r.steps(ctx, route, req, fork)
+	if err == nil {
+		*acc = *fork
+	}
+	return hops, err
+}
+
+// stepError says where err happened. What a route within says of the step in it stays as it is.
 func stepError(route string, i int, step Step, err error) error {
 	e := bus.AsError(err)
 	out := bus.Wrap(e.Code, fmt.Sprintf("route %q, step %d (%s): %s", route, i+1, step.Target(), e.Message), err)
@@ -174,5 +201,12 @@ func stepError(route string, i int, step Step, err error) error {
 	for k, v := range e.Details {
 		out = out.With(k, v)
 	}
-	return out.With("route", route).With("step", strconv.Itoa(i+1)).With("service", step.Service).With("endpoint", step.Endpoint)
+	if step.Route != "" && e.Details["step"] != "" {
+		return out
+	}
+	out = out.With("route", route).With("step", strconv.Itoa(i+1))
+	if step.Route != "" {
+		return out.With("service", RouterService).With("endpoint", step.Route)
+	}
+	return out.With("service", step.Service).With("endpoint", step.Endpoint)
 }

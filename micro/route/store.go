@@ -10,9 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/kv"
-	"github.com/skybus-io/skybus/micro/registry"
+	"github.com/skybus-io/skybus/micro"
 )
 
 // Bucket is where routes are kept.
@@ -47,6 +49,7 @@ func (v *value) UnmarshalJSON(data []byte) error {
 type Store struct {
 	table *kv.Table[value]
 	ns    bus.Namespace
+	log   *slog.Logger
 }
 
 // StoreConfig adjusts a [Store].
@@ -62,7 +65,11 @@ func OpenStore(ctx context.Context, conn *bus.Conn, cfg StoreConfig) (*Store, er
 	if err != nil {
 		return nil, fmt.Errorf("route: %w", err)
 	}
-	return &Store{table: table, ns: conn.Namespace()}, nil
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Store{table: table, ns: conn.Namespace(), log: log.With("component", "route")}, nil
 }
 
 func (s *Store) key(name string) (string, error) {
@@ -101,53 +108,154 @@ func (s *Store) Get(ctx context.Context, name string) (Stored, error) {
 }
 
 // Put validates and stores a route and returns its revision. Revision 0 replaces whatever is there; another one only
-// that revision, else the error has the code aborted.
-func (s *Store) Put(ctx context.Context, name string, r Route, revision uint64) (uint64, error) {
-	key, err := s.key(name)
+// that revision, else the error has the code aborted. A route that would lead back to itself, that nests deeper than
+// [MaxDepth], or that names a route that does not exist is refused with the code failed_precondition; the last is what [Force]
+// allows. A ctx without a deadline is given 10 s: without a quorum of its servers JetStream stores nothing, which is the code
+// unavailable.
+func (s *Store) Put(ctx context.Context, name string, r Route, revision uint64, opts ...WriteOption) (uint64, error) {
+	return s.write(ctx, "put", name, r, opts, func(ctx context.Context, key string) (uint64, error) {
+		if revision == 0 {
+			return s.table.Put(ctx, key, value{r})
+		}
+		return s.table.Update(ctx, key, value{r}, revision)
+	})
+}
+
+// Create stores a route where there is none. One that exists stays as it is, and the error has the code already_exists; the
+// others are those of [Store.Put].
+func (s *Store) Create(ctx context.Context, name string, r Route, opts ...WriteOption) (uint64, error) {
+	return s.write(ctx, "create", name, r, opts, func(ctx context.Context, key string) (uint64, error) {
+		return s.table.Create(ctx, key, value{r})
+	})
+}
+
+// Ensure stores a route where there is none, and tells whether it did. Programs that bring a route along use this: what is
+// there stays as it is, however old the program; where that is something else, the log says so. A route that somebody removed
+// is stored again.
+func (s *Store) Ensure(ctx context.Context, name string, r Route, opts ...WriteOption) (created bool, err error) {
+	if _, err = s.Create(ctx, name, r, opts...); err == nil {
+		return true, nil
+	}
+	if bus.CodeOf(err) != bus.AlreadyExists {
+		return false, err
+	}
+	switch there, err := s.Get(ctx, name); {
+	case err != nil && there.Err == nil:
+		s.log.WarnContext(ctx, "route is kept, and cannot be read now", "route", name, "error", err)
+	case there.Err != nil || !there.Route.Equal(r):
+		s.log.InfoContext(ctx, "route is not the one this program brings; it is kept as it is", "route", name, "revision", there.Revision)
+	}
+	return false, nil
+}
+
+// Rollback stores an older revision of a route as a new one, and returns that. It is done over what it found, so an edit made
+// meanwhile is an error with the code aborted. to is as in [Store.At].
+func (s *Store) Rollback(ctx context.Context, name string, to uint64, opts ...WriteOption) (uint64, error) {
+	old, now, err := s.at(ctx, name, to)
 	if err != nil {
 		return 0, err
 	}
+	return s.write(ctx, "rollback", name, old.Route, opts, func(ctx context.Context, key string) (uint64, error) {
+		return s.table.Update(ctx, key, value{old.Route}, now.Revision)
+	})
+}
+
+// At is a route as it was at a revision that is kept; 0 means the last route before the present one, or, of one that was
+// removed, the last there was. It is an error with the code not_found when there is none, failed_precondition when it is the
+// present one or a removal, and data_loss when what was stored then cannot be read.
+func (s *Store) At(ctx context.Context, name string, revision uint64) (Stored, error) {
+	old, _, err := s.at(ctx, name, revision)
+	return old, err
+}
+
+func (s *Store) at(ctx context.Context, name string, revision uint64) (old, now Stored, err error) {
+	var kept []Stored
+	for e, err := range s.History(ctx, name) {
+		if err != nil {
+			return old, now, err
+		}
+		kept = append(kept, e)
+	}
+	if len(kept) == 0 {
+		return old, now, bus.Errorf(bus.NotFound, "there is no route %q", name).With("route", name)
+	}
+	now = kept[len(kept)-1]
+	found := -1
+	for i, e := range kept {
+		if e.Revision == revision || revision == 0 && i < len(kept)-1 && !e.Deleted && e.Err == nil {
+			found = i
+		}
+	}
+	what := fmt.Sprintf("revision %d of route %q", revision, name)
+	switch {
+	case found < 0 && revision == 0:
+		return old, now, bus.Errorf(bus.NotFound, "route %q has no earlier revision", name).With("route", name)
+	case found < 0:
+		return old, now, bus.Errorf(bus.NotFound, "%s is not kept", what).With("route", name)
+	}
+	switch old = kept[found]; {
+	case old.Deleted:
+		return old, now, bus.Errorf(bus.FailedPrecondition, "%s removed it", what).With("route", name)
+	case old.Err != nil:
+		return old, now, unreadable(name, old.Err)
+	case old.Revision == now.Revision:
+		return old, now, bus.Errorf(bus.FailedPrecondition, "%s is what is there now", what).With("route", name)
+	}
+	return old, now, nil
+}
+
+// Check tells whether [Store.Put] would take r, and writes nothing.
+func (s *Store) Check(ctx context.Context, name string, r Route, opts ...WriteOption) error {
+	if err := bus.CheckToken("route", name); err != nil {
+		return err
+	}
 	if err := r.Validate(); err != nil {
-		return 0, bus.Errorf(bus.InvalidArgument, "route %q: %w", name, err)
+		return bus.Errorf(bus.InvalidArgument, "route %q: %w", name, err)
 	}
-	var rev uint64
-	if revision == 0 {
-		rev, err = s.table.Put(ctx, key, value{r})
-	} else {
-		rev, err = s.table.Update(ctx, key, value{r}, revision)
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	return s.checkNesting(ctx, name, r, optionsOf(opts))
+}
+
+func (s *Store) write(ctx context.Context, op, name string, r Route, opts []WriteOption,
+	write func(ctx context.Context, key string) (uint64, error),
+) (uint64, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	if err := s.Check(ctx, name, r, opts...); err != nil {
+		return 0, err
 	}
+	rev, err := write(ctx, s.ns.Key("chain", name))
 	if err != nil {
-		return 0, storeError("put", name, err)
+		return 0, storeError(op, name, err)
 	}
 	return rev, nil
 }
 
-// Create stores a route where there is none. One that exists stays as it is, and the error has the code already_exists.
-// Programs that bring a route along use this, so that they never undo an edit.
-func (s *Store) Create(ctx context.Context, name string, r Route) (uint64, error) {
-	key, err := s.key(name)
-	if err != nil {
-		return 0, err
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
 	}
-	if err := r.Validate(); err != nil {
-		return 0, bus.Errorf(bus.InvalidArgument, "route %q: %w", name, err)
-	}
-	rev, err := s.table.Create(ctx, key, value{r})
-	if err != nil {
-		return 0, storeError("create", name, err)
-	}
-	return rev, nil
+	return context.WithTimeout(ctx, micro.DefaultCallTimeout)
 }
 
-// Delete removes a route; its history stays. A missing one is an error with the code not_found.
-func (s *Store) Delete(ctx context.Context, name string) error {
+// Delete removes a route; its history stays. A missing one is an error with the code not_found; one that others have as a step
+// is one with failed_precondition that names them, unless [Force].
+func (s *Store) Delete(ctx context.Context, name string, opts ...WriteOption) error {
 	key, err := s.key(name)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	e, err := s.table.Get(ctx, key)
 	if err != nil && e.Err == nil { // what cannot be read can be deleted
 		return storeError("delete", name, err)
+	}
+	if !optionsOf(opts).force {
+		if err := s.checkUnused(ctx, name); err != nil {
+			return err
+		}
 	}
 	if err := s.table.Delete(ctx, key, kv.IfRevision(e.Revision)); err != nil {
 		return storeError("delete", name, err)
@@ -198,37 +306,17 @@ func storeError(op, name string, err error) error {
 		return bus.Wrap(bus.Aborted, text+": somebody else changed it meanwhile; read it again", err).With("route", name)
 	case errors.Is(err, kv.ErrFull):
 		return bus.Wrap(bus.ResourceExhausted, text+": the bucket is full", err).With("route", name)
+	case errors.Is(err, context.DeadlineExceeded) && noLeader(err):
+		return bus.Wrap(bus.Unavailable, text+": nothing can be stored now: the bucket has no leader, as when too few of its servers run (no quorum)", err).
+			With("route", name)
+	case errors.Is(err, context.DeadlineExceeded):
+		return bus.Wrap(bus.DeadlineExceeded, text+": JetStream did not answer in time; the bucket may have no leader (no quorum)", err).
+			With("route", name)
 	}
 	return fmt.Errorf("%s: %w", text, err)
 }
 
-// Unserved says, a sentence each, which steps of r nobody serves now. Such a route can be stored: its services may come.
-func Unserved(r Route, reg *registry.Registry) []string {
-	var missing []string
-	for i, step := range r.Steps {
-		service := reg.Service(step.Service)
-		switch {
-		case service == nil || len(service.Online) == 0:
-			missing = append(missing, fmt.Sprintf("steps[%d]: no instance of service %q is online", i, step.Service))
-		case !servedBy(service, step):
-			missing = append(missing, fmt.Sprintf("steps[%d]: no online instance serves %s%s", i, step.Target(), inVersion(step.Version)))
-		}
-	}
-	return missing
-}
-
-func servedBy(service *registry.Service, step Step) bool {
-	for _, i := range service.Online {
-		if _, ok := i.Endpoint(step.Endpoint); ok && (step.Version == "" || step.Version == i.Version) {
-			return true
-		}
-	}
-	return false
-}
-
-func inVersion(v string) string {
-	if v == "" {
-		return ""
-	}
-	return " in version " + v
+// noLeader tells whether err says that nobody took a write.
+func noLeader(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || apiCode(err) == codeNoLeader
 }

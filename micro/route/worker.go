@@ -41,19 +41,29 @@ const (
 // A step that fails becomes a dead letter in SKYBUS_DLQ: at once when the service says that the request itself is bad, else
 // when it was delivered 20 times and is 1 h old. The age matters because a delivery that found its endpoint's 16 places taken
 // made no call, yet JetStream counts it. A dead letter that cannot be stored leaves its step in the queue.
+//
+// A step that is a route is run by the worker itself. As a whole: what fails in it has all its steps done again.
 type Worker struct {
 	client *micro.Client
 	conn   *bus.Conn
 	log    *slog.Logger
+	cfg    WorkerConfig
+}
+
+// WorkerConfig adjusts a [Worker]. The zero value works.
+type WorkerConfig struct {
+	// Runner runs steps that are routes. Nil means one of the worker's own.
+	Runner *Runner
+	Logger *slog.Logger // nil means the connection's
 }
 
 // NewWorker makes a worker that does nothing before [Worker.Run]. The client stays the caller's.
-func NewWorker(client *micro.Client, cfg Config) *Worker {
+func NewWorker(client *micro.Client, cfg WorkerConfig) *Worker {
 	log := cfg.Logger
 	if log == nil {
 		log = client.Conn().Logger()
 	}
-	return &Worker{client: client, conn: client.Conn(), log: log.With("component", "route")}
+	return &Worker{client: client, conn: client.Conn(), log: log.With("component", "route"), cfg: cfg}
 }
 
 // Run works until ctx ends. Steps begun are then given 1 s to finish, else they are given back, and done again by another
@@ -65,16 +75,23 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	defer w.conn.NotifyLoss(c.reconnected)()
 	working, giveBack := context.WithCancel(context.WithoutCancel(ctx))
-	c.work = func(msg jetstream.Msg) { w.work(working, msg) }
+	runner := w.cfg.Runner
+	c.work = func(msg jetstream.Msg) { w.work(working, runner, msg) }
 	defer func() {
 		timer := time.AfterFunc(finishTime, giveBack)
 		c.running.Wait()
 		timer.Stop()
 		giveBack()
+		if runner != w.cfg.Runner {
+			_ = runner.Close() // has no error to tell
+		}
 	}()
 	wait, level := reopenFirst, slog.LevelWarn
 	for ctx.Err() == nil {
 		consumer, err := w.open(ctx)
+		if err == nil && runner == nil {
+			runner, err = NewRunner(ctx, w.client, Config{Logger: w.cfg.Logger})
+		}
 		for err == nil && ctx.Err() == nil {
 			if err = c.fetch(ctx, consumer); err == nil {
 				wait, level = reopenFirst, slog.LevelWarn
@@ -116,10 +133,10 @@ func (w *Worker) open(ctx context.Context) (jetstream.Consumer, error) {
 }
 
 // work makes one attempt at a step and settles it. When ctx ends, the step is given back.
-func (w *Worker) work(ctx context.Context, msg jetstream.Msg) {
+func (w *Worker) work(ctx context.Context, runner *Runner, msg jetstream.Msg) {
 	attempt, age := history(msg)
 	defer hold(msg)()
-	err := w.call(ctx, msg, attempt)
+	err := w.call(ctx, runner, msg, attempt)
 	switch {
 	case err == nil:
 		err = msg.Ack()
@@ -168,7 +185,7 @@ func hold(msg jetstream.Msg) (release func()) {
 	}
 }
 
-func (w *Worker) call(ctx context.Context, msg jetstream.Msg, attempt int) error {
+func (w *Worker) call(ctx context.Context, runner *Runner, msg jetstream.Msg, attempt int) error {
 	ctx, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
 	target := strings.TrimPrefix(msg.Subject(), asyncPrefix(w.conn.Namespace()))
@@ -181,6 +198,16 @@ func (w *Worker) call(ctx context.Context, msg jetstream.Msg, attempt int) error
 		return err
 	}
 	ctx = micro.Continue(ctx, micro.RequestInfo{RequestID: env.RequestID, Origin: env.Origin, Traceparent: env.Traceparent})
+	if service == RouterService {
+		if ctx, err = withPath(ctx, msg.Headers().Get(headerPath)); err != nil {
+			return err
+		}
+		if _, err := runner.route(endpoint); err != nil { // it may be known a moment later
+			return bus.Wrap(bus.Unavailable, err.Error(), err)
+		}
+		_, err = runner.Run(ctx, endpoint, Request{ContentType: env.ContentType, Body: msg.Data()})
+		return err
+	}
 	_, err = w.client.Do(ctx, micro.Request{
 		Service: service, Endpoint: endpoint, Version: msg.Headers().Get(headerVersion),
 		ContentType: env.ContentType, Body: msg.Data(), Attempt: attempt,

@@ -20,7 +20,12 @@ import (
 // work runs a worker until the test ends, or until stop is called, which returns what Run did.
 func work(t testing.TB, client *micro.Client) (stop func() error) {
 	t.Helper()
-	w := route.NewWorker(client, route.Config{})
+	return workWith(t, client, route.WorkerConfig{})
+}
+
+func workWith(t testing.TB, client *micro.Client, cfg route.WorkerConfig) (stop func() error) {
+	t.Helper()
+	w := route.NewWorker(client, cfg)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan struct{})
 	var err error
@@ -324,7 +329,7 @@ func TestWorkerConnectionClosed(t *testing.T) {
 	}
 	defer func() { _ = client.Close() }() // has no error to tell
 	results := make(chan error, 1)
-	go func() { results <- route.NewWorker(client, route.Config{}).Run(t.Context()) }()
+	go func() { results <- route.NewWorker(client, route.WorkerConfig{}).Run(t.Context()) }()
 	bustest.Eventually(t, "the worker's consumer", func() bool {
 		_, err := conn.JetStream().Consumer(t.Context(), route.AsyncStream, "default=dev")
 		return err == nil

@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		return err
 	}
 	log.InfoContext(ctx, "serving", "http", "http://"+l.Addr().String())
-	return serve(ctx, route.NewWorker(client, route.Config{}), g, l)
+	return serve(ctx, route.NewWorker(client, route.WorkerConfig{Runner: runner}), g, l)
 }
 
 // serve runs both until ctx ends or one of them fails, which stops the other.

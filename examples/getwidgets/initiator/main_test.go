@@ -130,7 +130,7 @@ func TestServeFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- serve(t.Context(), route.NewWorker(client, route.Config{}), g, l) }()
+	go func() { done <- serve(t.Context(), route.NewWorker(client, route.WorkerConfig{}), g, l) }()
 	select {
 	case err := <-done:
 		if !errors.Is(err, net.ErrClosed) {
