@@ -113,7 +113,7 @@ func (a *attempts) inTurn(ctx context.Context) (Reply, error) {
 		if t.err == nil || !a.again(ctx, t) {
 			return t.reply, a.explain(t.err)
 		}
-		if errors.Is(t.err, bus.ErrNoResponders) && (a.found || t.instance != "" && a.others()) {
+		if errors.Is(t.err, bus.ErrNoResponders) && (a.found || t.instance != "" && a.req.Instance == "" && a.others()) {
 			a.found = false
 			continue // the next one is known
 		}
