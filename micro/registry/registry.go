@@ -151,6 +151,9 @@ type Registry struct {
 	early   map[string]*time.Timer // keys of records that came before their liveness
 	loaded  bool                   // what there was at first is in
 	changed chan struct{}          // closed at the next change of a snapshot
+
+	watchers map[*watcher]struct{}
+	dealing  chan struct{} // closed when a watcher has dealt with a change; nil while nobody waits for that
 }
 
 // Open loads the instances of conn's namespace and follows them until [Registry.Close]. ctx bounds the loading.
@@ -171,6 +174,8 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Registry, error) {
 		lost:    map[string]time.Time{},
 		early:   map[string]*time.Timer{},
 		changed: make(chan struct{}),
+
+		watchers: map[*watcher]struct{}{},
 
 		instances: instances,
 		liveness:  liveness,

@@ -30,13 +30,15 @@ const (
 // came and went nothing. A load is no change.
 func (r *Registry) Watch(ctx context.Context, c Criteria) iter.Seq[Change] {
 	return func(yield func(Change) bool) {
-		told := map[string]*Instance{}
+		w := r.watching(c)
+		defer r.unwatch(w)
 		for {
 			changed := r.Changed()
-			for _, change := range r.changes(c, told) {
+			for _, change := range r.changes(c, w.told) {
 				if !yield(change) {
 					return
 				}
+				r.dealt(w, change)
 			}
 			select {
 			case <-ctx.Done():
@@ -47,7 +49,7 @@ func (r *Registry) Watch(ctx context.Context, c Criteria) iter.Seq[Change] {
 	}
 }
 
-// changes is what is new since told, which it brings up to date.
+// changes is what is new since told, which it leaves alone.
 func (r *Registry) changes(c Criteria, told map[string]*Instance) []Change {
 	var changes []Change
 	present := map[string]struct{}{}
@@ -58,16 +60,14 @@ func (r *Registry) changes(c Criteria, told map[string]*Instance) []Change {
 		switch {
 		case !known:
 			changes = append(changes, Change{Added, i})
-		case before.revision != i.revision || before.State != i.State:
+		case before.revision != i.revision || before.Session != i.Session || before.State != i.State:
 			changes = append(changes, Change{Changed, i})
 		}
-		told[key] = i
 	}
 	gone := len(changes)
 	for key, i := range told {
 		if _, ok := present[key]; !ok {
 			changes = append(changes, Change{Removed, i})
-			delete(told, key)
 		}
 	}
 	slices.SortFunc(changes[gone:], func(a, b Change) int {
