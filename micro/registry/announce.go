@@ -204,8 +204,7 @@ func (a *Announcer) beat(ctx context.Context, w *recordWatch, reconnected <-chan
 		switch {
 		case err == nil:
 			written, wait = true, retryMin
-		case ctx.Err() != nil:
-			return nil
+		case ctx.Err() != nil: // the loop ends
 		case errors.Is(err, errTaken):
 			return err
 		default:

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,25 @@ func TestAttribute(t *testing.T) {
 	}
 	if v, ok, err := registry.Attribute[map[string]int](i, "names"); v != nil || !ok || err == nil || !strings.Contains(err.Error(), `attribute "names" of shop/a`) {
 		t.Errorf("%v, %v, %v", v, ok, err)
+	}
+}
+
+// expectLast takes changes until each key was told as wanted; a loop may be told of several changes as one.
+func expectLast(t *testing.T, changes <-chan registry.AttributeChange, want map[string]string) {
+	t.Helper()
+	for got := map[string]string{}; !maps.Equal(got, want); {
+		select {
+		case c := <-changes:
+			if _, twice := got[c.Key]; twice {
+				t.Errorf("%s is told again as %q", c.Key, c.Value)
+			}
+			got[c.Key] = string(c.Value)
+			if c.Deleted {
+				got[c.Key] = "deleted"
+			}
+		case <-time.After(patience):
+			t.Fatalf("told so far: %v", got)
+		}
 	}
 }
 
@@ -88,22 +108,7 @@ func TestWatchAttributes(t *testing.T) {
 	if err := a.Update(t.Context(), setRegistered(false)); err != nil {
 		t.Fatal(err)
 	}
-	// The loop may see two changes as one: z goes before x then.
-	rest := map[string]string{}
-	for rest["y"] != `2` || rest["z"] != `{}` || rest["x"] != "deleted" {
-		select {
-		case c := <-changes:
-			if _, twice := rest[c.Key]; twice {
-				t.Errorf("%s is told again as %q", c.Key, c.Value)
-			}
-			rest[c.Key] = string(c.Value)
-			if c.Deleted {
-				rest[c.Key] = "deleted"
-			}
-		case <-time.After(patience):
-			t.Fatalf("told so far: %v", rest)
-		}
-	}
+	expectLast(t, changes, map[string]string{"y": `2`, "z": `{}`, "x": "deleted"})
 	b := record("shop", "b")
 	b.Attributes = map[string]json.RawMessage{"x": json.RawMessage(`7`)}
 	announce(t, connect(t, s), b, quickly())

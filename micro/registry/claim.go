@@ -183,19 +183,21 @@ func (a *Announcer) held(by Record, free time.Time) error {
 	a.mu.Lock()
 	id, service := a.record.Instance, a.record.Service
 	a.mu.Unlock()
-	err := bus.Errorf(bus.AlreadyExists, "registry: instance %q of service %q is %s: %s", id, service, what, todo)
+	details := map[string]string{}
 	if by.Host != "" {
-		err.With("host", by.Host)
+		details["host"] = by.Host
 	}
 	if by.PID != 0 {
-		err.With("pid", strconv.Itoa(by.PID))
+		details["pid"] = strconv.Itoa(by.PID)
 	}
 	if !by.Started.IsZero() {
-		err.With("started", by.Started.UTC().Format(time.RFC3339))
+		details["started"] = by.Started.UTC().Format(time.RFC3339)
 	}
 	if !free.IsZero() {
-		err.With("free_at", free.UTC().Format(time.RFC3339))
+		details["free_at"] = free.UTC().Format(time.RFC3339)
 	}
+	err := bus.Errorf(bus.AlreadyExists, "registry: instance %q of service %q is %s: %s", id, service, what, todo)
+	err.Details = details
 	return err
 }
 

@@ -30,8 +30,9 @@ func refused(t *testing.T, err error, parts ...string) {
 	}
 }
 
-func holder(service, instance string) registry.Record {
-	r := record(service, instance)
+// holder is a record of shop/a that says where it is.
+func holder() registry.Record {
+	r := record("shop", "a")
 	r.Host, r.PID, r.Started = "h1", 4711, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	return r
 }
@@ -44,7 +45,7 @@ func TestClaim(t *testing.T) {
 	r := open(t, two, nil)
 	cfg := quickly()
 	cfg.AnswerPing = true
-	a := newAnnouncer(t, one, holder("shop", "a"), cfg)
+	a := newAnnouncer(t, one, holder(), cfg)
 	for range 2 {
 		if err := a.Claim(t.Context()); err != nil {
 			t.Fatal(err)
@@ -83,11 +84,11 @@ func TestClaim(t *testing.T) {
 	if err := b.Run(gives); err != nil {
 		t.Fatal(err)
 	}
-	for e := range records.List(t.Context(), ">") {
-		t.Errorf("record %s is left", e.Key)
+	for e, err := range records.List(t.Context(), ">") {
+		t.Errorf("record %s is left (%v)", e.Key, err)
 	}
-	for e := range liveness.List(t.Context(), ">") {
-		t.Errorf("liveness %s is left", e.Key)
+	for e, err := range liveness.List(t.Context(), ">") {
+		t.Errorf("liveness %s is left (%v)", e.Key, err)
 	}
 }
 
@@ -97,7 +98,7 @@ func TestClaimAfterDeath(t *testing.T) {
 	s := bustest.Server(t)
 	one, two := connect(t, s), connect(t, s)
 	r := open(t, two, nil)
-	a := announce(t, one, holder("shop", "a"), registry.AnnounceConfig{AnswerPing: true})
+	a := announce(t, one, holder(), registry.AnnounceConfig{AnswerPing: true})
 	becomes(t, r, "shop", "a", registry.Online)
 	one.NATS().Close()
 	begin := time.Now()
@@ -129,7 +130,7 @@ func TestClaimOfFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	records, liveness := tables(t, conn)
-	if _, err := records.Put(t.Context(), "default.dev.shop.a", holder("shop", "a")); err != nil {
+	if _, err := records.Put(t.Context(), "default.dev.shop.a", holder()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := liveness.Put(t.Context(), "default.dev.shop.a", registry.Load{}, kv.TTL(5*time.Second)); err != nil {
@@ -201,7 +202,7 @@ func TestTaken(t *testing.T) {
 	s := bustest.Server(t)
 	one, two := connect(t, s), connect(t, s)
 	r := open(t, two, nil)
-	first := announce(t, one, holder("shop", "a"), registry.AnnounceConfig{})
+	first := announce(t, one, holder(), registry.AnnounceConfig{})
 	becomes(t, r, "shop", "a", registry.Online)
 	second := announce(t, two, record("shop", "a"), quickly()) // asks nobody
 	select {
@@ -246,5 +247,31 @@ func TestClaimWithoutJetStream(t *testing.T) {
 	b := newAnnouncer(t, conn, record("shop", "b"), registry.AnnounceConfig{})
 	if err := b.Claim(ctx); err == nil || bus.CodeOf(err) == bus.AlreadyExists {
 		t.Errorf("error %v", err)
+	}
+}
+
+// Who stops at the moment at which its id is taken removes nothing of the other's.
+func TestTakenWhileStopping(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	conn := connect(t, s)
+	records, liveness := tables(t, conn)
+	r := open(t, conn, nil)
+	for n := range 20 {
+		id := fmt.Sprintf("i%d", n)
+		a := announce(t, connect(t, s), record("shop", id), quickly())
+		becomes(t, r, "shop", id, registry.Online)
+		if err := write(t.Context(), records, liveness, "shop", id); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.stop(); err != nil && bus.CodeOf(err) != bus.AlreadyExists {
+			t.Fatal(err)
+		}
+		if _, err := records.Get(t.Context(), "default.dev.shop."+id); err != nil {
+			t.Errorf("record: %v", err)
+		}
+		if _, err := liveness.Get(t.Context(), "default.dev.shop."+id); err != nil {
+			t.Errorf("liveness: %v", err)
+		}
 	}
 }

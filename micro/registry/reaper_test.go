@@ -55,6 +55,38 @@ func reap(t *testing.T, conn *bus.Conn, r *registry.Registry, cfg registry.Reape
 	})
 }
 
+// subscribeUndead takes pings for instances without liveness.
+func subscribeUndead(t *testing.T, nc *nats.Conn) {
+	t.Helper()
+	for id, answer := range map[string]nats.MsgHandler{
+		"frozen":  func(*nats.Msg) {},
+		"answers": func(m *nats.Msg) { _ = m.Respond(nil) },
+		"refuses": func(m *nats.Msg) {
+			reply := bus.NewErrorReply(bus.JSON{}, bus.Errorf(bus.Unimplemented, "no"))
+			_ = m.RespondMsg(reply)
+		},
+	} {
+		if _, err := nc.Subscribe("default.dev.ctl.shop."+id+".*", answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// expectOffline takes as many events and looks at each.
+func expectOffline(t *testing.T, events *nats.Subscription, n int) {
+	t.Helper()
+	for range n {
+		m, err := events.NextMsg(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var gone registry.Record
+		if err := json.Unmarshal(m.Data, &gone); err != nil || m.Subject != "default.dev.ev.instance.shop."+gone.Instance+".offline" {
+			t.Errorf("event %s: %s", m.Subject, m.Data)
+		}
+	}
+}
+
 // The dead and the frozen are removed, by one of two reapers, and told of; the living and who answers stay.
 func TestReaper(t *testing.T) {
 	t.Parallel()
@@ -77,18 +109,7 @@ func TestReaper(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := s.Connect(t)
-	for id, answer := range map[string]nats.MsgHandler{
-		"frozen":  func(*nats.Msg) {},
-		"answers": func(m *nats.Msg) { _ = m.Respond(nil) },
-		"refuses": func(m *nats.Msg) {
-			reply := bus.NewErrorReply(bus.JSON{}, bus.Errorf(bus.Unimplemented, "no"))
-			_ = m.RespondMsg(reply)
-		},
-	} {
-		if _, err := other.Subscribe("default.dev.ctl.shop."+id+".*", answer); err != nil {
-			t.Fatal(err)
-		}
-	}
+	subscribeUndead(t, other)
 	events, err := other.SubscribeSync("default.dev.ev.instance.>")
 	if err != nil {
 		t.Fatal(err)
@@ -107,16 +128,7 @@ func TestReaper(t *testing.T) {
 	if took := time.Since(begin); took < cfg.After {
 		t.Errorf("removed after %v", took)
 	}
-	for range dead + 1 {
-		m, err := events.NextMsg(patience)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var gone registry.Record
-		if err := json.Unmarshal(m.Data, &gone); err != nil || m.Subject != "default.dev.ev.instance.shop."+gone.Instance+".offline" {
-			t.Errorf("event %s: %s", m.Subject, m.Data)
-		}
-	}
+	expectOffline(t, events, dead+1)
 	warned := func() int { return strings.Count(book.String(), "gives no sign of life") }
 	bustest.Eventually(t, "the warnings", func() bool { return warned() == 4 })
 	<-time.After(2 * cfg.After)

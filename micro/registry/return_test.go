@@ -40,8 +40,12 @@ func TestReturn(t *testing.T) {
 		opts []bustest.Option
 		do   func(t *testing.T, s *bustest.Node, conn *bus.Conn)
 	}{
-		"server in memory restarts": {[]bustest.Option{bustest.Memory()}, func(t *testing.T, s *bustest.Node, _ *bus.Conn) { s.Restart(t) }},
+		"server in memory restarts": {[]bustest.Option{bustest.Memory()}, func(t *testing.T, s *bustest.Node, _ *bus.Conn) {
+			t.Helper()
+			s.Restart(t)
+		}},
 		"buckets are deleted": {nil, func(t *testing.T, _ *bustest.Node, conn *bus.Conn) {
+			t.Helper()
 			for _, bucket := range []string{registry.InstancesBucket, registry.LivenessBucket} {
 				if err := conn.JetStream().DeleteKeyValue(t.Context(), bucket); err != nil {
 					t.Error(err)
@@ -49,6 +53,7 @@ func TestReturn(t *testing.T) {
 			}
 		}},
 		"server is away for longer than the TTL": {nil, func(t *testing.T, s *bustest.Node, _ *bus.Conn) {
+			t.Helper()
 			s.Stop()
 			<-time.After(quickTTL + quickTTL/2)
 			s.Start(t)

@@ -71,6 +71,47 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
+// badChanges are changes that leave no valid record, by what the error says.
+func badChanges() map[string]func(*registry.Record) {
+	attribute := func(key, value string) func(*registry.Record) {
+		return func(r *registry.Record) { r.Attributes = map[string]json.RawMessage{key: json.RawMessage(value)} }
+	}
+	metadata := func(key, value string) func(*registry.Record) {
+		return func(r *registry.Record) { r.Metadata = map[string]string{key: value} }
+	}
+	many := func(n int, add func(r *registry.Record, name string)) func(*registry.Record) {
+		return func(r *registry.Record) {
+			r.Attributes, r.Metadata = map[string]json.RawMessage{}, map[string]string{}
+			for i := range n {
+				add(r, fmt.Sprintf("n%d", i))
+			}
+		}
+	}
+	return map[string]func(*registry.Record){
+		"service":        func(r *registry.Record) { r.Service = "other" },
+		"instance":       func(r *registry.Record) { r.Instance = "other" },
+		"session":        func(r *registry.Record) { r.Session = "other" },
+		"version":        func(r *registry.Record) { r.Version = "1" },
+		"not one of A-Z": attribute("a.b", `1`),
+		"attribute":      attribute("", `1`),
+		"not JSON":       attribute("a", `{`),
+		"4098 bytes":     attribute("a", `"`+strings.Repeat("x", 4096)+`"`),
+		"65 attributes":  many(65, func(r *registry.Record, name string) { r.Attributes[name] = json.RawMessage(`1`) }),
+		"65 metadata":    many(65, func(r *registry.Record, name string) { r.Metadata[name] = "" }),
+		"129 bytes":      metadata(strings.Repeat("k", 129), "v"),
+		"1025 bytes":     metadata("k", strings.Repeat("v", 1025)),
+		"not UTF-8":      metadata("k", "\xff"),
+		"1025 endpoints": many(1025, func(r *registry.Record, name string) {
+			r.Endpoints = append(r.Endpoints, registry.Endpoint{Name: name})
+		}),
+		"endpoint \"twice\"": func(r *registry.Record) { r.Endpoints = []registry.Endpoint{{Name: "twice"}, {Name: "twice"}} },
+		"schema": func(r *registry.Record) {
+			r.Endpoints = []registry.Endpoint{{Name: "e", Request: json.RawMessage(`{`)}}
+		},
+		"at most 65536": func(r *registry.Record) { r.Description = strings.Repeat("x", registry.MaxRecord) },
+	}
+}
+
 // Nothing is written by a change that changes nothing, fails or is not valid.
 func TestUpdateRefuses(t *testing.T) {
 	t.Parallel()
@@ -93,43 +134,7 @@ func TestUpdateRefuses(t *testing.T) {
 	if err := a.Update(t.Context(), setRegistered(true)); err != nil {
 		t.Error(err)
 	}
-	attribute := func(key, value string) func(*registry.Record) {
-		return func(r *registry.Record) { r.Attributes = map[string]json.RawMessage{key: json.RawMessage(value)} }
-	}
-	metadata := func(key, value string) func(*registry.Record) {
-		return func(r *registry.Record) { r.Metadata = map[string]string{key: value} }
-	}
-	many := func(n int, add func(r *registry.Record, name string)) func(*registry.Record) {
-		return func(r *registry.Record) {
-			r.Attributes, r.Metadata = map[string]json.RawMessage{}, map[string]string{}
-			for i := range n {
-				add(r, fmt.Sprintf("n%d", i))
-			}
-		}
-	}
-	for what, change := range map[string]func(*registry.Record){
-		"service":        func(r *registry.Record) { r.Service = "other" },
-		"instance":       func(r *registry.Record) { r.Instance = "other" },
-		"session":        func(r *registry.Record) { r.Session = "other" },
-		"version":        func(r *registry.Record) { r.Version = "1" },
-		"not one of A-Z": attribute("a.b", `1`),
-		"attribute":      attribute("", `1`),
-		"not JSON":       attribute("a", `{`),
-		"4098 bytes":     attribute("a", `"`+strings.Repeat("x", 4096)+`"`),
-		"65 attributes":  many(65, func(r *registry.Record, name string) { r.Attributes[name] = json.RawMessage(`1`) }),
-		"65 metadata":    many(65, func(r *registry.Record, name string) { r.Metadata[name] = "" }),
-		"129 bytes":      metadata(strings.Repeat("k", 129), "v"),
-		"1025 bytes":     metadata("k", strings.Repeat("v", 1025)),
-		"not UTF-8":      metadata("k", "\xff"),
-		"1025 endpoints": many(1025, func(r *registry.Record, name string) {
-			r.Endpoints = append(r.Endpoints, registry.Endpoint{Name: name})
-		}),
-		"endpoint \"twice\"": func(r *registry.Record) { r.Endpoints = []registry.Endpoint{{Name: "twice"}, {Name: "twice"}} },
-		"schema": func(r *registry.Record) {
-			r.Endpoints = []registry.Endpoint{{Name: "e", Request: json.RawMessage(`{`)}}
-		},
-		"at most 65536": func(r *registry.Record) { r.Description = strings.Repeat("x", registry.MaxRecord) },
-	} {
+	for what, change := range badChanges() {
 		err := a.Update(t.Context(), func(r *registry.Record) error {
 			change(r)
 			return nil
