@@ -2,7 +2,6 @@ package micro
 
 import (
 	"encoding/json"
-	"iter"
 	"maps"
 	"strings"
 	"time"
@@ -18,29 +17,30 @@ const (
 	MetadataNamespace = "skybus.namespace"
 	MetadataRegion    = "skybus.region"
 	MetadataHost      = "skybus.host"
+	// MetadataRegistered is "false" for an instance that takes no requests now but those sent to it by name.
+	MetadataRegistered = "skybus.registered"
 )
 
-// controlSubjects are the subjects a service answers beside its endpoints: its own control subject and the nine of ADR-32.
-func (s *Service) controlSubjects() iter.Seq2[string, nats.MsgHandler] {
-	return func(yield func(string, nats.MsgHandler) bool) {
-		ctl := s.conn.Namespace().ControlSubject(s.cfg.Name, s.cfg.Instance, "*")
-		if !yield(ctl, s.guarded(s.control)) {
-			return
-		}
-		for verb, answer := range map[natsmicro.Verb]func() any{
-			natsmicro.PingVerb:  func() any { return natsmicro.Ping{ServiceIdentity: s.identity(), Type: natsmicro.PingResponseType} },
-			natsmicro.InfoVerb:  func() any { return s.info() },
-			natsmicro.StatsVerb: func() any { return s.natsStats() },
-		} {
-			cb := s.guarded(func(m *nats.Msg) { s.respondJSON(m, answer()) })
-			for _, parts := range [][]string{{}, {s.cfg.Name}, {s.cfg.Name, s.cfg.Instance}} {
-				subject := strings.Join(append([]string{natsmicro.APIPrefix, verb.String()}, parts...), ".")
-				if !yield(subject, cb) {
-					return
-				}
-			}
+// controlPlaces are where a service listens beside its endpoints: its own control subject, where requests are canceled, and
+// the nine subjects of ADR-32.
+func (s *Service) controlPlaces(r *run) []place {
+	ns := s.conn.Namespace()
+	places := []place{
+		{ns.ControlSubject(s.cfg.Name, s.cfg.Instance, "*"), "", s.guarded(func(m *nats.Msg) { s.control(r, m) })},
+		{ns.ControlSubject(s.cfg.Name, allInstances, cancelVerb), "", s.guarded(s.cancelRequest)},
+	}
+	for verb, answer := range map[natsmicro.Verb]func() any{
+		natsmicro.PingVerb:  func() any { return natsmicro.Ping{ServiceIdentity: s.identity(), Type: natsmicro.PingResponseType} },
+		natsmicro.InfoVerb:  func() any { return s.info() },
+		natsmicro.StatsVerb: func() any { return s.natsStats() },
+	} {
+		cb := s.guarded(func(m *nats.Msg) { s.respondJSON(m, answer()) })
+		for _, parts := range [][]string{{}, {s.cfg.Name}, {s.cfg.Name, s.cfg.Instance}} {
+			subject := strings.Join(append([]string{natsmicro.APIPrefix, verb.String()}, parts...), ".")
+			places = append(places, place{subject, "", cb})
 		}
 	}
+	return places
 }
 
 // guarded lets only messages through whose sender waits for the answer in an inbox.
@@ -54,25 +54,10 @@ func (s *Service) guarded(cb nats.MsgHandler) nats.MsgHandler {
 	}
 }
 
-// control answers a control message, which concerns the instance and not its endpoints.
-func (s *Service) control(m *nats.Msg) {
-	verb := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
-	if verb != "ping" {
-		s.respondError(m, bus.JSON{}, bus.Errorf(bus.Unimplemented, "control verb %.64q is not known; known: ping", verb))
-		return
-	}
-	s.respondJSON(m, struct {
-		Address string    `json:"address"`
-		Started time.Time `json:"started"`
-		Stats
-	}{s.Address().String(), s.started, s.Stats()})
-}
-
 func (s *Service) respondJSON(m *nats.Msg, v any) {
 	reply, err := s.encode(bus.JSON{}, v)
 	if err != nil {
-		s.respondError(m, bus.JSON{}, err)
-		return
+		reply = bus.NewErrorReply(bus.JSON{}, err)
 	}
 	_ = s.respond(m, reply) // nobody counts these
 }
@@ -88,6 +73,9 @@ func (s *Service) identity() natsmicro.ServiceIdentity {
 	}
 	if s.cfg.Host != "" {
 		metadata[MetadataHost] = s.cfg.Host
+	}
+	if !s.Registered() {
+		metadata[MetadataRegistered] = "false"
 	}
 	return natsmicro.ServiceIdentity{Name: s.cfg.Name, ID: s.cfg.Instance, Version: s.cfg.Version, Metadata: metadata}
 }

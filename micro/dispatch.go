@@ -1,16 +1,14 @@
 package micro
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nuid"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -25,7 +23,7 @@ const (
 )
 
 // dispatch decides in the subscription's own goroutine whether a message is handled at all, and starts its handler.
-func (s *Service) dispatch(h *handlers, ep *endpoint, msg *nats.Msg, t takes) {
+func (s *Service) dispatch(ep *endpoint, msg *nats.Msg, t takes) {
 	if drop := s.check(ep, msg, t); drop != "" {
 		s.drops.add(drop)
 		s.log.Debug("message dropped", "subject", msg.Subject, "reason", string(drop))
@@ -36,8 +34,16 @@ func (s *Service) dispatch(h *handlers, ep *endpoint, msg *nats.Msg, t takes) {
 		s.refuse(ep, msg)
 		return
 	}
-	h.start(func() {
-		reply := s.handle(h.base(), ep, msg)
+	var queued *inbound
+	if ep.serial != nil {
+		queued = s.queue(ep, msg) // here, where arrival has an order
+	}
+	ep.handlers.start(func() {
+		in := queued
+		if in == nil {
+			in = s.read(ep, msg)
+		}
+		reply := s.handle(ep.handlers.base(), in)
 		if reply == nil {
 			return
 		}
@@ -63,71 +69,20 @@ func (s *Service) refuse(ep *endpoint, msg *nats.Msg) {
 		return
 	}
 	err := bus.Errorf(bus.Unavailable, "%s.%s on %s handles %d requests already", s.cfg.Name, ep.name, s.cfg.Instance, ep.limit)
-	in, _ := s.read(msg) // for its codec: JSON where even that is unreadable
-	s.respondError(msg, in.codec, err.With("reason", ReasonOverloaded))
-}
-
-// inbound is a request on its way to a handler.
-type inbound struct {
-	env   bus.Envelope
-	codec bus.Codec
-	body  []byte
-	prior []byte
-}
-
-func (s *Service) read(msg *nats.Msg) (*inbound, error) {
-	env, err := bus.ReadEnvelope(msg.Header)
-	if err != nil {
-		return &inbound{codec: bus.JSON{}}, err
-	}
-	codec, err := s.conn.CodecFor(env.ContentType)
-	if err != nil {
-		return &inbound{codec: bus.JSON{}}, err
-	}
-	in := &inbound{env: env, codec: codec, body: msg.Data}
-	if env.Prior > len(msg.Data) {
-		return in, bus.Errorf(bus.InvalidArgument, "header %s is %d, the body has %d bytes", bus.HeaderPrior, env.Prior, len(msg.Data))
-	}
-	in.body, in.prior = msg.Data[:len(msg.Data)-env.Prior], msg.Data[len(msg.Data)-env.Prior:]
-	return in, nil
-}
-
-func (in *inbound) decode(v any) error {
-	if err := in.unmarshal(in.body, v); err != nil {
-		return bus.Errorf(bus.InvalidArgument, "request is not %s of the right shape: %w", in.codec.ContentType(), err)
-	}
-	return nil
-}
-
-func (in *inbound) decodePrior(v any) error {
-	if err := in.unmarshal(in.prior, v); err != nil {
-		return bus.Errorf(bus.InvalidArgument, "response so far is not %s of the right shape: %w", in.codec.ContentType(), err)
-	}
-	return nil
-}
-
-// unmarshal reads data into v: a *[]byte gets it as it is, and no data is the zero value.
-func (in *inbound) unmarshal(data []byte, v any) error {
-	if b, ok := v.(*[]byte); ok {
-		*b = bytes.Clone(data)
-		return nil
-	}
-	if len(data) == 0 {
-		return nil
-	}
-	return in.codec.Unmarshal(data, v)
+	in := s.read(ep, msg) // for its codec: JSON where even that is unreadable
+	_ = s.respond(msg, s.errorReply(in, err.With("reason", ReasonOverloaded)))
 }
 
 // handle runs the handler within its deadline and returns the reply, nil when there was one already: the caller is answered
 // at the deadline even when the handler is not done. The handler's place stays taken until it is, and is free when handle
 // returns, so that who hears the answer can ask again at once.
-func (s *Service) handle(base context.Context, ep *endpoint, msg *nats.Msg) *nats.Msg {
+func (s *Service) handle(base context.Context, in *inbound) *nats.Msg {
+	ep := in.ep
 	defer ep.release()
-	start := time.Now()
-	in, err := s.read(msg)
-	if err != nil {
-		ep.stats.done(time.Since(start), err)
-		return bus.NewErrorReply(in.codec, err)
+	in.start = time.Now()
+	if in.err != nil {
+		ep.stats.done(time.Since(in.start), in.err)
+		return s.errorReply(in, in.err)
 	}
 	timeout := s.cfg.Timeout
 	if in.env.Timeout > 0 {
@@ -135,77 +90,109 @@ func (s *Service) handle(base context.Context, ep *endpoint, msg *nats.Msg) *nat
 	}
 	ctx, cancel := context.WithTimeout(base, timeout)
 	defer cancel()
-	var answering sync.Mutex // held while the caller is answered at the deadline, so that a stop waits for that too
-	answered := false
-	stop := context.AfterFunc(ctx, func() {
-		answering.Lock()
-		defer answering.Unlock()
-		if !answered {
-			answered = true
-			s.respondError(msg, in.codec, s.ended(ctx, ep))
-		}
-	})
+	in.cancel = cancel
+	handling := in.attach(ctx)
+	if in.cancellable() {
+		s.requests.add(in)
+		defer s.requests.remove(in)
+	}
+	stop := context.AfterFunc(ctx, func() { s.answerEnded(ctx, in) })
 	defer stop()
-	out, err := s.invoke(s.withRequest(ctx, ep, in), ep, in)
+	out, err := s.invoke(handling, in)
 	var reply *nats.Msg
 	if err == nil {
 		reply, err = s.encode(in.codec, out)
 	}
-	answering.Lock()
-	late := answered
-	answered = true
-	answering.Unlock()
+	late := in.answer(nil)
 	if err == nil && late || err != nil && errors.Is(err, ctx.Err()) {
-		err = s.ended(ctx, ep)
+		err = s.ended(ctx, in)
 	}
-	ep.stats.done(time.Since(start), err)
+	ep.stats.done(time.Since(in.start), err)
 	switch {
 	case late:
 		return nil
 	case err != nil:
-		return bus.NewErrorReply(in.codec, err)
+		return s.errorReply(in, err)
 	}
+	s.complete(in, reply, nil)
 	return reply
 }
 
-// ended is the error of a request whose ctx ended before its handler: at its deadline, or because the service was stopped
-// and waits no longer.
-func (s *Service) ended(ctx context.Context, ep *endpoint) error {
-	err, code, what := context.Cause(ctx), bus.DeadlineExceeded, "did not finish in time"
-	if errors.Is(err, context.Canceled) {
-		code, what = bus.Unavailable, "was stopped before it had finished"
-	}
-	return bus.Wrap(code, fmt.Sprintf("%s.%s on %s %s", s.cfg.Name, ep.name, s.cfg.Instance, what), err)
+// answerEnded answers the caller of a handler that is not done when its ctx ends.
+func (s *Service) answerEnded(ctx context.Context, in *inbound) {
+	in.answer(func() { _ = s.respond(in.msg, s.errorReply(in, s.ended(ctx, in))) }) // counted when the handler is done
 }
 
-func (s *Service) withRequest(ctx context.Context, ep *endpoint, in *inbound) context.Context {
-	id := in.env.RequestID
-	if !validRequestID(id) {
-		id = nuid.Next()
+// ended is the error of a request whose ctx ended before its handler: at its deadline, because the caller gave up, or
+// because the service was stopped and waits no longer.
+func (s *Service) ended(ctx context.Context, in *inbound) error {
+	err, code, what := context.Cause(ctx), bus.DeadlineExceeded, "did not finish in time"
+	switch {
+	case in.canceled.Load():
+		code, what = bus.Canceled, "was canceled by its caller"
+	case errors.Is(err, context.Canceled):
+		code, what = bus.Unavailable, "was stopped before it had finished"
 	}
-	return withInfo(ctx, RequestInfo{
-		RequestID:   id,
-		Attempt:     in.env.Attempt,
-		Origin:      in.env.Origin,
-		Caller:      in.env.From,
-		Service:     s.cfg.Name,
-		Endpoint:    ep.name,
-		Instance:    s.cfg.Instance,
-		Traceparent: in.env.Traceparent,
-	})
+	return bus.Wrap(code, fmt.Sprintf("%s.%s on %s %s", s.cfg.Name, in.ep.name, s.cfg.Instance, what), err)
 }
 
 // invoke calls the handler and turns a panic into an error that tells the caller nothing but that.
-func (s *Service) invoke(ctx context.Context, ep *endpoint, in *inbound) (out any, err error) {
+func (s *Service) invoke(ctx context.Context, in *inbound) (out any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			ep.stats.panics.Add(1)
-			s.log.ErrorContext(ctx, "handler panicked", "endpoint", ep.name, "request_id", Info(ctx).RequestID,
-				"panic", p, "stack", string(debug.Stack()))
-			out, err = nil, bus.Errorf(bus.Internal, "%s.%s panicked; the stack is in the log of %s", s.cfg.Name, ep.name, s.cfg.Instance)
+			out, err = nil, s.panicked(ctx, in, p)
 		}
 	}()
-	return ep.handle(ctx, in)
+	if in.turn != nil {
+		defer in.turn.leave()
+		if err := in.turn.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+	req := in.request
+	if req == nil {
+		if req, err = in.ep.request.decode(in); err != nil {
+			return nil, err
+		}
+	}
+	if s.intercept == nil && len(in.ep.interceptors) == 0 {
+		return in.ep.handle(ctx, in, req)
+	}
+	call := &Unary{Service: s.cfg.Name, Endpoint: in.ep.name, Request: in.ep.request.show(req), Header: bus.UserHeader(in.msg.Header)}
+	if s.intercept == nil {
+		return in.ep.intercepted(ctx, call)
+	}
+	return s.intercept(ctx, call)
+}
+
+func (s *Service) panicked(ctx context.Context, in *inbound, p any) error {
+	in.ep.stats.panics.Add(1)
+	s.log.ErrorContext(ctx, "handler panicked", "endpoint", in.ep.name, "request_id", in.scope.info.RequestID,
+		"panic", p, "stack", string(debug.Stack()))
+	return bus.Errorf(bus.Internal, "%s.%s panicked; the stack is in the log of %s", s.cfg.Name, in.ep.name, s.cfg.Instance)
+}
+
+// ownInterceptors is what the service's interceptors wrap: the endpoint with its own.
+func ownInterceptors(ctx context.Context, call *Unary) (any, error) {
+	in := scopeOf(ctx).in
+	if in == nil {
+		return nil, bus.Errorf(bus.Internal, "%s.%s: an interceptor passed on a ctx that is not the request's", call.Service, call.Endpoint)
+	}
+	return in.ep.intercepted(ctx, call)
+}
+
+// innermost is what an endpoint's interceptors wrap: its handler.
+func innermost(ctx context.Context, call *Unary) (any, error) {
+	in := scopeOf(ctx).in
+	if in == nil {
+		return ownInterceptors(ctx, call) // which says so
+	}
+	req, ok := in.ep.request.take(call.Request)
+	if !ok {
+		return nil, bus.Errorf(bus.Internal, "%s.%s: an interceptor made the request a %T, the handler takes a %s",
+			call.Service, call.Endpoint, call.Request, in.ep.request.Type)
+	}
+	return in.ep.handle(ctx, in, req)
 }
 
 func (s *Service) encode(codec bus.Codec, out any) (*nats.Msg, error) {
@@ -233,8 +220,20 @@ func rawBytes(v any) (b []byte, ok bool) {
 	return nil, false
 }
 
-func (s *Service) respondError(msg *nats.Msg, codec bus.Codec, err error) {
-	_ = s.respond(msg, bus.NewErrorReply(codec, err)) // the error is counted where it comes from
+// errorReply is the reply that tells of err.
+func (s *Service) errorReply(in *inbound, err error) *nats.Msg {
+	reply := bus.NewErrorReply(in.codec, err)
+	s.complete(in, reply, err)
+	return reply
+}
+
+// complete adds to a reply what the handler gave it beside the response, which ended when it was marked as answered, and what
+// was asked for about the hop.
+func (s *Service) complete(in *inbound, reply *nats.Msg, err error) {
+	maps.Copy(reply.Header, in.header)
+	if in.env.Trace {
+		s.addHops(in, reply, err)
+	}
 }
 
 // respond sends the reply. When it is too large the caller is told that, or is told an error without its details, and

@@ -74,7 +74,7 @@ func TestFreeBeforeAnswer(t *testing.T) {
 		if !ep.acquire() || ep.acquire() {
 			t.Fatal("want one place")
 		}
-		if reply := s.handle(t.Context(), ep, &nats.Msg{Data: []byte(body)}); reply == nil {
+		if reply := s.handle(t.Context(), s.read(ep, &nats.Msg{Data: []byte(body)})); reply == nil {
 			t.Fatal("no reply")
 		}
 		if f := ep.figures(); f.InFlight != 0 || f.Requests != uint64(i+1) || f.Errors != uint64(i) {
@@ -105,19 +105,19 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 		msg := &nats.Msg{Subject: "default.dev.svc.fuzzed.x", Header: h, Data: []byte(body)}
-		in, err := s.read(msg)
-		if in == nil || in.codec == nil {
-			t.Fatal("nothing to answer with")
-		}
-		if err != nil {
-			wantMistake(t, err)
-			return
-		}
-		if len(in.body)+len(in.prior) != len(body) {
-			t.Fatalf("%d and %d bytes of %d", len(in.body), len(in.prior), len(body))
-		}
 		for _, ep := range s.sortedEndpoints() {
-			out, err := ep.handle(s.withRequest(t.Context(), ep, in), in)
+			in := s.read(ep, msg)
+			if in.codec == nil {
+				t.Fatal("nothing to answer with")
+			}
+			if in.err != nil {
+				wantMistake(t, in.err)
+				continue
+			}
+			if len(in.body)+len(in.prior) != len(body) {
+				t.Fatalf("%d and %d bytes of %d", len(in.body), len(in.prior), len(body))
+			}
+			out, err := s.invoke(in.attach(t.Context()), in)
 			if err != nil {
 				wantMistake(t, err)
 				continue
@@ -127,7 +127,7 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 		s.check(s.sortedEndpoints()[0], msg, takesBoth)
-		if bus.NewErrorReply(in.codec, errors.New(body)).Header[bus.HeaderServiceError] == nil {
+		if bus.NewErrorReply(bus.JSON{}, errors.New(body)).Header[bus.HeaderServiceError] == nil {
 			t.Fatal("an error without text")
 		}
 	})

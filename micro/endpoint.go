@@ -2,6 +2,7 @@ package micro
 
 import (
 	"context"
+	"encoding/json"
 	"reflect"
 	"sync/atomic"
 
@@ -35,6 +36,11 @@ func OneWay() EndpointOption {
 	return endpointOption(func(e *endpoint) { e.oneWay = true })
 }
 
+// Intercept wraps the endpoint's handler, inside the service's own interceptors; the first is the outermost.
+func Intercept(interceptors ...Interceptor) EndpointOption {
+	return endpointOption(func(e *endpoint) { e.interceptors = append(e.interceptors, interceptors...) })
+}
+
 // Idempotent says that handling a request twice does no harm, so that it may be sent again when no answer came in time.
 // On an endpoint it holds for all callers, on a call for that one.
 func Idempotent() Option { return idempotent{} }
@@ -44,16 +50,35 @@ type idempotent struct{}
 func (idempotent) applyEndpoint(e *endpoint) { e.idempotent = true }
 func (idempotent) applyCall(r *Request)      { r.Idempotent = true }
 
-// handler decodes a request, handles it and returns what to encode.
-type handler func(ctx context.Context, in *inbound) (any, error)
+// handler handles a decoded request and returns what to encode. in holds what else the message brought.
+type handler func(ctx context.Context, in *inbound, req any) (any, error)
+
+// requestType is how an endpoint's requests are decoded. What decode returns is what a handler takes: a pointer to the
+// request. Interceptors see the request itself.
+type requestType struct {
+	reflect.Type
+
+	decode func(in *inbound) (any, error)
+	show   func(req any) any
+	take   func(shown any) (req any, ok bool)
+}
 
 type endpoint struct {
-	name       string
-	limit      int64
-	oneWay     bool
-	idempotent bool
-	amends     bool
-	handle     handler
+	name         string
+	limit        int64
+	oneWay       bool
+	idempotent   bool
+	amends       bool
+	request      requestType
+	handle       handler
+	interceptors []Interceptor
+	intercepted  UnaryHandler // handle within the interceptors
+	serial       *serial
+	size         int // of its part of the record, in bytes
+
+	handlers *handlers
+	named    []*subscription // by the instance's name, and broadcasts
+	queues   []*subscription // in queue groups, while registered
 
 	inFlight atomic.Int64
 	stats    endpointStats
@@ -78,79 +103,81 @@ func (e *endpoint) acquire() bool {
 
 func (e *endpoint) release() { e.inFlight.Add(-1) }
 
+// prepare applies opts and checks the outcome.
+func (e *endpoint) prepare(service string, concurrency int, opts []EndpointOption) error {
+	e.limit = int64(concurrency)
+	for _, o := range opts {
+		o.applyEndpoint(e)
+	}
+	if err := bus.CheckToken("endpoint", e.name); err != nil {
+		return bus.Errorf(bus.InvalidArgument, "service %q: %s", service, bus.AsError(err).Message)
+	}
+	if e.limit < 1 {
+		return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: concurrency %d: want at least 1", e.name, service, e.limit)
+	}
+	if e.serial != nil {
+		if err := e.serial.check(e.request); err != nil {
+			return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: %w", e.name, service, err)
+		}
+	}
+	e.intercepted = Chain(e.interceptors...)(innermost)
+	record, err := json.Marshal(e.record())
+	e.size = len(record) + 1
+	return err
+}
+
 // Handle adds an endpoint: h is called for each request, concurrently. Req and Resp are structs or pointers to structs,
 // named by their msgpack or json tags; a []byte is the body as it came, undecoded. An error of h reaches the caller with
-// its code if it is a [bus.Error], else with the code unknown and its text. Endpoints are added before [Service.Run].
+// its code if it is a [bus.Error], else with the code unknown and its text.
+//
+// Endpoints may be added before [Service.Run] and while it runs: then requests can arrive when Handle returns, and the
+// instance's record says so soon after. There are at most [MaxEndpoints] at a time. The error is invalid_argument for what
+// cannot be, already_exists for a name that is taken, resource_exhausted above the bounds, permission_denied where the server refuses its subjects, failed_precondition once the service
+// stops. [Service.Remove] ends an endpoint.
 func Handle[Req, Resp any](s *Service, name string, h func(ctx context.Context, req Req) (Resp, error), opts ...EndpointOption) error {
-	fresh := newValue[Req]()
-	return s.add(opts, &endpoint{name: name, handle: func(ctx context.Context, in *inbound) (any, error) {
-		req, target := fresh()
-		if err := in.decode(target); err != nil {
-			return nil, err
-		}
-		return h(ctx, *req)
+	return s.add(opts, &endpoint{name: name, request: requestOf[Req](), handle: func(ctx context.Context, _ *inbound, req any) (any, error) {
+		return h(ctx, *req.(*Req))
 	}})
 }
 
-// HandleAmend adds an endpoint whose handler completes a response: as a step of a route it is given what the steps before
-// it made of the response, elsewhere an empty one.
+// HandleAmend adds an endpoint as [Handle] does, whose handler completes a response: as a step of a route it is given what
+// the steps before it made of the response, elsewhere an empty one.
 func HandleAmend[Req, Resp any](s *Service, name string, h func(ctx context.Context, req *Req, resp *Resp) error, opts ...EndpointOption) error {
-	return s.add(opts, &endpoint{name: name, amends: true, handle: func(ctx context.Context, in *inbound) (any, error) {
-		var req Req
+	return s.add(opts, &endpoint{name: name, amends: true, request: requestOf[*Req](), handle: func(ctx context.Context, in *inbound, req any) (any, error) {
 		var resp Resp
-		if err := in.decode(&req); err != nil {
-			return nil, err
-		}
 		if err := in.decodePrior(&resp); err != nil {
 			return nil, err
 		}
-		if err := h(ctx, &req, &resp); err != nil {
+		if err := h(ctx, *req.(**Req), &resp); err != nil {
 			return nil, err
 		}
 		return &resp, nil
 	}})
 }
 
-// newValue makes values of T to decode into. A pointer is made to point to something, so that no handler sees nil.
-func newValue[T any]() func() (*T, any) {
-	if t := reflect.TypeFor[T](); t.Kind() == reflect.Pointer {
-		return func() (*T, any) {
+// requestOf decodes requests of type T. A pointer is made to point to something, so that no handler sees nil.
+func requestOf[T any]() requestType {
+	t := reflect.TypeFor[T]()
+	fresh := func() (*T, any) {
+		v := new(T)
+		return v, v
+	}
+	if t.Kind() == reflect.Pointer {
+		fresh = func() (*T, any) {
 			v := reflect.New(t.Elem()).Interface().(T)
 			return &v, v
 		}
 	}
-	return func() (*T, any) {
-		v := new(T)
-		return v, v
+	return requestType{
+		Type: t,
+		decode: func(in *inbound) (any, error) {
+			req, target := fresh()
+			return req, in.decode(target)
+		},
+		show: func(req any) any { return *req.(*T) },
+		take: func(shown any) (any, bool) {
+			v, ok := shown.(T)
+			return &v, ok || shown == nil && t.Kind() == reflect.Interface
+		},
 	}
-}
-
-// add adds all of eps, or none and says why.
-func (s *Service) add(opts []EndpointOption, eps ...*endpoint) error {
-	for _, e := range eps {
-		e.limit = int64(s.cfg.Concurrency)
-		for _, o := range opts {
-			o.applyEndpoint(e)
-		}
-		if err := bus.CheckToken("endpoint", e.name); err != nil {
-			return bus.Errorf(bus.InvalidArgument, "service %q: %s", s.cfg.Name, bus.AsError(err).Message)
-		}
-		if e.limit < 1 {
-			return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: concurrency %d: want at least 1", e.name, s.cfg.Name, e.limit)
-		}
-		if s.running.Load() {
-			return bus.Errorf(bus.FailedPrecondition, "endpoint %q of service %q: the service runs already", e.name, s.cfg.Name)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range eps {
-		if _, ok := s.endpoints[e.name]; ok {
-			return bus.Errorf(bus.AlreadyExists, "endpoint %q of service %q was added before", e.name, s.cfg.Name)
-		}
-	}
-	for _, e := range eps {
-		s.endpoints[e.name] = e
-	}
-	return nil
 }

@@ -9,7 +9,7 @@ import (
 
 const flushTimeout = 2 * time.Second
 
-// handlers are the running handlers of one service and the ctx they live under, which outlives the service's own by the
+// handlers are the running handlers of one endpoint and the ctx they live under, which outlives that of the service by the
 // time it takes to drain.
 type handlers struct {
 	running sync.WaitGroup
@@ -40,10 +40,12 @@ func (h *handlers) end(wait time.Duration) (left int64) {
 		close(done)
 	}()
 	defer h.cancel()
+	late := time.NewTimer(max(0, wait))
+	defer late.Stop()
 	select {
 	case <-done:
 		return 0
-	case <-time.After(max(0, wait)):
+	case <-late.C:
 	}
 	h.cancel()
 	select {

@@ -50,16 +50,26 @@ type RequestInfo struct {
 	Traceparent string
 }
 
-type requestInfoKey struct{}
-
-// Info is the RequestInfo of the request that ctx belongs to. Outside of a handler it is the zero value.
-func Info(ctx context.Context) RequestInfo {
-	info, _ := ctx.Value(requestInfoKey{}).(RequestInfo)
-	return info
+// scope is what a ctx knows of the request it belongs to.
+type scope struct {
+	info RequestInfo
+	in   *inbound // nil outside of a handler
 }
 
+type scopeKey struct{}
+
+func scopeOf(ctx context.Context) scope {
+	if sc, ok := ctx.Value(scopeKey{}).(*scope); ok {
+		return *sc
+	}
+	return scope{}
+}
+
+// Info is the RequestInfo of the request that ctx belongs to. Outside of a handler it is the zero value.
+func Info(ctx context.Context) RequestInfo { return scopeOf(ctx).info }
+
 func withInfo(ctx context.Context, info RequestInfo) context.Context {
-	return context.WithValue(ctx, requestInfoKey{}, info)
+	return context.WithValue(ctx, scopeKey{}, &scope{info: info, in: scopeOf(ctx).in})
 }
 
 // WithRequestID makes calls under ctx carry id instead of a new one, for requests that come in from outside with an id of

@@ -91,21 +91,16 @@ func methodEndpoint(method reflect.Value) (*endpoint, error) {
 	}
 	switch {
 	case t.NumIn() == 2 && t.NumOut() == 2:
-		return &endpoint{handle: returning(method)}, nil
+		return &endpoint{request: reflectedRequest(t.In(1)), handle: returning(method)}, nil
 	case t.NumIn() == 3 && t.NumOut() == 1 && t.In(1).Kind() == reflect.Pointer && t.In(2).Kind() == reflect.Pointer:
-		return &endpoint{amends: true, handle: amending(method)}, nil
+		return &endpoint{amends: true, request: reflectedRequest(t.In(1)), handle: amending(method)}, nil
 	}
 	return nil, wrong
 }
 
 func returning(method reflect.Value) handler {
-	reqType := method.Type().In(1)
-	return func(ctx context.Context, in *inbound) (any, error) {
-		req, arg := newArg(reqType)
-		if err := in.decode(req.Interface()); err != nil {
-			return nil, err
-		}
-		out := method.Call([]reflect.Value{reflect.ValueOf(ctx), arg()})
+	return func(ctx context.Context, _ *inbound, req any) (any, error) {
+		out := method.Call([]reflect.Value{reflect.ValueOf(ctx), req.(reflect.Value)})
 		if err, _ := reflect.TypeAssert[error](out[1]); err != nil {
 			return nil, err
 		}
@@ -114,16 +109,13 @@ func returning(method reflect.Value) handler {
 }
 
 func amending(method reflect.Value) handler {
-	reqType, respType := method.Type().In(1).Elem(), method.Type().In(2).Elem()
-	return func(ctx context.Context, in *inbound) (any, error) {
-		req, resp := reflect.New(reqType), reflect.New(respType)
-		if err := in.decode(req.Interface()); err != nil {
-			return nil, err
-		}
+	respType := method.Type().In(2).Elem()
+	return func(ctx context.Context, in *inbound, req any) (any, error) {
+		resp := reflect.New(respType)
 		if err := in.decodePrior(resp.Interface()); err != nil {
 			return nil, err
 		}
-		out := method.Call([]reflect.Value{reflect.ValueOf(ctx), req, resp})
+		out := method.Call([]reflect.Value{reflect.ValueOf(ctx), req.(reflect.Value), resp})
 		if err, _ := reflect.TypeAssert[error](out[0]); err != nil {
 			return nil, err
 		}
@@ -131,12 +123,25 @@ func amending(method reflect.Value) handler {
 	}
 }
 
-// newArg makes a value to decode a request of type t into, and the argument made of it.
-func newArg(t reflect.Type) (target reflect.Value, arg func() reflect.Value) {
-	if t.Kind() == reflect.Pointer {
-		target = reflect.New(t.Elem())
-		return target, func() reflect.Value { return target }
+// reflectedRequest decodes requests of type t into a [reflect.Value], which is what [reflect.Value.Call] takes.
+func reflectedRequest(t reflect.Type) requestType {
+	return requestType{
+		Type: t,
+		decode: func(in *inbound) (any, error) {
+			if t.Kind() == reflect.Pointer {
+				req := reflect.New(t.Elem())
+				return req, in.decode(req.Interface())
+			}
+			req := reflect.New(t)
+			return req.Elem(), in.decode(req.Interface())
+		},
+		show: func(req any) any { return req.(reflect.Value).Interface() },
+		take: func(shown any) (any, bool) {
+			if shown == nil {
+				return reflect.Zero(t), t.Kind() == reflect.Interface
+			}
+			v := reflect.ValueOf(shown)
+			return v, v.Type().AssignableTo(t)
+		},
 	}
-	target = reflect.New(t)
-	return target, func() reflect.Value { return target.Elem() }
 }

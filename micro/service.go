@@ -1,9 +1,9 @@
 package micro
 
 import (
-	"context"
 	"crypto/rand"
-	"errors"
+	"encoding/json"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"os"
@@ -42,32 +42,53 @@ type Config struct {
 	// Heartbeat and TTL are how often the instance says that it is alive, and how long that counts. 0 means 3 s and 10 s.
 	Heartbeat time.Duration
 	TTL       time.Duration
+	// Unregistered starts the service without taking requests but those sent to it by name, until [Service.SetRegistered].
+	Unregistered bool
+	// Interceptors wrap the handlers of all endpoints; the first is the outermost. They run once a request is decoded, within
+	// its deadline.
+	Interceptors []Interceptor
+	// LogLevel is the level of the program's log, which the control verb "log" reads and sets. Nil means it cannot.
+	LogLevel *slog.LevelVar
 	// Hooks are told of the service's life.
 	Hooks Hooks
 	// Logger hears of panics and dropped messages. Nil means the connection's.
 	Logger *slog.Logger
 }
 
-// Hooks are called one at a time as a service runs. Each may be nil. They must return soon: the service waits for them.
-type Hooks struct {
-	Started      func() // requests can arrive
-	Registered   func() // others can see the instance; again after its record was lost and written anew
-	Unregistered func() // the instance takes no new requests
-	Stopped      func() // everything is finished
-}
-
-// Service is one instance of a service: endpoints, added before [Service.Run], and their figures.
+// Service is one instance of a service: its endpoints, which may come and go while it runs, and their figures. It is safe
+// for concurrent use.
 type Service struct {
-	conn    *bus.Conn
-	cfg     Config
-	log     *slog.Logger
-	from    []string // the address, as the header value of replies
-	started time.Time
-	running atomic.Bool
-	drops   dropCounts
+	conn      *bus.Conn
+	cfg       Config
+	log       *slog.Logger
+	from      []string // the address, as the header value of replies
+	started   time.Time
+	announcer *registry.Announcer
+	running   atomic.Bool // Run was called
+	drops     dropCounts
+	requests  requests
+	hooks     hookQueue
+	intercept UnaryHandler // Config.Interceptors around what the endpoint does; nil where there are none
 
-	mu        sync.Mutex
-	endpoints map[string]*endpoint
+	turn  chan struct{} // held while subscriptions change
+	stale chan struct{} // told when the record is to be written and nobody waits for it
+
+	attributing chan struct{} // held while an attribute changes
+	updating    atomic.Int64  // how many Update the announcer now
+
+	mu         sync.Mutex
+	endpoints  map[string]*endpoint
+	leaving    map[*endpoint]struct{} // removed, with handlers that are not done
+	registered bool
+	run        *run // nil before Run
+	stopped    bool // Run stops, or has
+	attributes map[string]json.RawMessage
+
+	// Of the record: how often it had to change, and what of that is written.
+	wanted, written uint64
+	shown           bool // it was written once
+	shownRegistered bool
+	told            bool // the hook Registered, not followed by Unregistered
 }
 
 // NewService checks cfg and makes a service that does nothing before [Service.Run].
@@ -87,7 +108,7 @@ func NewService(conn *bus.Conn, cfg Config) (*Service, error) {
 	if err := bus.CheckToken("instance", cfg.Instance); err != nil {
 		return nil, err
 	}
-	if cfg.Name == "_" || cfg.Instance == "all" {
+	if cfg.Name == "_" || cfg.Instance == allInstances {
 		return nil, bus.Errorf(bus.InvalidArgument, "service %q, instance %q: the service _ and the instance all stand for every one", cfg.Name, cfg.Instance)
 	}
 	if cfg.Concurrency < 0 || cfg.Timeout < 0 || cfg.Drain < 0 {
@@ -103,14 +124,32 @@ func NewService(conn *bus.Conn, cfg Config) (*Service, error) {
 		cfg.Logger = conn.Logger()
 	}
 	s := &Service{
-		conn:      conn,
-		cfg:       cfg,
-		log:       cfg.Logger.With("component", "micro", "service", cfg.Name, "instance", cfg.Instance),
-		started:   time.Now().UTC(),
-		endpoints: map[string]*endpoint{},
+		conn:        conn,
+		cfg:         cfg,
+		log:         cfg.Logger.With("component", "micro", "service", cfg.Name, "instance", cfg.Instance),
+		started:     time.Now().UTC(),
+		turn:        make(chan struct{}, 1),
+		stale:       make(chan struct{}, 1),
+		attributing: make(chan struct{}, 1),
+		endpoints:   map[string]*endpoint{},
+		leaving:     map[*endpoint]struct{}{},
+		registered:  !cfg.Unregistered,
+		attributes:  map[string]json.RawMessage{},
 	}
+	s.requests.seed = maphash.MakeSeed()
 	s.from = []string{s.Address().String()}
-	if _, err := s.announcer(nil); err != nil {
+	if len(cfg.Interceptors) > 0 {
+		s.intercept = Chain(cfg.Interceptors...)(ownInterceptors)
+	}
+	var err error
+	s.announcer, err = registry.NewAnnouncer(conn, s.record(), registry.AnnounceConfig{
+		Heartbeat: cfg.Heartbeat,
+		TTL:       cfg.TTL,
+		Load:      s.load,
+		Announced: s.announced,
+		Logger:    cfg.Logger,
+	})
+	if err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -140,93 +179,4 @@ func (s *Service) sortedEndpoints() []*endpoint {
 		eps = append(eps, s.endpoints[name])
 	}
 	return eps
-}
-
-func (s *Service) announcer(announced func()) (*registry.Announcer, error) {
-	record := registry.Record{
-		Service:     s.cfg.Name,
-		Instance:    s.cfg.Instance,
-		Version:     s.cfg.Version,
-		Description: s.cfg.Description,
-		Region:      s.cfg.Region,
-		Host:        s.cfg.Host,
-		PID:         os.Getpid(),
-		Build:       buildRevision(),
-		Started:     s.started,
-		Registered:  true,
-	}
-	for _, ep := range s.sortedEndpoints() {
-		record.Endpoints = append(record.Endpoints, ep.record())
-	}
-	return registry.NewAnnouncer(s.conn, record, registry.AnnounceConfig{
-		Heartbeat: s.cfg.Heartbeat,
-		TTL:       s.cfg.TTL,
-		Load:      s.load,
-		Announced: announced,
-		Logger:    s.cfg.Logger,
-	})
-}
-
-// Run serves until ctx ends: it subscribes, announces the instance and, at the end, leaves the queue groups, withdraws the
-// instance, finishes what it was given (also what was still on its way in) and sends the last replies. Requests that come
-// meanwhile go to other instances. Run can be called once; the connection stays open.
-func (s *Service) Run(ctx context.Context) error {
-	if !s.running.CompareAndSwap(false, true) {
-		return bus.Errorf(bus.FailedPrecondition, "service %q: Run was called before", s.cfg.Name)
-	}
-	announcer, err := s.announcer(s.cfg.Hooks.Registered)
-	if err != nil {
-		return err
-	}
-	handlers := newHandlers(ctx)
-	subs, err := s.subscribe(ctx, handlers)
-	if err != nil {
-		return err
-	}
-	call(s.cfg.Hooks.Started)
-	announced := make(chan error, 1)
-	announcing, withdraw := context.WithCancel(context.WithoutCancel(ctx))
-	defer withdraw()
-	go func() { announced <- announcer.Run(announcing) }()
-
-	closed := false
-	select {
-	case <-ctx.Done():
-	case <-s.conn.Closed():
-		closed = true
-	}
-	deadline := time.Now().Add(s.cfg.Drain)
-	subs.drainQueues(deadline)
-	withdraw()
-	err = <-announced
-	call(s.cfg.Hooks.Unregistered)
-	subs.drainRest(deadline)
-	if closed {
-		_ = handlers.end(0) // nobody can be answered
-		err = bus.Errorf(bus.Unavailable, "service %q: the connection was closed while it ran", s.cfg.Name)
-	} else {
-		if left := handlers.end(time.Until(deadline)); left > 0 {
-			err = errors.Join(err, bus.Errorf(bus.DeadlineExceeded, "service %q: %d requests were not finished within %v and given up", s.cfg.Name, left, s.cfg.Drain))
-		}
-		if err == nil || s.conn.NATS().IsConnected() { // else the withdrawal has waited for the connection, in vain
-			err = errors.Join(err, s.flush(ctx))
-		}
-	}
-	call(s.cfg.Hooks.Stopped)
-	return err
-}
-
-func (s *Service) flush(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-	defer cancel()
-	if err := s.conn.NATS().FlushWithContext(ctx); err != nil {
-		return bus.Errorf(bus.Unavailable, "service %q: the last replies may not be sent: %w", s.cfg.Name, err)
-	}
-	return nil
-}
-
-func call(hook func()) {
-	if hook != nil {
-		hook()
-	}
 }

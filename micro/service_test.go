@@ -120,11 +120,13 @@ func TestRunTwice(t *testing.T) {
 	s := bustest.Server(t)
 	svc := serve(t, connect(t, s), micro.Config{Name: "greeter"}, endpoint("hello", greet))
 	wantCode(t, svc.Run(t.Context()), bus.FailedPrecondition, `"greeter"`, "before")
-	wantCode(t, micro.Handle(svc.Service, "late", greet), bus.FailedPrecondition, `"late"`, "runs already")
-	wantCode(t, svc.Register(&widgets{}, micro.Except("Close")), bus.FailedPrecondition, "runs already")
 	if err := svc.stop(); err != nil {
 		t.Error(err)
 	}
+	wantCode(t, micro.Handle(svc.Service, "late", greet), bus.FailedPrecondition, "has stopped")
+	wantCode(t, svc.Register(&widgets{}, micro.Except("Close")), bus.FailedPrecondition, "has stopped")
+	wantCode(t, svc.Remove("hello"), bus.FailedPrecondition, "has stopped")
+	wantCode(t, svc.SetRegistered(t.Context(), false), bus.FailedPrecondition, "has stopped")
 	wantCode(t, svc.Run(t.Context()), bus.FailedPrecondition, "before")
 }
 

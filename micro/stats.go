@@ -97,7 +97,7 @@ func (s *Service) load() registry.Load {
 
 // dropCounts counts dropped messages by reason.
 type dropCounts struct {
-	jetStream, noReply, foreignReply, notOneWay atomic.Uint64
+	jetStream, noReply, foreignReply, notOneWay, unknownCancel, foreignCancel atomic.Uint64
 }
 
 func (d *dropCounts) add(reason bus.Drop) {
@@ -110,6 +110,10 @@ func (d *dropCounts) add(reason bus.Drop) {
 		d.foreignReply.Add(1)
 	case bus.DropNotOneWay:
 		d.notOneWay.Add(1)
+	case DropUnknownCancel:
+		d.unknownCancel.Add(1)
+	case DropForeignCancel:
+		d.foreignCancel.Add(1)
 	}
 }
 
@@ -119,6 +123,8 @@ func (d *dropCounts) all() map[bus.Drop]uint64 {
 		bus.DropNoReply:      d.noReply.Load(),
 		bus.DropForeignReply: d.foreignReply.Load(),
 		bus.DropNotOneWay:    d.notOneWay.Load(),
+		DropUnknownCancel:    d.unknownCancel.Load(),
+		DropForeignCancel:    d.foreignCancel.Load(),
 	}
 }
 

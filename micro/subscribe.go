@@ -10,102 +10,118 @@ import (
 	"github.com/skybus-io/skybus/bus"
 )
 
-// subscriptions of a running service. Each has a channel that is closed when it is drained and its last message was
-// handed over.
-type subscriptions struct {
-	nc     *nats.Conn
-	queues []*subscription
-	rest   []*subscription
-
-	watches []func() // ends waiting for the server's refusal of each
-}
-
+// subscription has a channel that is closed when it is drained and its last message was handed over.
 type subscription struct {
 	*nats.Subscription
 
 	closed chan struct{}
 }
 
-// subscribe makes all subscriptions and returns when the server has them. One that it refuses is permission_denied.
-func (s *Service) subscribe(ctx context.Context, h *handlers) (*subscriptions, error) {
-	subs := &subscriptions{nc: s.conn.NATS()}
-	defer subs.unwatch()
-	ns, name, id := s.conn.Namespace(), s.cfg.Name, s.cfg.Instance
-	denied := make(chan *bus.Error, 1)
-	add := func(list *[]*subscription, subject, queue string, cb nats.MsgHandler) error {
-		subs.watches = append(subs.watches, s.conn.NotifyDenied(denied, bus.Access{Subscribe: []string{subject}}))
-		sub, err := s.conn.NATS().QueueSubscribe(subject, queue, cb)
+// place is a subject where something listens, in a queue group or in none.
+type place struct {
+	subject, queue string
+	handle         nats.MsgHandler
+}
+
+// settling is a number of subscriptions that the server may refuse, until they are confirmed.
+type settling struct {
+	denied  chan *bus.Error
+	watches []func()
+}
+
+func newSettling() *settling { return &settling{denied: make(chan *bus.Error, 1)} }
+
+// subscribe listens at all of places, or at none and says why.
+func (s *Service) subscribe(to *settling, places []place) ([]*subscription, error) {
+	subs := make([]*subscription, 0, len(places))
+	for _, p := range places {
+		to.watches = append(to.watches, s.conn.NotifyDenied(to.denied, bus.Access{Subscribe: []string{p.subject}}))
+		sub, err := s.conn.NATS().QueueSubscribe(p.subject, p.queue, p.handle)
 		if err != nil {
-			return fmt.Errorf("micro: subscribe %s: %w", subject, err)
+			unsubscribe(subs)
+			return nil, fmt.Errorf("micro: subscribe %s: %w", p.subject, err)
 		}
 		closed := make(chan struct{})
 		sub.SetClosedHandler(func(string) { close(closed) })
-		*list = append(*list, &subscription{sub, closed})
-		return nil
+		subs = append(subs, &subscription{sub, closed})
 	}
-	for _, ep := range s.sortedEndpoints() {
-		request := func(m *nats.Msg) { s.dispatch(h, ep, m, takesRequests) }
-		oneWay := func(m *nats.Msg) { s.dispatch(h, ep, m, takesOneWay) }
-		both := func(m *nats.Msg) { s.dispatch(h, ep, m, takesBoth) }
-		type spec struct {
-			list           *[]*subscription
-			subject, queue string
-			cb             nats.MsgHandler
-		}
-		specs := []spec{
-			{&subs.rest, ns.InstanceSubject(name, id, ep.name), "", both},
-			{&subs.rest, ns.AllSubject(name, ep.name), "", both},
-			{&subs.queues, ns.VersionSubject(name, s.cfg.Version, ep.name), bus.QueueVersion, request},
-			{&subs.queues, ns.ServiceSubject(name, ep.name), bus.QueueService, request},
-		}
-		if ep.oneWay {
-			specs = append(specs, spec{&subs.queues, ns.OneWaySubject(name, ep.name), bus.QueueOneWay, oneWay})
-		}
-		for _, sp := range specs {
-			if err := add(sp.list, sp.subject, sp.queue, sp.cb); err != nil {
-				subs.unsubscribe()
-				return nil, err
-			}
-		}
+	return subs, nil
+}
+
+// listen subscribes to what an endpoint takes by the instance's own name and as a broadcast, and to the queue groups where
+// it is registered.
+func (s *Service) listen(to *settling, ep *endpoint, registered bool) (err error) {
+	if ep.named, err = s.subscribe(to, s.namedPlaces(ep)); err != nil || !registered {
+		return err
 	}
-	for subject, cb := range s.controlSubjects() {
-		if err := add(&subs.rest, subject, "", cb); err != nil {
-			subs.unsubscribe()
-			return nil, err
-		}
+	if err = s.join(to, ep); err != nil {
+		unsubscribe(ep.named)
+		ep.named = nil
 	}
+	return err
+}
+
+// join enters the queue groups of an endpoint.
+func (s *Service) join(to *settling, ep *endpoint) (err error) {
+	ep.queues, err = s.subscribe(to, s.queuePlaces(ep))
+	return err
+}
+
+func (s *Service) namedPlaces(ep *endpoint) []place {
+	ns := s.conn.Namespace()
+	both := func(m *nats.Msg) { s.dispatch(ep, m, takesBoth) }
+	return []place{
+		{ns.InstanceSubject(s.cfg.Name, s.cfg.Instance, ep.name), "", both},
+		{ns.AllSubject(s.cfg.Name, ep.name), "", both},
+	}
+}
+
+func (s *Service) queuePlaces(ep *endpoint) []place {
+	ns := s.conn.Namespace()
+	request := func(m *nats.Msg) { s.dispatch(ep, m, takesRequests) }
+	places := []place{
+		{ns.VersionSubject(s.cfg.Name, s.cfg.Version, ep.name), bus.QueueVersion, request},
+		{ns.ServiceSubject(s.cfg.Name, ep.name), bus.QueueService, request},
+	}
+	if ep.oneWay {
+		oneWay := func(m *nats.Msg) { s.dispatch(ep, m, takesOneWay) }
+		places = append(places, place{ns.OneWaySubject(s.cfg.Name, ep.name), bus.QueueOneWay, oneWay})
+	}
+	return places
+}
+
+// confirm returns when the server has the subscriptions. One that it refuses is permission_denied. A server that is away gets
+// them when it is back.
+func (s *Service) confirm(ctx context.Context, to *settling) error {
+	defer to.end()
 	flush, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	if err := s.conn.Flush(flush); err != nil && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "the server has not confirmed the subscriptions yet", "error", err)
 	}
 	select {
-	case err := <-denied:
-		subs.unsubscribe()
-		return nil, fmt.Errorf("micro: service %q: %w", name, err)
+	case err := <-to.denied:
+		return fmt.Errorf("micro: service %q: %w", s.cfg.Name, err)
 	default:
-		return subs, nil
+		return nil
 	}
 }
 
-func (s *subscriptions) unwatch() {
-	for _, stop := range s.watches {
+func (to *settling) end() {
+	for _, stop := range to.watches {
 		stop()
 	}
+	to.watches = nil
 }
 
-func (s *subscriptions) unsubscribe() {
-	for _, sub := range append(s.queues, s.rest...) {
+func unsubscribe(subs []*subscription) {
+	for _, sub := range subs {
 		_ = sub.Unsubscribe() // fails when the connection is closed
 	}
 }
 
-// drainQueues leaves the queue groups: the server sends no more, and what it sent is handed over first.
-func (s *subscriptions) drainQueues(deadline time.Time) { drain(s.nc, s.queues, deadline) }
-
-func (s *subscriptions) drainRest(deadline time.Time) { drain(s.nc, s.rest, deadline) }
-
-// drain ends subs and returns when the last message of each was handed over, at the latest at the deadline.
+// drain ends subs and returns when the last message of each was handed over, at the latest at the deadline: the server
+// sends no more, and what it sent is handed over first.
 func drain(nc *nats.Conn, subs []*subscription, deadline time.Time) {
 	for _, sub := range subs {
 		_ = sub.Drain() // fails when the connection is closed, and the subscription with it
