@@ -29,6 +29,9 @@ func (s *Service) dispatch(ep *endpoint, msg *nats.Msg, t takes) {
 		s.log.Debug("message dropped", "subject", msg.Subject, "reason", string(drop))
 		return
 	}
+	if oneWay(msg, t) {
+		msg.Reply = "" // its sender waits for nothing
+	}
 	if !ep.acquire() {
 		ep.stats.shed.Add(1)
 		s.refuse(ep, msg)
@@ -53,9 +56,12 @@ func (s *Service) dispatch(ep *endpoint, msg *nats.Msg, t takes) {
 	})
 }
 
+func oneWay(msg *nats.Msg, t takes) bool {
+	return t == takesOneWay || t == takesBoth && len(msg.Header[bus.HeaderOneWay]) > 0
+}
+
 func (s *Service) check(ep *endpoint, msg *nats.Msg, t takes) bus.Drop {
-	oneWay := t == takesOneWay || t == takesBoth && len(msg.Header[bus.HeaderOneWay]) > 0
-	if !oneWay {
+	if !oneWay(msg, t) {
 		return s.conn.CheckRequest(msg)
 	}
 	if drop := s.conn.CheckOneWay(msg); drop != "" || ep.oneWay {
