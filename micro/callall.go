@@ -100,7 +100,7 @@ func (c *Client) gather(ctx context.Context, r *Request, each func(Reply, error)
 	if g.sub, err = nc.SubscribeSync(inbox); err != nil {
 		return bus.Wrap(bus.Unavailable, "call all: the connection is closed", err)
 	}
-	defer func() { _ = g.sub.Unsubscribe() }() // fails on a closed connection, which has none
+	defer func() { _ = g.sub.Unsubscribe() }()                  // fails on a closed connection, which has none
 	_ = g.sub.SetPendingLimits(mostGathered, mostGatheredBytes) // fails as Unsubscribe does
 	env := c.envelope(ctx, r)
 	deadline, _ := ctx.Deadline()

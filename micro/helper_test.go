@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
 	"github.com/skybus-io/skybus/bus"
@@ -201,4 +202,11 @@ func (b *logBook) String() string {
 
 func (b *logBook) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// answerText answers requests with a JSON body, as a service without any library does.
+func answerText(body string) nats.MsgHandler {
+	return func(m *nats.Msg) {
+		_ = m.RespondMsg(&nats.Msg{Data: []byte(body)}) // who waits in vain fails the test
+	}
 }

@@ -1,0 +1,172 @@
+package micro_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/balance"
+)
+
+// table is settings that a test changes.
+type table struct{ values sync.Map }
+
+func (s *table) set(service, key, value string) { s.values.Store(service+" "+key, json.RawMessage(value)) }
+
+// Setting is the value of the service, or else of all.
+func (s *table) Setting(service, _, key string) (json.RawMessage, bool) {
+	for _, name := range []string{service, "_"} {
+		if v, ok := s.values.Load(name + " " + key); ok {
+			return v.(json.RawMessage), true
+		}
+	}
+	return nil, false
+}
+
+var _ micro.Settings = (*table)(nil)
+
+// versions is how often each version answers n calls.
+func versions(t testing.TB, c *micro.Client, n int, opts ...micro.CallOption) map[string]int {
+	t.Helper()
+	by := map[string]int{}
+	for id, k := range spread(t, c, n, opts...) {
+		version, _, _ := strings.Cut(id, "-")
+		by[version] += k
+	}
+	return by
+}
+
+// The shares of versions follow the settings from one call to the next, with the queue group and with a policy.
+func TestCanary(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	for version, n := range map[string]int{"1.2.0": 2, "1.3.0": 2, "2.0.0": 1} {
+		for i := range n {
+			serveWho(t, s, micro.Config{Name: "who", Version: version, Instance: fmt.Sprintf("v%s-%d", version[:1]+version[2:3], i)})
+		}
+	}
+	conn := connect(t, s)
+	for name, policy := range map[string]balance.Policy{"queue group": nil, "round robin": balance.RoundRobin()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var live table
+			var book logBook
+			c := newClient(t, conn, micro.ClientConfig{Policy: policy, Settings: &live, Logger: book.logger()})
+			sees(t, c, "who", 5)
+			const n = 400
+			check := func(weights string, least, most int) {
+				t.Helper()
+				live.set("who", micro.SettingCanary, weights)
+				if by := versions(t, c, n); by["v13"] < least || by["v13"] > most || by["v12"]+by["v13"] != n {
+					t.Errorf("%s: answers %v of %d", weights, by, n)
+				}
+			}
+			if by := versions(t, c, 100); len(by) != 3 {
+				t.Errorf("without weights: %v", by)
+			}
+			check(`{"1.2.0":100,"1.3.0":0}`, 0, 0)
+			check(`{"1.2.0":75,"1.3.0":25}`, n*15/100, n*35/100)
+			check(`{"1.3.0":1}`, n, n)
+			check(`{"1.2.0":50,"1.3.0":50,"9.9.9":1000}`, n*38/100, n*62/100) // who is not there has no share
+			// The version of a key stays while its share grows.
+			live.set("who", micro.SettingCanary, `{"1.2.0":50,"1.3.0":50}`)
+			for i := range 20 {
+				key := micro.WithKey(fmt.Sprint(i))
+				live.set("who", micro.SettingCanary, `{"1.2.0":70,"1.3.0":30}`)
+				first := versions(t, c, 5, key)
+				live.set("who", micro.SettingCanary, `{"1.2.0":30,"1.3.0":70}`)
+				if second := versions(t, c, 5, key); len(first) != 1 || len(second) != 1 || first["v13"] > second["v13"] {
+					t.Errorf("key %d went from %v to %v", i, first, second)
+				}
+			}
+			if by := versions(t, c, 20, micro.ToVersion("2.0.0")); by["v20"] != 20 {
+				t.Errorf("a call that asks for a version: %v", by)
+			}
+			for _, bad := range []string{`{"1.2":5}`, `{"1.2.0":-1}`, `[]`, `{"1.2.0":"5"}`, `{`, ``} {
+				live.set("who", micro.SettingCanary, bad)
+				if by := versions(t, c, 100); len(by) != 3 {
+					t.Errorf("bad weights %s: %v", bad, by)
+				}
+			}
+			if told := strings.Count(book.String(), "setting is ignored"); told != 6 {
+				t.Errorf("6 bad values were told of %d times", told)
+			}
+		})
+	}
+}
+
+// When nobody of the chosen version is left, the others are asked.
+func TestCanaryGone(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	serveWho(t, s, micro.Config{Name: "who", Version: "1.0.0", Instance: "old"})
+	put(t, s.Connect(t), "skybus_liveness", "default.dev.who.dead", `{}`)
+	put(t, s.Connect(t), "skybus_instances", "default.dev.who.dead", `{"version":"2.0.0","registered":true,"endpoints":[{"name":"are"}]}`)
+	var live table
+	live.set("_", micro.SettingCanary, `{"2.0.0":1}`)
+	for _, policy := range []balance.Policy{nil, balance.Random()} {
+		c := newClient(t, connect(t, s), micro.ClientConfig{Settings: &live, Policy: policy})
+		sees(t, c, "who", 2)
+		start := time.Now()
+		if by := spread(t, c, 5); by["old"] != 5 || time.Since(start) > micro.DefaultPatience {
+			t.Errorf("answers %v after %v", by, time.Since(start))
+		}
+	}
+}
+
+// Times follow the settings, and a ctx with a deadline is its own.
+func TestLiveTimeouts(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	var handled atomic.Int64
+	serve(t, connect(t, s), micro.Config{Name: "slow", Drain: time.Millisecond}, endpoint("hang", func(ctx context.Context, _ hello) (string, error) {
+		handled.Add(1)
+		<-ctx.Done()
+		return "", ctx.Err()
+	}))
+	var live table
+	var book logBook
+	c := newClient(t, connect(t, s), micro.ClientConfig{Settings: &live, Timeout: 700 * time.Millisecond, AttemptTimeout: time.Second, Logger: book.logger()})
+	sees(t, c, "slow", 1)
+	took := func(ctx context.Context, opts ...micro.CallOption) time.Duration {
+		t.Helper()
+		start := time.Now()
+		_, err := micro.Call[string](ctx, c, "slow.hang", hello{}, opts...)
+		wantCode(t, err, bus.DeadlineExceeded)
+		return time.Since(start)
+	}
+	live.set("_", micro.SettingTotal, `"1m"`)
+	live.set("slow", micro.SettingTotal, `"200ms"`)
+	if d := took(t.Context()); d < 100*time.Millisecond || d > 650*time.Millisecond {
+		t.Errorf("it took %v, want 200ms", d)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if d := took(ctx); d < 400*time.Millisecond {
+		t.Errorf("it took %v, want the deadline of ctx", d)
+	}
+	handled.Store(0)
+	live.set("slow", micro.SettingTotal, `"500ms"`)
+	live.set("slow", micro.SettingRetry, `"50ms"`)
+	took(t.Context(), micro.Idempotent())
+	if n := handled.Load(); n < 3 {
+		t.Errorf("%d attempts of 50ms in 500ms", n)
+	}
+	for _, bad := range []string{`200`, `"soon"`, `"-1s"`, `"0s"`, `null`} {
+		live.set("slow", micro.SettingTotal, bad)
+		if d := took(t.Context()); d < 650*time.Millisecond {
+			t.Errorf("%s: it took %v, want the client's own 700ms", bad, d)
+		}
+	}
+	if n := strings.Count(book.String(), "setting is ignored"); n != 5 {
+		t.Errorf("5 bad values were told of %d times", n)
+	}
+}
