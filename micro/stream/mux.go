@@ -102,6 +102,7 @@ type Mux struct {
 	sub     *nats.Subscription
 	stop    chan struct{} // ends the watch
 	streams map[string]*Stream
+	offers  map[string]*offer
 	closed  bool
 }
 
@@ -119,6 +120,7 @@ func New(conn *bus.Conn, cfg Config) (*Mux, error) {
 		log:     cfg.Logger.With("component", "stream"),
 		stop:    make(chan struct{}),
 		streams: map[string]*Stream{},
+		offers:  map[string]*offer{},
 	}, nil
 }
 
@@ -168,16 +170,11 @@ func (m *Mux) all() []*Stream {
 func (m *Mux) add(s *Stream) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
-		return bus.Errorf(bus.Unavailable, "stream: closed here")
-	}
 	if len(m.streams) >= m.cfg.MaxStreams {
 		return bus.Errorf(bus.ResourceExhausted, "stream: %d streams are open, the most that may be (MaxStreams)", len(m.streams))
 	}
-	if m.sub == nil {
-		if err := m.beginLocked(); err != nil {
-			return err
-		}
+	if err := m.readyLocked(); err != nil {
+		return err
 	}
 	// Who has a stream with us knows the prefix, and must not guess the subjects of others.
 	s.token = rand.Text()
@@ -187,7 +184,14 @@ func (m *Mux) add(s *Stream) error {
 	return nil
 }
 
-func (m *Mux) beginLocked() error {
+// readyLocked makes sure that there is a subscription.
+func (m *Mux) readyLocked() error {
+	if m.closed {
+		return bus.Errorf(bus.Unavailable, "stream: closed here")
+	}
+	if m.sub != nil {
+		return nil
+	}
 	nc := m.conn.NATS()
 	prefix := nc.NewInbox() + "."
 	sub, err := nc.Subscribe(prefix+"*", m.receive)
@@ -211,6 +215,11 @@ func (m *Mux) receive(msg *nats.Msg) {
 	token := msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]
 	m.mu.Lock()
 	s := m.streams[token]
+	if o := m.offers[token]; o != nil {
+		m.serveLocked(o, msg)
+		m.mu.Unlock()
+		return
+	}
 	m.mu.Unlock()
 	if s == nil {
 		m.stray.Add(1)
@@ -228,14 +237,14 @@ func (m *Mux) refuse(msg *nats.Msg) {
 		return
 	}
 	switch f.kind {
-	case kindAccept, kindPart, kindData, kindPing:
+	case kindOpen, kindAccept, kindPart, kindData, kindPing:
 		m.log.Debug("frame of an unknown stream", "subject", msg.Subject, "kind", string(f.kind))
 		m.tell(msg.Reply, bus.Errorf(bus.Canceled, "stream: the other side has ended it"))
-	case kindOpen, kindHead, kindEnd, kindDone, kindCredit, kindCancel, kindPong:
+	case kindHead, kindEnd, kindDone, kindCredit, kindCancel, kindPong:
 	}
 }
 
-// tell sends the end of a stream that is not ours any more.
+// tell sends the end of a stream that is not, or never was.
 func (m *Mux) tell(peer string, err error) {
 	msg := bus.NewErrorReply(bus.JSON{}, err)
 	msg.Subject = peer

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,8 +38,7 @@ func (s *Stream) Recv(ctx context.Context) ([]byte, error) {
 			return data, nil
 		}
 		if len(s.assembled)+len(data) > s.mux.cfg.MaxMessage {
-			err := bus.Errorf(bus.ResourceExhausted, "stream: a message has more than %d bytes", s.mux.cfg.MaxMessage)
-			err.Status = http.StatusRequestEntityTooLarge
+			err := tooLarge("stream: a message has more than %d bytes", s.mux.cfg.MaxMessage)
 			s.Cancel(err)
 			return nil, err
 		}

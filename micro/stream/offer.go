@@ -1,0 +1,95 @@
+package stream
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// offer is data for whoever opens a stream on its subject.
+type offer struct {
+	data    []byte
+	base    func() context.Context
+	fetched chan struct{} // holds one value after it was sent to somebody
+}
+
+// Offer makes a subject of which data can be had by [Mux.Fetch], as often as somebody asks before withdraw is called. fetched
+// is sent a value, once, when data is on its way to the first of them. What is on its way when ctx ends is not sent to its
+// end. Until both, data must not change. Who is told the subject must be told over the Mux's own connection.
+func (m *Mux) Offer(ctx context.Context, data []byte) (subject string, fetched <-chan struct{}, withdraw func(), err error) {
+	o := &offer{data: data, base: func() context.Context { return ctx }, fetched: make(chan struct{}, 1)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.readyLocked(); err != nil {
+		return "", nil, nil, err
+	}
+	token := rand.Text()
+	m.offers[token] = o
+	return m.prefix + token, o.fetched, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.offers, token)
+	}, nil
+}
+
+// serveLocked sends what is offered to who asks for it by msg.
+func (m *Mux) serveLocked(o *offer, msg *nats.Msg) {
+	if m.closed {
+		return
+	}
+	m.running.Go(func() {
+		ctx, s, err := m.Accept(o.base(), msg, nil)
+		if err != nil {
+			if m.conn.CheckRequest(msg) == "" {
+				m.tell(msg.Reply, err)
+			}
+			return
+		}
+		if err := s.Send(ctx, o.data); err != nil {
+			s.Cancel(err)
+			return
+		}
+		_ = s.Finish(nil, nil) // who gets it knows by then that this was all
+		signal(o.fetched)
+	})
+}
+
+// Fetch gets what is offered on subject, which came from outside and must be an inbox, and must have the size that was told.
+// The memory is taken at once.
+func (m *Mux) Fetch(ctx context.Context, subject string, size int) ([]byte, error) {
+	if size < 0 || !m.conn.IsInbox(subject) {
+		return nil, bus.Errorf(bus.InvalidArgument, "stream: fetch %d bytes of %.80q: want a size and an inbox", size, subject)
+	}
+	s, err := m.Open(ctx, &nats.Msg{Subject: subject})
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, 0, size)
+	for {
+		piece, last, err := s.RecvPart(ctx)
+		if err == nil && len(data)+len(piece) > size {
+			err = tooLarge("stream: more came than the %d bytes that were told", size)
+		}
+		if err == nil && last && len(data)+len(piece) < size {
+			err = bus.Errorf(bus.DataLoss, "stream: %d bytes came of %d", len(data)+len(piece), size)
+		}
+		if err != nil {
+			s.Cancel(err)
+			return nil, err
+		}
+		data = append(data, piece...)
+		if last {
+			return data, s.Finish(nil, nil)
+		}
+	}
+}
+
+func tooLarge(format string, args ...any) *bus.Error {
+	err := bus.Errorf(bus.ResourceExhausted, format, args...)
+	err.Status = http.StatusRequestEntityTooLarge
+	return err
+}
