@@ -178,6 +178,22 @@ func (l *Leases) Holder(ctx context.Context, key string) (Holder, error) {
 	return holderOf(e), nil
 }
 
+// Follow calls f with who holds the leases that match pattern, all in one batch that may be empty, and then with each batch
+// of changes, as [Table.Follow] does. Of a lease that nobody holds any more f hears a Holder without an owner. f hears
+// renewals too: a holder it knows, with the same term.
+func (l *Leases) Follow(ctx context.Context, pattern string, f func(batch []Holder)) error {
+	return l.t.Follow(ctx, pattern, func(entries []Entry[leaseRecord]) {
+		batch := make([]Holder, len(entries))
+		for i, e := range entries {
+			batch[i] = Holder{Key: e.Key}
+			if !e.Deleted && e.Err == nil {
+				batch[i] = holderOf(e)
+			}
+		}
+		f(batch)
+	})
+}
+
 func (l *Leases) acquire(ctx context.Context, key, owner string, ttl time.Duration) (*Lease, error) {
 	switch {
 	case ttl < minLease || ttl > maxLease:
