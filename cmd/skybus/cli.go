@@ -21,7 +21,10 @@ type cli struct {
 	Server     serverCmd     `cmd:"" help:"Run a NATS server with JetStream, alone or as part of a cluster."`
 	Run        runCmd        `cmd:"" help:"Keep copies of a program running: restart the dead, replace the hung."`
 	Services   servicesCmd   `cmd:"" help:"List the services."`
-	Instances  instancesCmd  `cmd:"" help:"List the instances of services."`
+	Versions   versionsCmd   `cmd:"" help:"List the versions of services."`
+	Regions    regionsCmd    `cmd:"" help:"List the regions where services run."`
+	Hosts      hostsCmd      `cmd:"" help:"List the hosts where services run."`
+	Instances  instancesCmd  `cmd:"" help:"List the instances of services, and tell them what to do."`
 	Routes     routesCmd     `cmd:"" help:"List, show and change routes."`
 	Config     configCmd     `cmd:"" help:"List, show and change configuration."`
 	Call       callCmd       `cmd:"" help:"Call an endpoint of a service."`
@@ -72,6 +75,7 @@ func newParser(root commands, app *App) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.DefaultEnvars("SKYBUS"),
 		kong.ExplicitGroups([]kong.Group{
+			{Key: "criteria", Title: "Criteria (the values of one are alternatives, all have to be met):"},
 			{Key: "common", Title: "Every command:"},
 			{Key: "connection", Title: "Connection:"},
 			{Key: "login", Title: "Login and TLS (as the nats command):"},

@@ -73,7 +73,7 @@ func (c *configLsCmd) Run(ctx context.Context, app *App) error {
 		return err
 	}
 	if len(rows) == 0 {
-		app.noteNone("values", nil)
+		app.noteNone("values")
 	}
 	return printList(app, rows, []string{"key", "service", "version", "value", "revision"}, func(r configRow) []any {
 		return []any{r.Key, r.Service, r.Version, r.text(), r.Revision}

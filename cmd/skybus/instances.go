@@ -1,88 +1,36 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
-type servicesCmd struct {
-	Service []string `help:"Only services of these names." placeholder:"NAME,..."`
-}
-
-// Help is shown below the usage.
-func (*servicesCmd) Help() string {
-	return `Examples:
-
-    skybus services
-    skybus services --service getwidgets -o json`
-}
-
-// serviceRow is a service as it is listed.
-type serviceRow struct {
-	Service      string   `json:"service"`
-	Versions     []string `json:"versions"`
-	Online       int      `json:"online"`
-	Unregistered int      `json:"unregistered"`
-	Offline      int      `json:"offline"`
-	Endpoints    []string `json:"endpoints"`
-}
-
-// Run lists the services.
-func (c *servicesCmd) Run(ctx context.Context, app *App) error {
-	services, err := app.services(ctx, c.Service)
-	if err != nil {
-		return err
-	}
-	rows := make([]serviceRow, 0, len(services))
-	for _, s := range services {
-		rows = append(rows, newServiceRow(s))
-	}
-	if len(rows) == 0 {
-		app.noteNone("services", c.Service)
-	}
-	header := []string{"service", "versions", "online", "unregistered", "offline", "endpoints"}
-	return printList(app, rows, header, func(r serviceRow) []any {
-		return []any{r.Service, strings.Join(r.Versions, " "), r.Online, r.Unregistered, r.Offline, strings.Join(r.Endpoints, " ")}
-	})
-}
-
-func newServiceRow(s *registry.Service) serviceRow {
-	versions, endpoints := map[string]bool{}, map[string]bool{}
-	states := map[registry.State]int{}
-	for _, i := range slices.Concat(s.Online, s.Rest) {
-		states[i.State]++
-		versions[i.Version] = true
-		for _, ep := range i.Endpoints {
-			endpoints[ep.Name] = true
-		}
-	}
-	return serviceRow{
-		Service:      s.Name,
-		Versions:     slices.Sorted(maps.Keys(versions)),
-		Online:       states[registry.Online],
-		Unregistered: states[registry.Unregistered],
-		Offline:      states[registry.Offline],
-		Endpoints:    slices.Sorted(maps.Keys(endpoints)),
-	}
-}
-
 type instancesCmd struct {
-	Service []string `help:"Only instances of these services." placeholder:"NAME,..."`
-	Wide    bool     `short:"w" help:"More columns."`
+	List       instancesListCmd       `cmd:"" default:"withargs" help:"List the instances of services (the default)."`
+	Register   instancesRegisterCmd   `cmd:"" help:"Have instances take requests again."`
+	Unregister instancesUnregisterCmd `cmd:"" help:"Have instances take no more requests, but for those to themselves."`
+	Stop       instancesStopCmd       `cmd:"" help:"Have instances finish what they were given, and end."`
+	Log        instancesLogCmd        `cmd:"" help:"Change what instances log."`
+}
+
+type instancesListCmd struct {
+	criteria
+
+	Wide  bool `short:"w" help:"More columns."`
+	Watch bool `help:"Print what there is, and then every change, until interrupted."`
 }
 
 // Help is shown below the usage.
-func (*instancesCmd) Help() string {
+func (*instancesListCmd) Help() string {
 	return `An instance is online while it says every few seconds that it is alive, offline when it stopped doing so without
 taking its leave.
 
@@ -90,7 +38,8 @@ Examples:
 
     skybus instances
     skybus instances --service getwidgets --wide
-    skybus instances -o json`
+    skybus instances --service getwidgets:1.0.0,log --region north --registered=false
+    skybus instances --watch -o json`
 }
 
 // instanceRow is an instance as it is listed.
@@ -101,21 +50,20 @@ type instanceRow struct {
 }
 
 // Run lists the instances.
-func (c *instancesCmd) Run(ctx context.Context, app *App) error {
-	services, err := app.services(ctx, c.Service)
+func (c *instancesListCmd) Run(ctx context.Context, app *App) error {
+	if c.Watch {
+		return c.watch(ctx, app)
+	}
+	instances, err := c.instances(ctx, app)
 	if err != nil {
 		return err
 	}
 	rows := []instanceRow{}
-	for _, s := range services {
-		instances := slices.Concat(s.Online, s.Rest)
-		slices.SortFunc(instances, func(a, b *registry.Instance) int { return cmp.Compare(a.Instance, b.Instance) })
-		for _, i := range instances {
-			rows = append(rows, instanceRow{i.Record, i.State, i.Load()})
-		}
+	for _, i := range instances {
+		rows = append(rows, instanceRow{i.Record, i.State, i.Load()})
 	}
 	if len(rows) == 0 {
-		app.noteNone("instances", c.Service)
+		c.noteNone(app, "instances")
 	}
 	header := []string{"service", "instance", "version", "state", "in flight", "up"}
 	if c.Wide {
@@ -155,44 +103,53 @@ func age(t time.Time) string {
 	return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 }
 
-// noteNone says that there are no such things, or nothing of those names.
-func (a *App) noteNone(things string, names []string) {
-	ns := cmp.Or(a.Namespace, bus.DefaultNamespace)
-	if len(names) > 0 {
-		a.note("nothing is known of %s in %s", strings.Join(names, ", "), ns)
-		return
-	}
-	a.note("there are no %s in %s", things, ns)
+// instanceEvent is a change of an instance as it is printed.
+type instanceEvent struct {
+	Change registry.ChangeKind `json:"change"`
+	instanceRow
 }
 
-// services are the services of the namespace by name, or those named.
-func (a *App) services(ctx context.Context, names []string) ([]*registry.Service, error) {
-	for _, name := range names {
-		if err := bus.CheckToken("--service", name); err != nil {
-			return nil, usagef("%s", message(err))
+func (e instanceEvent) line(wide bool) string {
+	line := fmt.Sprintf("%-8s %s %s %s %s", e.Change, e.Service, e.Instance, e.Version, e.State)
+	if wide {
+		line += fmt.Sprintf(" region %q host %q pid %d", e.Region, e.Host, e.PID)
+	}
+	return line
+}
+
+// watch prints the instances and then every change. Where there is no registry yet, it waits for one.
+func (c *instancesListCmd) watch(ctx context.Context, app *App) error {
+	for {
+		err := c.with(ctx, app, func(ctx context.Context, conn *bus.Conn, reg *registry.Registry, chosen registry.Criteria) error {
+			return c.follow(ctx, app, conn, reg, chosen)
+		})
+		if !errors.Is(err, kv.ErrNoBucket) {
+			return unlessStopped(ctx, err)
+		}
+		if !backoff.Sleep(ctx, watchRetry) {
+			return nil
 		}
 	}
-	conn, err := a.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close() }() // nothing was written
-	ctx, cancel := a.withTimeout(ctx)
-	defer cancel()
-	reg, err := registry.Open(ctx, conn, registry.Config{Bind: true, Logger: a.log})
-	if errors.Is(err, kv.ErrNoBucket) {
-		return nil, nil // nothing was ever there
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = reg.Close() }()
-	var services []*registry.Service
-	all := reg.Services()
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if len(names) == 0 || slices.Contains(names, name) {
-			services = append(services, all[name])
+}
+
+func (c *instancesListCmd) follow(ctx context.Context, app *App, conn *bus.Conn, reg *registry.Registry, chosen registry.Criteria) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var closing sync.WaitGroup
+	defer closing.Wait()
+	defer cancel(nil)
+	closing.Go(func() {
+		select {
+		case <-conn.Closed():
+			cancel(errors.New("the connection to NATS was closed for good"))
+		case <-ctx.Done():
+		}
+	})
+	for change := range reg.Watch(ctx, chosen) {
+		i := change.Instance
+		e := instanceEvent{change.Kind, instanceRow{i.Record, i.State, i.Load()}}
+		if err := printEvent(app, e, e.line(c.Wide)); err != nil {
+			return err
 		}
 	}
-	return services, nil
+	return context.Cause(ctx)
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -10,16 +12,15 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
-// TestInstancesOfEachState lists an instance that takes requests, one that wants none, and one that died.
-func TestInstancesOfEachState(t *testing.T) {
-	t.Parallel()
-	s := bustest.Server(t, bustest.TCP())
-	conn := connectTo(t, s)
+// putInstances makes three instances of shop known: one that takes requests, one that wants none, and one that died.
+func putInstances(t *testing.T, conn *bus.Conn) {
+	t.Helper()
 	records, err := kv.Open[registry.Record](t.Context(), conn, registry.InstancesBucket, kv.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +51,13 @@ func TestInstancesOfEachState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestInstancesOfEachState lists an instance that takes requests, one that wants none, and one that died.
+func TestInstancesOfEachState(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t, bustest.TCP())
+	putInstances(t, connectTo(t, s))
 	const want = `SERVICE  INSTANCE  VERSION  STATE         IN FLIGHT  UP     REGION  HOST  PID  LATENCY  SHED  ENDPOINTS
 shop     a         1.0.0    unregistered  0          1h30m  -       -     0    0s       0     get
 shop     b         1.1.0    online        3          1d1h   north   h1    7    1.5ms    2     get count
@@ -65,9 +73,119 @@ shop     c         1.0.0    offline       0          -      -       -     0    0
 		t.Fatalf("exit %d, stderr %q, %v: %s", code, stderr, err, stdout)
 	}
 	if diff := cmp.Diff([]serviceRow{{
-		Service: "shop", Versions: []string{"1.0.0", "1.1.0"}, Online: 1, Unregistered: 1, Offline: 1, Endpoints: []string{"count", "get"},
-	}}, rows); diff != "" {
+		Service: "shop", Versions: []string{"1.0.0", "1.1.0"}, states: states{Online: 1, Unregistered: 1, Offline: 1}, Endpoints: []string{"count", "get"},
+	}}, rows, cmp.AllowUnexported(serviceRow{})); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
+	}
+}
+
+// TestCriteria chooses by each flag, and by all of them.
+func TestCriteria(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t, bustest.TCP())
+	putInstances(t, connectTo(t, s))
+	for args, want := range map[string]string{
+		"":                               "a b c",
+		"--service shop":                 "a b c",
+		"--service shop:1.0.0":           "a c",
+		"--service other,shop:1.1.0":     "b",
+		"--service other --service shop": "a b c",
+		"--service other":                "",
+		"--region north":                 "b",
+		"--region north,south":           "b",
+		"--host h1 --region south":       "",
+		"--instance a,c,x":               "a c",
+		"--registered":                   "b c",
+		"--registered=false":             "a",
+		"--registered=true --service shop:1.0.0 --instance a --instance c": "c",
+	} {
+		code, stdout, stderr := runs(t.Context(), &cli{}, append([]string{"instances", "-o", "json", "--server", s.URL()}, strings.Fields(args)...)...)
+		var rows []instanceRow
+		if err := json.Unmarshal([]byte(stdout), &rows); err != nil || code != exitOK {
+			t.Fatalf("%s: exit %d, stderr %q, %v: %s", args, code, stderr, err, stdout)
+		}
+		var ids []string
+		for _, r := range rows {
+			ids = append(ids, r.Instance)
+		}
+		if got := strings.Join(ids, " "); got != want {
+			t.Errorf("%s: %q, want %q", args, got, want)
+		}
+	}
+	for command, want := range map[string]string{
+		"services --service shop:1.0.0": "SERVICE  VERSIONS  ONLINE  UNREGISTERED  OFFLINE  ENDPOINTS\nshop     1.0.0     0       1             1        get\n",
+		"versions --registered":         "SERVICE  VERSION  ONLINE  UNREGISTERED  OFFLINE\nshop     1.0.0    0       0             1\nshop     1.1.0    1       0             0\n",
+		"regions":                       "REGION  ONLINE  UNREGISTERED  OFFLINE  SERVICES\n-       0       1             1        shop\nnorth   1       0             0        shop\n",
+		"hosts --region north":          "HOST  ONLINE  UNREGISTERED  OFFLINE  SERVICES\nh1    1       0             0        shop\n",
+	} {
+		code, stdout, stderr := runs(t.Context(), &cli{}, append(strings.Fields(command), "--server", s.URL())...)
+		if diff := cmp.Diff(want, stdout); code != exitOK || stderr != "" || diff != "" {
+			t.Errorf("%s: exit %d, stderr %q (-want +got):\n%s", command, code, stderr, diff)
+		}
+	}
+	_, _, stderr := runs(t.Context(), &cli{}, "hosts", "--region", "south", "--registered=false", "--server", s.URL())
+	if want := "there are no hosts in default.dev with --region south --registered=false\n"; stderr != want {
+		t.Errorf("stderr %q, want %q", stderr, want)
+	}
+}
+
+// lines is what is written, line by line.
+type lines chan string
+
+// Write takes whole lines.
+func (l lines) Write(b []byte) (int, error) {
+	for line := range strings.Lines(string(b)) {
+		l <- strings.TrimSuffix(line, "\n")
+	}
+	return len(b), nil
+}
+
+// TestInstancesWatch begins before there is a registry, and tells of each change.
+func TestInstancesWatch(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t, bustest.TCP())
+	conn := connectTo(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, done := make(lines, 100), make(chan int, 1)
+	go func() {
+		done <- execute(ctx, &cli{}, []string{"instances", "--watch", "--service", "shop:1.0.0", "--server", s.URL()}, strings.NewReader(""), out, io.Discard)
+	}()
+	expect := func(want string) {
+		t.Helper()
+		select {
+		case got := <-out:
+			if got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		case <-time.After(waitTimeout):
+			t.Fatalf("nothing was printed, want %q", want)
+		}
+	}
+	putInstances(t, conn)
+	seen := map[string]bool{}
+	for range 2 {
+		select {
+		case line := <-out:
+			seen[line] = true
+		case <-time.After(waitTimeout):
+			t.Fatalf("printed only %v", seen)
+		}
+	}
+	if !seen["added    shop a 1.0.0 unregistered"] || !seen["added    shop c 1.0.0 offline"] {
+		t.Errorf("printed %v", seen)
+	}
+	records, err := kv.Open[registry.Record](t.Context(), conn, registry.InstancesBucket, kv.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := records.Delete(t.Context(), conn.Namespace().Key("shop", "a")); err != nil {
+		t.Fatal(err)
+	}
+	expect("removed  shop a 1.0.0 unregistered")
+	cancel()
+	if code := <-done; code != exitOK {
+		t.Errorf("exit %d", code)
 	}
 }
 
@@ -112,12 +230,12 @@ func TestListsCreateNothing(t *testing.T) {
 	t.Parallel()
 	s := bustest.Server(t, bustest.TCP())
 	for args, want := range map[string]int{
-		"services": exitOK, "instances": exitOK, "routes": exitOK, "config": exitOK,
+		"services": exitOK, "versions": exitOK, "regions": exitOK, "hosts": exitOK, "instances": exitOK, "instances stop": exitFailed, "routes": exitOK, "config": exitOK,
 		"routes get x": exitFailed, "routes history x": exitFailed, "routes rm x": exitFailed,
 		"config get x": exitFailed, "config history x": exitFailed, "config rm x": exitFailed,
 	} {
 		code, _, stderr := runs(t.Context(), &cli{}, append(strings.Fields(args), "--server", s.URL())...)
-		if code != want || want == exitFailed && !strings.Contains(stderr, "there is no route") && !strings.Contains(stderr, "is not set") {
+		if code != want || want == exitFailed && !strings.Contains(stderr, "there is no ") && !strings.Contains(stderr, "is not set") {
 			t.Errorf("%s: exit %d, stderr %q", args, code, stderr)
 		}
 	}

@@ -130,7 +130,7 @@ func (c *routesLsCmd) Run(ctx context.Context, app *App) error {
 		return err
 	}
 	if len(rows) == 0 {
-		app.noteNone("routes", nil)
+		app.noteNone("routes")
 	}
 	return printList(app, rows, []string{"route", "revision", "updated", "steps"}, func(r routeRow) []any {
 		return []any{r.Name, r.Revision, r.Updated.Local().Format(time.DateTime), r.summary()}
