@@ -14,7 +14,7 @@ func TestComplete(t *testing.T) {
 		words []string
 		want  string // words, separated by spaces
 	}{
-		{"fish", []string{"ver"}, "version"},
+		{"fish", []string{"ver"}, "version versions"},
 		{"fish", []string{"nonsense"}, ""},
 		{"fish", []string{"version", ""}, ""},
 		{"fish", []string{"completion", ""}, "bash fish zsh"},
@@ -27,9 +27,9 @@ func TestComplete(t *testing.T) {
 		{"fish", []string{"version", "--output", "y"}, "yaml"},
 		{"fish", []string{"version", "--output=y"}, "--output=yaml"},
 		{"fish", []string{"version", "--bogus=y"}, ""},
-		{"fish", []string{"-o", "json", "ver"}, "version"},
-		{"fish", []string{"--output=json", "ver"}, "version"},
-		{"fish", []string{"--help", "ver"}, "version"},
+		{"fish", []string{"-o", "json", "ver"}, "version versions"},
+		{"fish", []string{"--output=json", "ver"}, "version versions"},
+		{"fish", []string{"--help", "ver"}, "version versions"},
 		{"fish", []string{"--server", "version", "compl"}, "completion"},
 		{"fish", []string{"completion", "--", "--"}, ""},
 		{"fish", []string{"completion", "--", "z"}, "zsh"},
@@ -37,7 +37,7 @@ func TestComplete(t *testing.T) {
 		{"bash", []string{"version", "--output", "=", ""}, "json table yaml"},
 		{"bash", []string{"version", "--output", "="}, "json table yaml"},
 		{"bash", []string{"version", "--output", "=", "y"}, "yaml"},
-		{"bash", []string{"--server", "nats", ":", "//127.0.0.1", ":", "4222", "vers"}, "version"},
+		{"bash", []string{"--server", "nats", ":", "//127.0.0.1", ":", "4222", "vers"}, "version versions"},
 		{"bash", []string{"="}, ""},
 	}
 	for _, tt := range tests {

@@ -126,7 +126,7 @@ func (c *control) run(ctx context.Context, app *App, verb, done string, body []b
 			app.note("%d instances are offline and left out", off)
 		}
 		if len(alive) == 0 {
-			return c.nobody(app)
+			return c.nobody()
 		}
 		if err := c.confirm(ctx, app, plural(len(alive), "instance")+" will be "+done); err != nil {
 			return err
@@ -136,12 +136,12 @@ func (c *control) run(ctx context.Context, app *App, verb, done string, body []b
 		}))
 	})
 	if errors.Is(err, kv.ErrNoBucket) {
-		return c.nobody(app)
+		return c.nobody()
 	}
 	return err
 }
 
-func (c *control) nobody(app *App) error {
+func (c *control) nobody() error {
 	text := "there is no instance alive"
 	if chosen := c.String(); chosen != "" {
 		text += " with " + chosen

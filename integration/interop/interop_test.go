@@ -206,6 +206,7 @@ func TestInterop(t *testing.T) {
 
 // theirClient lists our services, reads what they tell, and calls one.
 func theirClient(t *testing.T, dir string) {
+	t.Helper()
 	s := bustest.Server(t, bustest.TCP())
 	greet(t, connect(t, s))
 	const subject = "default.dev.svc.greeter.hello"
@@ -247,6 +248,7 @@ func theirClient(t *testing.T, dir string) {
 
 // theirService is found through $SRV.INFO, and called.
 func theirService(t *testing.T, dir string) {
+	t.Helper()
 	s := bustest.Server(t, bustest.TCP())
 	conn := connect(t, s)
 	line := startNode(t, dir, "service.js", s.URL(), "shouter")

@@ -120,8 +120,7 @@ func (sl *slot) once(ctx context.Context) error {
 	case reason := <-p.replace:
 		sl.s.log.WarnContext(ctx, "hung, is replaced", "instance", sl.name, "pid", p.PID, "reason", reason)
 		killGroup(p.cmd.Process)
-		<-p.ended
-		err = fmt.Errorf("%w: %s", errHung, reason)
+		err = fmt.Errorf("%w: %s: %s", errHung, reason, status(<-p.ended))
 	case <-ctx.Done():
 		err = sl.stop(p)
 	case <-sl.s.killed:
