@@ -36,6 +36,7 @@ type copyWatch struct {
 	reg  *registry.Registry
 
 	registered map[string]bool // copies, by name, that had an instance
+	patience   time.Duration   // for those that have none yet
 	told       bool            // that some have none
 	quiet      time.Time       // until then nobody is suspected
 
@@ -48,7 +49,8 @@ type copyWatch struct {
 // watchCopies runs until ctx ends. Without a server or a registry it waits for one: the programs may be what starts them.
 func watchCopies(ctx context.Context, app *App, sup *supervise.Supervisor) {
 	w := &copyWatch{
-		sup: sup, log: app.log.With("component", "run"), registered: map[string]bool{}, suspects: map[string]bool{},
+		sup: sup, log: app.log.With("component", "run"), patience: registerTime,
+		registered: map[string]bool{}, suspects: map[string]bool{},
 	}
 	w.host, _ = os.Hostname() // as services have it
 	defer w.pinging.Wait()
@@ -136,7 +138,7 @@ func (w *copyWatch) tellUnregistered(ctx context.Context, reason string) {
 		return
 	}
 	for _, c := range w.sup.Running() {
-		if !w.registered[c.Name] && time.Since(c.Started) > registerTime {
+		if !w.registered[c.Name] && time.Since(c.Started) > w.patience {
 			w.told = true
 			w.log.InfoContext(ctx, "watched by its exit only", "instance", c.Name, "reason", reason)
 			return

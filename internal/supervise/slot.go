@@ -76,7 +76,7 @@ func (sl *slot) run(ctx context.Context) {
 		if count, within := sl.pause.loop(time.Now()); count > 0 {
 			log.WarnContext(ctx, "exits again and again", "exits", count, "within", within.String(), "last", status(sl.last),
 				"next_try", wait.String())
-		} else {
+		} else if !errors.Is(sl.last, errHung) { // which was told
 			log.WarnContext(ctx, "exited, will be started again", "status", status(sl.last), "next_try", wait.String())
 		}
 		timer := time.NewTimer(wait)
