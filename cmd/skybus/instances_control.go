@@ -77,7 +77,7 @@ func (c *instancesStopCmd) Run(ctx context.Context, app *App) error {
 type instancesLogCmd struct {
 	control
 
-	Level string `arg:"" enum:"trace,debug,info,warn,error" help:"Least level to log: trace, debug, info, warn or error."`
+	Level string `arg:"" enum:"debug,info,warn,error" help:"Least level to log: debug, info, warn or error."`
 }
 
 // Help is shown below the usage.
@@ -90,11 +90,7 @@ func (*instancesLogCmd) Help() string {
 
 // Run changes what they log.
 func (c *instancesLogCmd) Run(ctx context.Context, app *App) error {
-	body, err := json.Marshal(map[string]string{"level": c.Level})
-	if err != nil {
-		return err
-	}
-	return c.run(ctx, app, "log", "told to log from "+c.Level+" on", body)
+	return c.run(ctx, app, "log", "told to log from "+c.Level+" on", []byte(c.Level))
 }
 
 // controlRow is what came of telling one instance.

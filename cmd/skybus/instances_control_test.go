@@ -74,7 +74,7 @@ func TestControl(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	got := strings.Join(told, ", ")
-	if want := `a unregister, b unregister, a log {"level":"debug"}`; got != want && got != `b unregister, a unregister, a log {"level":"debug"}` {
+	if want := `a unregister, b unregister, a log debug`; got != want && got != `b unregister, a unregister, a log debug` {
 		t.Errorf("told %s, want %s", got, want)
 	}
 	if len(rows) != 1 || !rows[0].OK || rows[0].Instance != "a" {

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -82,6 +83,7 @@ type Supervisor struct {
 	log    *slog.Logger
 	merge  *merger
 	slots  []*slot
+	begun  atomic.Bool   // Run was called
 	killed chan struct{} // closed by Kill
 	kill   sync.Once
 	forks  chan func() // run on one thread that lives as long as the copies
@@ -143,6 +145,9 @@ func orDefault[T comparable](v, def T) T {
 // StopTimeout. Run returns when all have ended: with nil when ctx ended it and none had to be killed, or when every copy ended
 // well and was not to be started again; else with an error that says which did not. Run can be called once.
 func (s *Supervisor) Run(ctx context.Context) error {
+	if !s.begun.CompareAndSwap(false, true) {
+		return errors.New("supervise: Run was called before")
+	}
 	var forking, running sync.WaitGroup
 	forking.Go(s.fork)
 	for _, sl := range s.slots {

@@ -277,6 +277,9 @@ func TestStopInOrder(t *testing.T) {
 	if err := r.wait(t); err != nil {
 		t.Error(err)
 	}
+	if err := r.Run(t.Context()); err == nil || err.Error() != "supervise: Run was called before" {
+		t.Errorf("the second Run: %v", err)
+	}
 	if got := strings.Count(r.out.String(), "drained\n"); got != 3 {
 		t.Errorf("%d were drained, want 3", got)
 	}
