@@ -3,7 +3,7 @@
 // POST /<route> runs the route called so with the request's body. Bodies are JSON, MessagePack or a form, whose fields
 // become a JSON object; answers are in the codec of the request, or an HTML page for who asks for one. Errors are problem
 // details (RFC 9457) or a page, with the status of the error's code. What a browser was made to send by the page of another
-// site is refused (403). What became of steps that failed stands in the header Skybus-Step-Errors, also of an answer that is good
+// site is refused (403). What became of steps that failed stands in the header Step-Errors, also of an answer that is good
 // because they were not required: a JSON array of objects with step, target, code and message (route.ParseStepErrors).
 //
 // The gateway keeps no state: run as many as you like.

@@ -14,8 +14,9 @@ import (
 
 // crew is the steps under way in one Run.
 type crew struct {
-	work        func(jetstream.Msg)
+	work        func(jetstream.Msg) (hung bool)
 	places      chan struct{} // only fetch takes one
+	aside       chan struct{} // places of steps that take long
 	reconnected chan struct{}
 	closed      <-chan struct{} // of the connection
 	running     sync.WaitGroup
@@ -24,6 +25,14 @@ type crew struct {
 	mu      sync.Mutex
 	busy    map[string]int // places taken, by subject, which names the endpoint
 	refused map[string]int // steps given back since a subject was last idle
+	trusted map[string]int // places of a subject whose last attempts got no answer
+}
+
+func newCrew(closed <-chan struct{}) *crew {
+	return &crew{
+		places: make(chan struct{}, workers), aside: make(chan struct{}, workers), reconnected: make(chan struct{}, 1), closed: closed, left: make(chan struct{}, 1),
+		busy: map[string]int{}, refused: map[string]int{}, trusted: map[string]int{},
+	}
 }
 
 // fetch begins what there is to do for the free places, of which it waits for one, and else waits for the next step. Only
@@ -95,11 +104,34 @@ func (c *crew) begin(ctx context.Context, batch jetstream.MessageBatch) (n int) 
 // start works at a step that has entered.
 func (c *crew) start(msg jetstream.Msg) {
 	c.places <- struct{}{}
+	finished := make(chan struct{})
+	c.running.Go(func() { c.keepPlace(finished) })
 	c.running.Go(func() {
-		defer func() { <-c.places }()
-		defer c.leave(msg.Subject())
-		c.work(msg)
+		defer close(finished)
+		hung := true // by a panic, too
+		defer func() { c.leave(msg.Subject(), hung) }()
+		hung = c.work(msg)
 	})
+}
+
+// keepPlace keeps the place of a step until it is finished. A step that takes long is moved aside as far as there is room, so
+// that endpoints that hang do not take all places.
+func (c *crew) keepPlace(finished <-chan struct{}) {
+	timer := time.NewTimer(longTime)
+	defer timer.Stop()
+	place := c.places
+	select {
+	case <-finished:
+	case <-timer.C:
+		select {
+		case c.aside <- struct{}{}:
+			<-c.places
+			place = c.aside
+		default:
+		}
+		<-finished
+	}
+	<-place
 }
 
 // crowded is how long a step waits that is given back. It grows with what was given back before: what is delivered again comes
@@ -116,11 +148,30 @@ func (c *crew) crowded(subject string) time.Duration {
 func (c *crew) enter(subject string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.busy[subject] >= targetPlaces {
+	limit, ok := c.trusted[subject]
+	if !ok {
+		limit = targetPlaces
+	}
+	if c.busy[subject] >= limit {
 		return false
 	}
 	c.busy[subject]++
 	return true
+}
+
+// judgeLocked halves the places of a subject after an attempt that got no answer, and doubles them after one that did.
+func (c *crew) judgeLocked(subject string, hung bool) {
+	limit, ok := c.trusted[subject]
+	switch {
+	case hung && !ok && len(c.trusted) < maxDistrust:
+		c.trusted[subject] = targetPlaces / 2
+	case hung && ok:
+		c.trusted[subject] = max(1, limit/2)
+	case !hung && ok && 2*limit < targetPlaces:
+		c.trusted[subject] = 2 * limit
+	case !hung:
+		delete(c.trusted, subject)
+	}
 }
 
 // enterWithin waits for a place until ctx ends.
@@ -137,9 +188,10 @@ func (c *crew) enterWithin(ctx context.Context, subject string) bool {
 	return false
 }
 
-func (c *crew) leave(subject string) {
+func (c *crew) leave(subject string, hung bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.judgeLocked(subject, hung)
 	if c.busy[subject]--; c.busy[subject] == 0 {
 		delete(c.busy, subject)
 		delete(c.refused, subject)

@@ -2,6 +2,7 @@ package route_test
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,5 +62,54 @@ func TestHangingEndpointHoldsNobodyBack(t *testing.T) {
 		if n := messages(t, h.conn, route.DeadLetterStream); n != 0 {
 			t.Errorf("%d dead letters", n)
 		}
+	})
+}
+
+// However many endpoints hang, others are served at once; and the more often they did, the fewer places they take.
+func TestManyHangingEndpointsHoldNobodyBack(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		const hanging = 6
+		h := build(t, bustest.Server(t))
+		var fine handled
+		var inFlight atomic.Int64
+		for i := range hanging {
+			name := fmt.Sprint("stuck", i)
+			h.serve(t, name, "", endpoint("later", func(ctx context.Context, _ []byte) ([]byte, error) {
+				inFlight.Add(1)
+				defer inFlight.Add(-1)
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}))
+			h.put(t, name, step(name+".later", async))
+			h.publish(t, name, name, 40)
+		}
+		h.serve(t, "fine", "", endpoint("later", func(ctx context.Context, _ []byte) ([]byte, error) {
+			fine.add(micro.Info(ctx).RequestID)
+			return nil, nil
+		}))
+		h.put(t, "fine", step("fine.later", async))
+		work(t, h.client)
+		time.Sleep(2 * time.Second)
+		if n := inFlight.Load(); n != 64 {
+			t.Fatalf("%d calls hang, want all 64 places taken", n)
+		}
+		served := func(prefix string, limit time.Duration) {
+			t.Helper()
+			before := len(fine.ids())
+			h.publish(t, "fine", prefix, 10)
+			begin := time.Now()
+			for len(fine.ids()) < before+10 {
+				if time.Since(begin) > limit {
+					t.Fatalf("%d of 10 steps done in %v, while %d calls hang", len(fine.ids())-before, limit, inFlight.Load())
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		served("early", 20*time.Second)
+		time.Sleep(5 * time.Minute)
+		if n := inFlight.Load(); n > 3*hanging {
+			t.Errorf("%d calls hang still, want about one for each of %d endpoints", n, hanging)
+		}
+		served("late", 10*time.Second)
 	})
 }

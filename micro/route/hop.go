@@ -11,7 +11,7 @@ import (
 
 // HeaderStepErrors is what gateways and routers say of the steps that failed in an answer that is otherwise good, because they
 // were not required: [FormatStepErrors] writes it, [ParseStepErrors] reads it.
-const HeaderStepErrors = "Skybus-Step-Errors"
+const HeaderStepErrors = "Step-Errors"
 
 // Limits of HeaderStepErrors.
 const (

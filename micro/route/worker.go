@@ -18,7 +18,9 @@ import (
 
 const (
 	workers       = 64
-	targetPlaces  = workers / 4 // of one endpoint: one that hangs leaves places for the others
+	targetPlaces  = workers / 4     // of one endpoint: one that hangs leaves places for the others
+	maxDistrust   = 4096            // endpoints that are remembered as hanging
+	longTime      = 5 * time.Second // after which a step is moved aside
 	ackWait       = 10 * time.Second
 	workTimeout   = 30 * time.Second
 	fetchWait     = 5 * time.Second
@@ -35,12 +37,14 @@ const (
 )
 
 // Worker does the asynchronous steps of a namespace: it calls the endpoint of each until that succeeds, with exponential
-// backoff and full jitter between 1 s and 5 min. Any number of workers share the work; 64 steps at a time each, at most 16 of
-// them for one endpoint. What a worker had begun that crashed is done again after 10 s.
+// backoff and full jitter between 1 s and 5 min. Any number of workers share the work; 64 steps at a time each, and as
+// many more that have taken longer than 5 s. At most 16 of them are for one endpoint, fewer for one that did not answer. What a
+// worker had begun that crashed is done again after 10 s.
 //
 // A step that fails becomes a dead letter in SKYBUS_DLQ: at once when the service says that the request itself is bad, else
 // when it was delivered 20 times and is 1 h old. The age matters because a delivery that found its endpoint's 16 places taken
-// made no call, yet JetStream counts it. A dead letter that cannot be stored leaves its step in the queue.
+// made no call, yet JetStream counts it. A dead letter that cannot be stored leaves its step in the queue; where there is no room
+// for it, see [FullPolicy]. [DeadLetters] looks at them and sends them again.
 //
 // A step that is a route is run by the worker itself. As a whole: what fails in it has all its steps done again.
 type Worker struct {
@@ -48,13 +52,17 @@ type Worker struct {
 	conn   *bus.Conn
 	log    *slog.Logger
 	cfg    WorkerConfig
+
+	dropping chan struct{} // of capacity 1: held by who makes room for dead letters
 }
 
 // WorkerConfig adjusts a [Worker]. The zero value works.
 type WorkerConfig struct {
 	// Runner runs steps that are routes. Nil means one of the worker's own.
 	Runner *Runner
-	Logger *slog.Logger // nil means the connection's
+	// DeadLetters says what happens when there is no room for dead letters. The zero value is [Keep].
+	DeadLetters FullPolicy
+	Logger      *slog.Logger // nil means the connection's
 }
 
 // NewWorker makes a worker that does nothing before [Worker.Run]. The client stays the caller's.
@@ -63,20 +71,17 @@ func NewWorker(client *micro.Client, cfg WorkerConfig) *Worker {
 	if log == nil {
 		log = client.Conn().Logger()
 	}
-	return &Worker{client: client, conn: client.Conn(), log: log.With("component", "route"), cfg: cfg}
+	return &Worker{client: client, conn: client.Conn(), log: log.With("component", "route"), cfg: cfg, dropping: make(chan struct{}, 1)}
 }
 
 // Run works until ctx ends. Steps begun are then given 1 s to finish, else they are given back, and done again by another
 // worker. While JetStream is away it keeps trying; its only error is that the connection was closed for good.
 func (w *Worker) Run(ctx context.Context) error {
-	c := &crew{
-		places: make(chan struct{}, workers), busy: map[string]int{}, refused: map[string]int{}, left: make(chan struct{}, 1),
-		reconnected: make(chan struct{}, 1), closed: w.conn.Closed(),
-	}
+	c := newCrew(w.conn.Closed())
 	defer w.conn.NotifyLoss(c.reconnected)()
 	working, giveBack := context.WithCancel(context.WithoutCancel(ctx))
 	runner := w.cfg.Runner
-	c.work = func(msg jetstream.Msg) { w.work(working, runner, msg) }
+	c.work = func(msg jetstream.Msg) bool { return w.work(working, runner, msg) }
 	defer func() {
 		timer := time.AfterFunc(finishTime, giveBack)
 		c.running.Wait()
@@ -132,11 +137,13 @@ func (w *Worker) open(ctx context.Context) (jetstream.Consumer, error) {
 	return consumer, nil
 }
 
-// work makes one attempt at a step and settles it. When ctx ends, the step is given back.
-func (w *Worker) work(ctx context.Context, runner *Runner, msg jetstream.Msg) {
+// work makes one attempt at a step and settles it, and tells whether the attempt got no answer. When ctx ends, the step is
+// given back.
+func (w *Worker) work(ctx context.Context, runner *Runner, msg jetstream.Msg) (hung bool) {
 	attempt, age := history(msg)
 	defer hold(msg)()
 	err := w.call(ctx, runner, msg, attempt)
+	hung = bus.CodeOf(err) == bus.DeadlineExceeded
 	switch {
 	case err == nil:
 		err = msg.Ack()
@@ -151,6 +158,7 @@ func (w *Worker) work(ctx context.Context, runner *Runner, msg jetstream.Msg) {
 	if err != nil {
 		w.log.WarnContext(ctx, "asynchronous step will be done again", "subject", msg.Subject(), "error", err)
 	}
+	return hung
 }
 
 // history tells how often a step was delivered, which is at least as often as it was called, and how long ago it was stored.
