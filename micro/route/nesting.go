@@ -28,19 +28,26 @@ func nestingOf(ctx context.Context) nesting {
 // enter is ctx within the route called name, too. The error is that this would lead back to a route that runs, or too deep.
 func enter(ctx context.Context, name string) (context.Context, error) {
 	n := nestingOf(ctx)
-	path := append(slices.Clip(n.path), name)
-	switch {
-	case slices.Contains(n.path, name):
-		return ctx, nestingError(name, fmt.Sprintf("routes lead back to where they came from: %s", arrows(path)), path)
-	case len(path) > MaxDepth:
-		return ctx, nestingError(name, fmt.Sprintf("routes are nested deeper than %d: %s", MaxDepth, arrows(path)), path)
+	if err := checkPath(n.path, name); err != nil {
+		return ctx, err
 	}
-	n.path = path
+	n.path = append(slices.Clip(n.path), name)
 	return context.WithValue(ctx, nestingKey{}, n), nil
 }
 
-func nestingError(name, text string, path []string) error {
-	return bus.Errorf(bus.FailedPrecondition, "%s", text).With("route", name).With("path", strings.Join(path, ","))
+// checkPath tells why the route called name cannot run within those of path.
+func checkPath(path []string, name string) *bus.Error {
+	within := append(slices.Clip(path), name)
+	var text string
+	switch {
+	case slices.Contains(path, name):
+		text = "routes lead back to where they came from: " + arrows(within)
+	case len(within) > MaxDepth:
+		text = fmt.Sprintf("routes are nested deeper than %d: %s", MaxDepth, arrows(within))
+	default:
+		return nil
+	}
+	return bus.Errorf(bus.FailedPrecondition, "%s", text).With("route", name).With("path", strings.Join(within, ","))
 }
 
 func arrows(path []string) string { return strings.Join(path, " -> ") }
