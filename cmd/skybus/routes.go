@@ -20,6 +20,10 @@ type routesCmd struct {
 	Edit    routesEditCmd    `cmd:"" help:"Edit a route in $VISUAL or $EDITOR. It is live at once."`
 	Rm      routesRmCmd      `cmd:"" help:"Remove a route. Its history stays."`
 	History routesHistoryCmd `cmd:"" help:"List the revisions of a route."`
+
+	Rollback routesRollbackCmd `cmd:"" help:"Store an older revision of a route again. It is live at once."`
+	Explain  routesExplainCmd  `cmd:"" help:"Show what a route would call and why. Nothing is called."`
+	Dead     routesDeadCmd     `cmd:"" help:"List, show, repeat and remove asynchronous steps that were given up."`
 }
 
 // routeRow is a route as it is printed.
@@ -198,7 +202,8 @@ func routeHint(err error) error {
 }
 
 type routesRmCmd struct {
-	Name string `arg:"" help:"Name of the route."`
+	Name  string `arg:"" help:"Name of the route."`
+	Force bool   `help:"Remove it also when other routes have it as a step."`
 }
 
 // Help is shown below the usage.
@@ -213,7 +218,15 @@ func (c *routesRmCmd) Run(ctx context.Context, app *App) error {
 	return app.withRoute(ctx, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
-		if err := store.Delete(ctx, c.Name); err != nil {
+		var opts []route.WriteOption
+		if c.Force {
+			opts = append(opts, route.Force())
+		}
+		err := store.Delete(ctx, c.Name, opts...)
+		if bus.CodeOf(err) == bus.FailedPrecondition {
+			return withHint(err, "--force removes it all the same; those routes fail then")
+		}
+		if err != nil {
 			return routeHint(err)
 		}
 		return printOne(app, map[string]string{"removed": c.Name}, [][]any{{"removed", c.Name}})
@@ -255,17 +268,21 @@ func (c *routesHistoryCmd) Run(ctx context.Context, app *App) error {
 	})
 }
 
-// warnUnserved tells of steps that nobody serves now. It is only a warning: services come and go, routes stay.
-func (a *App) warnUnserved(ctx context.Context, conn *bus.Conn, r route.Route) {
+// unserved tells of steps that nobody serves now. They are only a warning: services come and go, routes stay.
+func (a *App) unserved(ctx context.Context, conn *bus.Conn, r route.Route) []string {
 	ctx, cancel := a.withTimeout(ctx)
 	defer cancel()
-	reg, err := registry.Open(ctx, conn, registry.Config{Logger: a.log})
+	reg, err := registry.Open(ctx, conn, registry.Config{Bind: true, Logger: a.log})
+	if errors.Is(err, kv.ErrNoBucket) {
+		return []string{"no service was ever there"}
+	}
 	if err != nil {
-		fmt.Fprintf(a.stderr, "warning: whether its services are there could not be checked: %s\n", printable(message(err)))
-		return
+		return []string{"whether its services are there could not be checked: " + message(err)}
 	}
 	defer func() { _ = reg.Close() }()
-	for _, text := range route.Unserved(r, reg) {
-		fmt.Fprintf(a.stderr, "warning: %s; the route is stored all the same\n", printable(text))
-	}
+	return route.Unserved(r, reg)
+}
+
+func (a *App) warn(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "warning: %s\n", printable(fmt.Sprintf(format, args...)))
 }

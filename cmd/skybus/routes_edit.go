@@ -16,6 +16,8 @@ import (
 
 type routesEditCmd struct {
 	Name string `arg:"" help:"Name of the route."`
+
+	routeWriteFlags
 }
 
 // Help is shown below the usage.
@@ -71,9 +73,13 @@ func (c *routesEditCmd) store(ctx context.Context, app *App, conn *bus.Conn, sto
 		app.note("unchanged")
 		return errors.Join(app.printRoute(c.Name, s.Revision), d.remove())
 	}
-	if err := app.putRoute(ctx, conn, store, c.Name, r, &s.Revision); err != nil {
+	if err := app.putRoute(ctx, conn, store, routeWrite{c.Name, r, &s.Revision, c.routeWriteFlags}); err != nil {
 		return d.keep(err, "`skybus routes get %s` shows what is there now, `skybus routes put %s -f %s` stores yours over it",
 			c.Name, c.Name, d.path)
+	}
+	if c.DryRun {
+		app.note("your edit is in %s", d.path)
+		return nil
 	}
 	return d.remove()
 }

@@ -124,6 +124,7 @@ func (f *routeFile) step(path string, n ast.Node, s *route.Step) {
 	f.fields(path, n, map[string]func(string, ast.Node){
 		"service":  func(path string, n ast.Node) { s.Service = f.text(path, n) },
 		"endpoint": func(path string, n ast.Node) { s.Endpoint = f.text(path, n) },
+		"route":    func(path string, n ast.Node) { s.Route = f.text(path, n) },
 		"version":  func(path string, n ast.Node) { s.Version = f.text(path, n) },
 		"async":    func(path string, n ast.Node) { s.Async, _ = f.boolean(path, n) },
 		"retry":    func(path string, n ast.Node) { s.Retry, _ = f.boolean(path, n) },

@@ -44,7 +44,7 @@ type Explained struct {
 // Explainer says what a run of a route would do. It calls nobody and writes nothing.
 type Explainer struct {
 	Namespace bus.Namespace
-	Registry  *registry.Registry
+	Registry  *registry.Registry // nil: no service was ever there
 	// Route is the route of a name, and whether there is one.
 	Route func(name string) (Stored, bool)
 }
@@ -157,7 +157,10 @@ func (x Explainer) async(e *Explained, s Step, path []string) {
 
 // call says where a call of s would go.
 func (x Explainer) call(e *Explained, s Step) {
-	service := x.Registry.Service(s.Service)
+	var service *registry.Service
+	if x.Registry != nil {
+		service = x.Registry.Service(s.Service)
+	}
 	offline := x.instances(e, s, service)
 	if service != nil {
 		if ep, ok := service.Endpoint(s.Endpoint); ok {
@@ -173,12 +176,12 @@ func (x Explainer) call(e *Explained, s Step) {
 	switch {
 	case len(e.Instances) == 0:
 		e.Why = group
-		e.Problem = "nobody is known to serve it; it is tried for a while and then unavailable"
+		e.Problem = "nobody in the registry serves it: unless a service that is not skybus's own does, it is unavailable after a while"
 	case offline:
 		e.Subject = x.Namespace.InstanceSubject(s.Service, "*", s.Endpoint)
 		e.Why = "an instance of its own choice: one that is offline may still be in the queue group"
 	default:
-		e.Why = group + ": the server chooses, unless the client has a policy for the service"
+		e.Why = group + ": the server chooses, unless the program has a policy or weights of versions for the service"
 	}
 }
 

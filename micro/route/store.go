@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -189,9 +190,9 @@ func (s *Store) at(ctx context.Context, name string, revision uint64) (old, now 
 	what := fmt.Sprintf("revision %d of route %q", revision, name)
 	switch {
 	case found < 0 && revision == 0:
-		return old, now, bus.Errorf(bus.NotFound, "route %q has no earlier revision", name).With("route", name)
+		return old, now, bus.Errorf(bus.NotFound, "route %q has no earlier revision", name).With("route", name).With("revision", "0")
 	case found < 0:
-		return old, now, bus.Errorf(bus.NotFound, "%s is not kept", what).With("route", name)
+		return old, now, bus.Errorf(bus.NotFound, "%s is not kept", what).With("route", name).With("revision", strconv.FormatUint(revision, 10))
 	}
 	switch old = kept[found]; {
 	case old.Deleted:

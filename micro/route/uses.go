@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/skybus-io/skybus/bus"
@@ -57,7 +58,8 @@ func (s *Store) checkNesting(ctx context.Context, name string, r Route, o writeO
 		errs = append(errs, fmt.Sprintf("steps[%d].route: there is no route %q", i, step.Route))
 	}
 	if len(errs) > 0 {
-		return bus.Errorf(bus.FailedPrecondition, "route %q: %s", name, strings.Join(errs, "; ")).With("route", name)
+		return bus.Errorf(bus.FailedPrecondition, "route %q: %s", name, strings.Join(errs, "; ")).
+			With("route", name).With("missing", strconv.Itoa(len(errs)))
 	}
 	w := walk{all: all, done: map[string]int{}}
 	if _, err := w.depth([]string{name}); err != nil {
