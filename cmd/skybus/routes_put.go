@@ -111,6 +111,8 @@ func putHint(name string, err error) error {
 	switch bus.CodeOf(err) {
 	case bus.Aborted, bus.AlreadyExists:
 		return withHint(err, "`skybus routes get %s` shows what is there now", name)
+	case bus.Unavailable:
+		return withHint(err, "routes run on as they are; start the servers of the cluster that are missing")
 	case bus.FailedPrecondition:
 		if e := bus.AsError(err); e.Details["missing"] != "" {
 			return withHint(err, "--force stores it all the same")
