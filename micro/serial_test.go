@@ -128,8 +128,8 @@ func TestSerialQueue(t *testing.T) {
 	cancel.Subject = strings.Replace(cancel.Subject, "slow", "line", 1)
 	send(t, nc, cancel)
 	wantError(t, receive(t, answers, "the answer of canceled"), bus.Canceled, 499)
-	close(release)
 	for _, want := range []string{"first", "last"} {
+		release <- struct{}{}
 		if got := string(receive(t, answers, "an answer").Data); !strings.Contains(got, want) {
 			t.Errorf("answer %s, want %s", got, want)
 		}

@@ -129,11 +129,11 @@ func TestCriteria(t *testing.T) {
 	}
 }
 
-// lines is what is written, line by line.
-type lines chan string
+// written is what is written, line by line.
+type written chan string
 
 // Write takes whole lines.
-func (l lines) Write(b []byte) (int, error) {
+func (l written) Write(b []byte) (int, error) {
 	for line := range strings.Lines(string(b)) {
 		l <- strings.TrimSuffix(line, "\n")
 	}
@@ -147,7 +147,7 @@ func TestInstancesWatch(t *testing.T) {
 	conn := connectTo(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	out, done := make(lines, 100), make(chan int, 1)
+	out, done := make(written, 100), make(chan int, 1)
 	go func() {
 		done <- execute(ctx, &cli{}, []string{"instances", "--watch", "--service", "shop:1.0.0", "--server", s.URL()}, strings.NewReader(""), out, io.Discard)
 	}()
