@@ -10,7 +10,7 @@ import (
 
 // Event is the last token of ev.instance.<service>.<instance>.<event>, where it is told, with the record as JSON, what became
 // of an instance. Events are plain messages: at most once, and after what they tell of can be read. They are for programs
-// that have no [Registry], which hears of all this earlier, by its feed.
+// that have no [Registry]: its feed tells of the same at the same time or a moment earlier.
 type Event string
 
 // What is told of an instance.

@@ -7,6 +7,15 @@
 // A [Registry] keeps a copy of both, filled by one feed each, so that a lookup costs nanoseconds and no message. The copy
 // follows within a millisecond or so; after a lost connection or a restarted server it is right again within a second
 // (package kv). It never forgets because the servers are away: the last known state stays until something newer is known.
+//
+// An [Announcer] writes both for one instance, again whenever they are lost, and changes the record as the instance runs:
+// attributes, endpoints, whether it is registered. An id belongs to one process at a time ([Announcer.Claim]). A [Reaper]
+// removes the records of those who died.
+//
+// # Order
+//
+// A copy sees the states of an instance in order, but not every one ([Registry.Watch]). Between instances, and between the
+// registry and messages, there is none but by [Registry.WaitTold].
 package registry
 
 import (

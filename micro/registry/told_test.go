@@ -37,6 +37,7 @@ func TestWaitTold(t *testing.T) {
 	shops := registry.Criteria{Services: []registry.ServiceCriterion{{Name: "shop"}}}
 	told := make([]atomic.Bool, 3)
 	hold, held := make(chan struct{}), make(chan struct{}, 1)
+	release := sync.OnceFunc(func() { close(hold) })
 	begun := make(chan struct{}, 3)
 	if err := write(t.Context(), records, liveness, "shop", "first"); err != nil {
 		t.Fatal(err)
@@ -56,6 +57,7 @@ func TestWaitTold(t *testing.T) {
 		})
 		<-begun
 	}
+	t.Cleanup(release)
 	// Loops that have nothing to do with it are not waited for.
 	never := make(chan struct{})
 	defer close(never)
@@ -79,7 +81,7 @@ func TestWaitTold(t *testing.T) {
 		t.Fatalf("it did not wait for a loop that is busy with the change: %v", err)
 	default:
 	}
-	close(hold)
+	release()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +116,44 @@ func TestWaitToldOfLoopThatEnds(t *testing.T) {
 		break
 	}
 	if err := <-waits; err != nil {
+		t.Error(err)
+	}
+}
+
+// What a loop was told of an earlier life does not count for the present one.
+func TestWaitToldOfNewLife(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, bustest.Server(t))
+	r := open(t, conn, nil)
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	held := make(chan struct{}, 10)
+	watch(t, r, registry.Criteria{}, func(c registry.Change) {
+		if c.Instance.Instance == "blocks" {
+			held <- struct{}{}
+			<-hold
+		}
+	})
+	t.Cleanup(release)
+	a := announce(t, conn, record("shop", "a"), quickly())
+	if err := r.WaitTold(t.Context(), "shop", "a"); err != nil {
+		t.Fatal(err)
+	}
+	announce(t, conn, record("shop", "blocks"), quickly())
+	<-held
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, r, "shop", "a", "")
+	announce(t, conn, record("shop", "a"), quickly())
+	becomes(t, r, "shop", "a", registry.Online)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.WaitTold(ctx, "shop", "a"); err == nil {
+		t.Error("an earlier life counts")
+	}
+	release()
+	if err := r.WaitTold(t.Context(), "shop", "a"); err != nil {
 		t.Error(err)
 	}
 }

@@ -264,3 +264,28 @@ func TestUpdateWithoutJetStream(t *testing.T) {
 		return i.Description == "later" && i.State == registry.Online
 	})
 }
+
+// An update that was given up while it was written leaves the bucket as the announcer says, whether it was stored or not.
+func TestUpdateGivenUp(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, bustest.Server(t))
+	r := open(t, conn, nil)
+	records, _ := tables(t, conn)
+	a := announce(t, conn, record("shop", "a"), quickly())
+	becomes(t, r, "shop", "a", registry.Online)
+	failed, tries := 0, 0
+	for ; failed < 20 && tries < 2000; tries++ {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(50+tries%20*25)*time.Microsecond)
+		err := a.Update(ctx, setAttributes("n", fmt.Sprint(tries)))
+		cancel()
+		if err == nil {
+			continue
+		}
+		failed++
+		bustest.Eventually(t, "the record to be as the announcer says", func() bool {
+			e, err := records.Get(t.Context(), "default.dev.shop.a")
+			return err == nil && string(e.Value.Attributes["n"]) == string(a.Record().Attributes["n"])
+		})
+	}
+	t.Logf("%d of %d updates were given up", failed, tries)
+}
