@@ -258,8 +258,10 @@ func (a *Announcer) announce(ctx context.Context) error {
 	if err := a.writing.acquire(ctx); err != nil {
 		return err
 	}
-	record := a.Record()
-	err := a.put(ctx, record)
+	a.mu.Lock()
+	record, owned := a.record.clone(), a.owned
+	a.mu.Unlock()
+	err := a.put(ctx, record, owned)
 	a.mu.Lock()
 	a.announced = a.announced || err == nil
 	a.mu.Unlock()

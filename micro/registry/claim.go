@@ -63,14 +63,15 @@ func (a *Announcer) claim(ctx context.Context) (written bool, err error) {
 	if owned {
 		return false, nil
 	}
-	if err := a.askFirst(ctx); err != nil {
+	first, err := a.askFirst(ctx)
+	if err != nil {
 		return false, err
 	}
 	if err := a.openTables(ctx); err != nil {
 		return false, err
 	}
 	for {
-		revision, err := a.vacancy(ctx)
+		revision, err := a.vacancy(ctx, first)
 		if err != nil {
 			return written, err
 		}
@@ -83,16 +84,17 @@ func (a *Announcer) claim(ctx context.Context) (written bool, err error) {
 			return true, err
 		}
 		a.stopAnswering() // or this announcer would hear itself
+		first = nobody    // is what it was
 	}
 	a.alive, err = a.liveness.Put(ctx, a.key, Load{}, kv.TTL(a.cfg.TTL))
 	return true, err
 }
 
 // askFirst refuses what a living instance has, for which JetStream is not needed.
-func (a *Announcer) askFirst(ctx context.Context) error {
-	answer, err := a.ping(ctx)
-	if err != nil || answer != answered {
-		return err
+func (a *Announcer) askFirst(ctx context.Context) (answer, error) {
+	got, err := a.ping(ctx)
+	if err != nil || got != answered {
+		return got, err
 	}
 	var holder Record
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
@@ -101,11 +103,12 @@ func (a *Announcer) askFirst(ctx context.Context) error {
 		e, _ := a.instances.Get(ctx, a.key) // it answers; the record only says more
 		holder = e.Value
 	}
-	return a.held(holder, time.Time{})
+	return got, a.held(holder, time.Time{})
 }
 
 // vacancy is the revision that a claim has to replace, 0 where there is no record. It is an error that somebody has the id.
-func (a *Announcer) vacancy(ctx context.Context) (revision uint64, err error) {
+// Who was silent just now is not asked again.
+func (a *Announcer) vacancy(ctx context.Context, first answer) (revision uint64, err error) {
 	record, err := a.instances.Get(ctx, a.key)
 	absent := errors.Is(err, kv.ErrNotFound)
 	if err != nil && !absent && record.Revision == 0 {
@@ -121,6 +124,9 @@ func (a *Announcer) vacancy(ctx context.Context) (revision uint64, err error) {
 	}
 	if absent && dead {
 		return 0, nil
+	}
+	if first == silent && !dead {
+		return 0, a.held(record.Value, alive.Created.Add(a.cfg.TTL))
 	}
 	answer, err := a.ping(ctx)
 	if err == nil && answer == nobody && !dead {

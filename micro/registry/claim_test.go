@@ -133,19 +133,19 @@ func TestClaimOfFrozen(t *testing.T) {
 	if _, err := records.Put(t.Context(), "default.dev.shop.a", holder()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := liveness.Put(t.Context(), "default.dev.shop.a", registry.Load{}, kv.TTL(5*time.Second)); err != nil {
+	if _, err := liveness.Put(t.Context(), "default.dev.shop.a", registry.Load{}, kv.TTL(3*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	a := newAnnouncer(t, conn, record("shop", "a"), registry.AnnounceConfig{Heartbeat: time.Second, TTL: 5 * time.Second})
+	a := newAnnouncer(t, conn, record("shop", "a"), registry.AnnounceConfig{Heartbeat: time.Second, TTL: 3 * time.Second})
 	err := a.Claim(t.Context())
 	refused(t, err, "silent", "process 4711", "counts until")
 	free, perr := time.Parse(time.RFC3339, bus.AsError(err).Details["free_at"])
-	if wait := free.Sub(begin); perr != nil || wait < 3*time.Second || wait > 6*time.Second {
-		t.Errorf("free in %v (%v), it is to be 5s", wait, perr)
+	if wait := free.Sub(begin); perr != nil || wait < time.Second || wait > 4*time.Second {
+		t.Errorf("free in %v (%v), it is to be 3s", wait, perr)
 	}
 	bustest.Eventually(t, "the id to be free", func() bool { return a.Claim(t.Context()) == nil })
-	if took := time.Since(begin); took < 4*time.Second || took > 15*time.Second {
+	if took := time.Since(begin); took < 2*time.Second || took > 15*time.Second {
 		t.Errorf("the id was free after %v", took)
 	}
 	run(t, a)

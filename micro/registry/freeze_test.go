@@ -51,7 +51,7 @@ func TestFrozenProcess(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	changed := r.Changed()
-	for over := time.After(2 * childTTL); ; changed = r.Changed() {
+	for over := time.After(childTTL); ; changed = r.Changed() {
 		if !isSecond() {
 			t.Fatalf("the second is %+v", find(r, "shop", "a"))
 		}

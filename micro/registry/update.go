@@ -52,7 +52,7 @@ func (a *Announcer) Update(ctx context.Context, change func(*Record) error) erro
 	}
 	defer a.writing.release()
 	if a.isAnnounced() {
-		if err := a.put(ctx, next); err != nil {
+		if err := a.put(ctx, next, true); err != nil {
 			notify(a.lost) // the heartbeat makes the bucket say what it did
 			return fmt.Errorf("registry: update: %w", err)
 		}
@@ -66,10 +66,10 @@ func (a *Announcer) Update(ctx context.Context, change func(*Record) error) erro
 
 // put writes record by compare-and-set on what this announcer wrote last, or, as long as it owns nothing, on whatever is
 // there. The semaphore writing is held.
-func (a *Announcer) put(ctx context.Context, record Record) error {
+func (a *Announcer) put(ctx context.Context, record Record, owned bool) error {
 	for {
 		a.mu.Lock()
-		revision, owned := a.revision, a.owned
+		revision := a.revision
 		a.mu.Unlock()
 		written, err := a.write(ctx, record, revision)
 		if err == nil {
