@@ -159,9 +159,12 @@ func ExampleHandleAmend() {
 	})
 	check(err)
 	p.run(ctx, s)
-	for changed := p.client.Registry().Changed(); p.client.Registry().Service("signer") == nil; {
+	for {
+		changed := p.client.Registry().Changed()
+		if _, known := p.client.Registry().Service("signer").Endpoint("sign"); known {
+			break
+		}
 		<-changed
-		changed = p.client.Registry().Changed()
 	}
 
 	reply, err := p.client.Do(ctx, micro.Request{

@@ -229,3 +229,62 @@ func TestSetRegisteredWithoutJetStream(t *testing.T) {
 	}
 	request(t, nc, "default.dev.inst.greeter."+svc.id+".hello", nil, `{}`)
 }
+
+// An id that another instance has is refused before anything is subscribed: nobody's request goes astray.
+func TestInstanceHeld(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	first := serve(t, connect(t, s), micro.Config{Name: "greeter", Instance: "a"}, endpoint("hello", greet))
+	var j journal
+	second, err := micro.NewService(connect(t, s), micro.Config{Name: "greeter", Instance: "a", Hooks: j.hooks()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = micro.Handle(second, "hello", func(context.Context, hello) (greeting, error) {
+		t.Error("a request came to the second")
+		return greeting{}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc := s.Connect(t)
+	stopLoad := load(t, nc, helloSubject)
+	wantCode(t, second.Run(t.Context()), bus.AlreadyExists, `"a"`, `"greeter"`)
+	stopLoad()
+	if got := j.all(); len(got) > 0 {
+		t.Errorf("hooks %v", got)
+	}
+	wantCode(t, micro.Handle(second, "late", greet), bus.FailedPrecondition, "has stopped")
+	request(t, nc, helloSubject, nil, `{}`)
+	if err := first.stop(); err != nil {
+		t.Error(err)
+	}
+	serve(t, connect(t, s), micro.Config{Name: "greeter", Instance: "a"}, endpoint("hello", greet)) // free at once
+	request(t, nc, helloSubject, nil, `{}`)
+}
+
+// An instance whose id another takes while it seems dead stops, and leaves the record that is the other's now.
+func TestInstanceTaken(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	svc := serve(t, connect(t, s), micro.Config{Name: "greeter", Instance: "a", Heartbeat: 100 * time.Millisecond, TTL: time.Second}, endpoint("hello", greet))
+	conn := connect(t, s)
+	other, err := registry.NewAnnouncer(conn, registry.Record{Service: "greeter", Instance: "a", Version: "1.0.0", Registered: true}, registry.AnnounceConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- other.Run(ctx) }()
+	receive(t, svc.done, "the end of Run")
+	wantCode(t, svc.err, bus.AlreadyExists, `"a"`)
+	c := newClient(t, conn, micro.ClientConfig{})
+	bustest.Eventually(t, "the other's record", func() bool {
+		i := c.Registry().Service("greeter").Instance("a")
+		return i != nil && i.Version == "1.0.0"
+	})
+	cancel()
+	if err := receive(t, done, "the end of the other"); err != nil {
+		t.Error(err)
+	}
+}

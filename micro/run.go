@@ -9,6 +9,9 @@ import (
 	"github.com/skybus-io/skybus/bus"
 )
 
+// claimTimeout is how long a service waits for JetStream before it begins without.
+const claimTimeout = 3 * time.Second
+
 // run is what a service has while it runs.
 type run struct {
 	fresh   func() *handlers // for one more endpoint
@@ -23,13 +26,23 @@ type run struct {
 // Run serves until ctx ends or the control verb "stop" comes: it subscribes, announces the instance and, at the end, leaves
 // the queue groups, withdraws the instance, finishes what it was given (also what was still on its way in) and sends the last
 // replies. Requests that come meanwhile go to other instances. Run can be called once; the connection stays open.
+//
+// The error is already_exists when another process has the instance's id, before anything was subscribed, or took it later,
+// while this one seemed dead; permission_denied when the server refuses the service's subjects; unavailable when the
+// connection was closed; deadline_exceeded when handlers were not done after Config.Drain. Without JetStream it serves, and is
+// announced as soon as JetStream is there.
 func (s *Service) Run(ctx context.Context) error {
 	if !s.running.CompareAndSwap(false, true) {
 		return bus.Errorf(bus.FailedPrecondition, "service %q: Run was called before", s.cfg.Name)
 	}
+	if err := s.claim(ctx); err != nil {
+		s.stop()
+		return err
+	}
 	r, err := s.begin(ctx)
 	if err != nil {
-		return err
+		s.stop()
+		return errors.Join(err, s.unclaim(ctx))
 	}
 	s.hooks.add(s.cfg.Hooks.Started)
 	s.hooks.run()
@@ -65,6 +78,35 @@ func (s *Service) Run(ctx context.Context) error {
 	return err
 }
 
+// stop ends what changes the service.
+func (s *Service) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+}
+
+// claim takes the instance's id, before requests to another of that id could come here. Where JetStream is away nobody can
+// tell whose it is; then the announcer finds out when it is back.
+func (s *Service) claim(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	err := s.announcer.Claim(ctx)
+	if bus.CodeOf(err) == bus.AlreadyExists {
+		return err
+	}
+	if err != nil {
+		s.log.DebugContext(ctx, "instance not announced yet", "error", err)
+	}
+	return nil
+}
+
+// unclaim gives the id back.
+func (s *Service) unclaim(ctx context.Context) error {
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	return s.announcer.Run(ended)
+}
+
 // begin subscribes.
 func (s *Service) begin(ctx context.Context) (*run, error) {
 	r := &run{
@@ -76,9 +118,6 @@ func (s *Service) begin(ctx context.Context) (*run, error) {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	if err := s.listenAll(ctx, r); err != nil {
-		s.mu.Lock()
-		s.stopped = true
-		s.mu.Unlock()
 		return nil, err
 	}
 	s.mu.Lock()
