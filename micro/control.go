@@ -27,7 +27,7 @@ func (s *Service) controlPlaces(r *run) []place {
 	ns := s.conn.Namespace()
 	places := []place{
 		{ns.ControlSubject(s.cfg.Name, s.cfg.Instance, "*"), "", s.guarded(func(m *nats.Msg) { s.control(r, m) })},
-		{ns.ControlSubject(s.cfg.Name, allInstances, cancelVerb), "", s.guarded(s.cancelRequest)},
+		{ns.ControlSubject(s.cfg.Name, everyInstance, verbCancel), "", s.guarded(s.cancelRequest)},
 	}
 	for verb, answer := range map[natsmicro.Verb]func() any{
 		natsmicro.PingVerb:  func() any { return natsmicro.Ping{ServiceIdentity: s.identity(), Type: natsmicro.PingResponseType} },

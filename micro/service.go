@@ -108,7 +108,7 @@ func NewService(conn *bus.Conn, cfg Config) (*Service, error) {
 	if err := bus.CheckToken("instance", cfg.Instance); err != nil {
 		return nil, err
 	}
-	if cfg.Name == "_" || cfg.Instance == allInstances {
+	if cfg.Name == "_" || cfg.Instance == everyInstance {
 		return nil, bus.Errorf(bus.InvalidArgument, "service %q, instance %q: the service _ and the instance all stand for every one", cfg.Name, cfg.Instance)
 	}
 	if cfg.Concurrency < 0 || cfg.Timeout < 0 || cfg.Drain < 0 {

@@ -21,10 +21,8 @@ const (
 )
 
 const (
-	knownVerbs   = VerbLog + ", " + VerbPing + ", " + VerbRegister + ", " + VerbStop + ", " + VerbUnregister
-	cancelVerb   = "cancel"
-	allInstances = "all"
-	maxVerbs     = 8 // that take their time, at once
+	knownVerbs = VerbLog + ", " + VerbPing + ", " + VerbRegister + ", " + VerbStop + ", " + VerbUnregister
+	maxVerbs   = 8 // that take their time, at once
 )
 
 // control answers a control message.
