@@ -34,6 +34,7 @@ func (c *Client) perform(ctx context.Context, r *Request) (Reply, error) {
 		defer cancel()
 	}
 	a := &attempts{client: c, req: r, env: c.envelope(ctx, r), peer: c.peer(r.Service), n: max(0, r.Attempt-1)}
+	a.inherited = Info(ctx).RequestID != ""
 	a.attemptTimeout = c.settings.retry(r, c.cfg.AttemptTimeout)
 	a.patience = time.Now().Add(orDefault(r.Patience, c.cfg.Patience))
 	if r.send && r.Hedge == 0 {
@@ -73,6 +74,7 @@ type attempts struct {
 	n      int
 	one    attempt // the first one: most calls have no other
 
+	inherited      bool // the request id is of the request that this call is made for
 	attemptTimeout time.Duration
 	patience       time.Time // until when to try where nobody is
 
@@ -160,6 +162,10 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 		t.msg.Header[name] = values
 	}
 	begun := ctx.Err() == nil
+	key := cancelKey{a.req.Service, a.req.Endpoint, env.RequestID, t.n}
+	if a.inherited {
+		a.client.siblings.enter(key)
+	}
 	var start time.Time
 	if t.observe != nil {
 		start = time.Now()
@@ -180,8 +186,9 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 	if fault != nil || answer != nil && a.peer.suspects() {
 		a.client.report(a.peer, a.req.Service, a.instance(t), fault)
 	}
-	if begun && answer == nil && errors.Is(ctx.Err(), context.Canceled) && t.foreign == nil {
-		a.client.cancelRemote(a.req.Service, env.RequestID, t.n)
+	last := !a.inherited || a.client.siblings.leave(key)
+	if last && begun && answer == nil && errors.Is(ctx.Err(), context.Canceled) && t.foreign == nil {
+		a.client.cancelRemote(key)
 	}
 }
 

@@ -62,6 +62,7 @@ type Client struct {
 	peers    peers
 	settings *liveSettings // nil when there are none
 	foreign  foreigners
+	siblings siblings
 }
 
 // NewClient makes a client and, unless it is given one, a registry for it. Loading that needs JetStream; ctx bounds it, or

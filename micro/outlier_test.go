@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,6 +88,50 @@ func TestOutlierIsEjected(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Of many calls at the same time only one is the probe, however long that takes.
+func TestOneProbe(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	var bad atomic.Bool
+	var probes atomic.Int64
+	release := make(chan struct{})
+	serve(t, connect(t, s), micro.Config{Name: "who", Instance: "a"}, endpoint("are", func(context.Context, hello) (string, error) {
+		if bad.Load() {
+			return "", bus.Errorf(bus.Unavailable, "broken")
+		}
+		probes.Add(1)
+		<-release
+		return "a", nil
+	}))
+	serveWho(t, s, micro.Config{Name: "who", Instance: "b"})
+	const out = 300 * time.Millisecond
+	c := newClient(t, connect(t, s), micro.ClientConfig{Outliers: micro.OutlierConfig{BaseEjectionTime: out}})
+	sees(t, c, "who", 2)
+	bad.Store(true)
+	if failed := failures(t, c, 60); failed != 5 {
+		t.Fatalf("%d of 60 calls failed, want the 5 that eject", failed)
+	}
+	bad.Store(false)
+	<-time.After(out)
+	var wg sync.WaitGroup
+	var answered atomic.Int64
+	const calls = 50
+	for range calls {
+		wg.Go(func() {
+			if _, err := micro.Call[string](t.Context(), c, "who.are", hello{}); err != nil {
+				t.Error(err)
+			}
+			answered.Add(1)
+		})
+	}
+	bustest.Eventually(t, "all others to be answered", func() bool { return answered.Load() == calls-1 })
+	if n := probes.Load(); n != 1 {
+		t.Errorf("%d probes", n)
+	}
+	close(release)
+	wg.Wait()
 }
 
 // Where all fail, all but one are still asked; and what is no failure of an instance leaves nobody out.

@@ -28,10 +28,15 @@ func healthy(d *outlier.Detector, keys ...string) []string {
 func TestConsecutiveFailures(t *testing.T) {
 	t.Parallel()
 	d := outlier.New(outlier.Config{})
-	if fail(d, "a", 4) || d.Ejected("a") {
-		t.Error("ejected after 4 failures")
+	if !d.Clean() {
+		t.Error("something is known before anything happened")
 	}
-	d.Report("a", true)
+	if fail(d, "a", 4) || d.Ejected("a") || d.Clean() {
+		t.Error("ejected after 4 failures, or nothing is known of them")
+	}
+	if d.Report("a", true); !d.Clean() {
+		t.Error("failures are known after a success")
+	}
 	if fail(d, "a", 4) || d.Ejected("a") {
 		t.Error("a success did not begin the count anew")
 	}
