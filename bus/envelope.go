@@ -22,6 +22,7 @@ const (
 	HeaderTrace       = "Skybus-Trace"  // set: the caller wants to know what each hop took
 	HeaderHops        = "Skybus-Hops"   // in a reply: what they took, see package micro
 	HeaderStream      = "Skybus-Stream" // marks the frames of package micro/stream
+	HeaderBody        = "Skybus-Body"   // of a body that fits into no message: its size and where to fetch it
 
 	// HeaderServiceError and HeaderServiceErrorCode are ADR-32's.
 	HeaderServiceError     = "Nats-Service-Error"

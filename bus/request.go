@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -17,9 +18,9 @@ const maxSubject = 3584
 //
 // The error is always an [Error]: unavailable with [ErrNoResponders] in its chain when nobody listens, unavailable too when
 // the deadline passed before there was a connection, invalid_argument for a subject that NATS does not take,
-// resource_exhausted (413) when msg is larger than the server takes, permission_denied when the server refuses the subject to
-// this user, deadline_exceeded or canceled when ctx ended first, and what the other side said when the reply is an error. After
-// deadline_exceeded the request may have been handled.
+// resource_exhausted (413) with [nats.ErrMaxPayload] in its chain when msg is larger than the server takes, permission_denied
+// when the server refuses the subject to this user, deadline_exceeded or canceled when ctx ended first, and what the other side
+// said when the reply is an error. After deadline_exceeded the request may have been handled.
 func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 	if err := c.checkSize(msg); err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func (c *Conn) checkSize(msg *nats.Msg) error {
 	}
 	limit := c.nc.MaxPayload()
 	if size := int64(len(msg.Data)); limit > 0 && size > limit {
-		e := Errorf(ResourceExhausted, "message of %d bytes to %s: the server takes at most %d (max_payload)", size, msg.Subject, limit)
+		e := Wrap(ResourceExhausted, fmt.Sprintf("message of %d bytes to %s: the server takes at most %d (max_payload)", size, msg.Subject, limit), nats.ErrMaxPayload)
 		e.Status = http.StatusRequestEntityTooLarge
 		return e
 	}

@@ -170,7 +170,7 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 	if t.observe != nil {
 		start = time.Now()
 	}
-	answer, err := a.client.conn.Request(ctx, t.msg)
+	answer, err := a.client.exchange(ctx, t.msg, t.foreign != nil)
 	t.err = err
 	t.reply.Attempts = t.n
 	if answer != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro/balance"
 	"github.com/skybus-io/skybus/micro/registry"
+	"github.com/skybus-io/skybus/micro/stream"
 )
 
 // ClientConfig adjusts a client. The zero value works.
@@ -43,6 +44,11 @@ type ClientConfig struct {
 	Interceptors []Interceptor
 	// Settings are asked at every call for what may change while the client runs. Nil means that nothing does.
 	Settings Settings
+	// MaxBody is the largest request and response, in bytes; above it calls fail with resource_exhausted (413). Four times as
+	// much is held at a time of those that fit into no message. 0 means 64 MiB.
+	MaxBody int
+	// Streams adjusts the streams.
+	Streams stream.Config
 	// Registry is a registry to share. Nil means one of the client's own.
 	Registry *registry.Registry
 	// Logger hears of the client's registry, of instances that are left out and of settings that mean nothing. Nil means the
@@ -63,6 +69,8 @@ type Client struct {
 	settings *liveSettings // nil when there are none
 	foreign  foreigners
 	siblings siblings
+	mux      *stream.Mux
+	bodies   *bodies
 }
 
 // NewClient makes a client and, unless it is given one, a registry for it. Loading that needs JetStream; ctx bounds it, or
@@ -94,6 +102,9 @@ func NewClient(ctx context.Context, conn *bus.Conn, cfg ClientConfig) (*Client, 
 		}
 		c.from = bus.Address{Namespace: conn.Namespace(), Service: cfg.Name, Instance: newInstanceID()}.String()
 	}
+	if err := c.openMux(); err != nil {
+		return nil, err
+	}
 	if c.registry == nil {
 		if _, ok := ctx.Deadline(); !ok {
 			var cancel context.CancelFunc
@@ -118,8 +129,10 @@ func (c *Client) Address() string { return c.from }
 // Registry is what the client knows of the services.
 func (c *Client) Registry() *registry.Registry { return c.registry }
 
-// Close ends the client's own registry. Calls still work, by what was known last.
+// Close ends the client's streams and its own registry. Calls still work, by what was known last, unless they are too large for
+// a message.
 func (c *Client) Close() error {
+	_ = c.mux.Close() // has no error
 	if c.owned {
 		return c.registry.Close()
 	}

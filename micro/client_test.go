@@ -217,17 +217,17 @@ func TestCallTooLarge(t *testing.T) {
 	t.Parallel()
 	const limit = 8 << 10
 	s := bustest.Server(t, bustest.MaxPayload(limit))
-	svc := serve(t, connect(t, s), micro.Config{Name: "big"}, endpoints(
+	svc := serve(t, connect(t, s), micro.Config{Name: "big", MaxBody: limit / 2}, endpoints(
 		endpoint("take", func(_ context.Context, b []byte) (int, error) { return len(b), nil }),
 		endpoint("make", func(_ context.Context, n int) ([]byte, error) { return make([]byte, n), nil }),
 		endpoint("fail", func(_ context.Context, n int) ([]byte, error) {
 			return nil, bus.Errorf(bus.NotFound, "much").With("much", strings.Repeat("x", n))
 		}),
 	))
-	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: time.Minute})
+	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: time.Minute, MaxBody: limit / 2})
 	tooLarge := func(err error) {
 		t.Helper()
-		wantCode(t, err, bus.ResourceExhausted, "max_payload")
+		wantCode(t, err, bus.ResourceExhausted, "MaxBody")
 		if e := busError(t, err); e.HTTPStatus() != 413 {
 			t.Errorf("%v has the status %d, want 413", err, e.HTTPStatus())
 		}

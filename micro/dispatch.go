@@ -32,28 +32,52 @@ func (s *Service) dispatch(ep *endpoint, msg *nats.Msg, t takes) {
 	if oneWay(msg, t) {
 		msg.Reply = "" // its sender waits for nothing
 	}
+	if err := s.wrongKind(ep, msg); err != nil {
+		_ = s.respond(msg, bus.NewErrorReply(bus.JSON{}, err)) // counts for no endpoint: no request of its kind
+		return
+	}
 	if !ep.acquire() {
 		ep.stats.shed.Add(1)
 		s.refuse(ep, msg)
 		return
 	}
 	var queued *inbound
-	if ep.serial != nil {
+	if ep.serial != nil && !bodiless(msg) {
 		queued = s.queue(ep, msg) // here, where arrival has an order
 	}
-	ep.handlers.start(func() {
-		in := queued
-		if in == nil {
-			in = s.read(ep, msg)
-		}
-		reply := s.handle(ep.handlers.base(), in)
-		if reply == nil {
+	ep.handlers.start(func() { s.serve(ep, msg, queued) })
+}
+
+// serve handles a message that has one of the endpoint's places.
+func (s *Service) serve(ep *endpoint, msg *nats.Msg, in *inbound) {
+	base := ep.handlers.base()
+	if bodiless(msg) {
+		release, err := s.fetchBody(base, msg)
+		if err != nil {
+			ep.release()
+			ep.stats.done(0, err)
+			_ = s.respond(msg, bus.NewErrorReply(bus.JSON{}, err)) // counted above
 			return
 		}
-		if err := s.respond(msg, reply); err != nil {
-			ep.stats.failed(err)
+		defer release()
+		if ep.serial != nil {
+			in = s.queue(ep, msg)
 		}
-	})
+	}
+	if in == nil {
+		in = s.read(ep, msg)
+	}
+	if ep.stream != nil {
+		s.serveStream(base, in)
+		return
+	}
+	reply := s.handle(base, in)
+	if reply == nil {
+		return
+	}
+	if err := s.respond(msg, reply); err != nil {
+		ep.stats.failed(err)
+	}
 }
 
 func oneWay(msg *nats.Msg, t takes) bool {
@@ -254,7 +278,14 @@ func (s *Service) respond(msg, reply *nats.Msg) error {
 			delete(reply.Header, bus.HeaderContentType)
 			reply.Data = nil
 		} else {
-			err = &bus.Error{Code: e.Code, Status: e.Status, Message: "the response is larger than the server takes (max_payload)"}
+			sent, ferr := s.offerReply(msg, reply, err)
+			if sent {
+				return ferr
+			}
+			err = ferr
+			if err == nil {
+				err = &bus.Error{Code: e.Code, Status: e.Status, Message: "the response is larger than the server takes (max_payload)"}
+			}
 			reply = bus.NewErrorReply(bus.JSON{}, err)
 		}
 		if s.send(msg, reply) == nil {

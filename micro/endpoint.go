@@ -71,6 +71,7 @@ type endpoint struct {
 	amends       bool
 	request      requestType
 	handle       handler
+	stream       func(ctx context.Context, st *ServerStream) error // instead of handle
 	interceptors []Interceptor
 	intercepted  UnaryHandler // handle within the interceptors
 	serial       *serial
@@ -85,7 +86,7 @@ type endpoint struct {
 }
 
 func (e *endpoint) record() registry.Endpoint {
-	return registry.Endpoint{Name: e.name, Idempotent: e.idempotent, OneWay: e.oneWay, Amends: e.amends}
+	return registry.Endpoint{Name: e.name, Idempotent: e.idempotent, OneWay: e.oneWay, Amends: e.amends, Streams: e.stream != nil}
 }
 
 // acquire takes one of the endpoint's places and tells whether there was one.
@@ -115,6 +116,9 @@ func (e *endpoint) prepare(service string, concurrency int, opts []EndpointOptio
 	if e.limit < 1 {
 		return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: concurrency %d: want at least 1", e.name, service, e.limit)
 	}
+	if e.stream != nil && (e.serial != nil || e.oneWay || len(e.interceptors) > 0) {
+		return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: a stream is neither serial nor one-way, and interceptors see none", e.name, service)
+	}
 	if e.serial != nil {
 		if err := e.serial.check(e.request); err != nil {
 			return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: %w", e.name, service, err)
@@ -132,8 +136,8 @@ func (e *endpoint) prepare(service string, concurrency int, opts []EndpointOptio
 //
 // Endpoints may be added before [Service.Run] and while it runs: then requests can arrive when Handle returns, and the
 // instance's record says so soon after. There are at most [MaxEndpoints] at a time. The error is invalid_argument for what
-// cannot be, already_exists for a name that is taken, resource_exhausted above the bounds, permission_denied where the server refuses its subjects, failed_precondition once the service
-// stops. [Service.Remove] ends an endpoint.
+// cannot be, already_exists for a name that is taken, resource_exhausted above the bounds, permission_denied where the server refuses its subjects,
+// failed_precondition once the service stops. [Service.Remove] ends an endpoint.
 func Handle[Req, Resp any](s *Service, name string, h func(ctx context.Context, req Req) (Resp, error), opts ...EndpointOption) error {
 	return s.add(opts, &endpoint{name: name, request: requestOf[Req](), handle: func(ctx context.Context, _ *inbound, req any) (any, error) {
 		return h(ctx, *req.(*Req))

@@ -35,6 +35,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if !s.running.CompareAndSwap(false, true) {
 		return bus.Errorf(bus.FailedPrecondition, "service %q: Run was called before", s.cfg.Name)
 	}
+	defer func() { _ = s.mux.Close() }() // has no error
 	if err := s.claim(ctx); err != nil {
 		s.stop()
 		return err

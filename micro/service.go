@@ -15,6 +15,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro/registry"
+	"github.com/skybus-io/skybus/micro/stream"
 )
 
 // Config describes a service. Name is required, the zero value of all else works.
@@ -39,6 +40,11 @@ type Config struct {
 	Timeout time.Duration
 	// Drain is how long a stopping service waits for its handlers before their ctx ends. 0 means 10 s.
 	Drain time.Duration
+	// MaxBody is the largest request and response, in bytes; above it they are refused with resource_exhausted (413). Four times
+	// as much is held at a time of those that fit into no message. 0 means 64 MiB.
+	MaxBody int
+	// Streams adjusts the streams.
+	Streams stream.Config
 	// Heartbeat and TTL are how often the instance says that it is alive, and how long that counts. 0 means 3 s and 10 s.
 	Heartbeat time.Duration
 	TTL       time.Duration
@@ -66,6 +72,8 @@ type Service struct {
 	announcer *registry.Announcer
 	running   atomic.Bool // Run was called
 	drops     dropCounts
+	mux       *stream.Mux
+	bodies    *bodies
 	requests  requests
 	hooks     hookQueue
 	intercept UnaryHandler // Config.Interceptors around what the endpoint does; nil where there are none
@@ -141,6 +149,9 @@ func NewService(conn *bus.Conn, cfg Config) (*Service, error) {
 	if len(cfg.Interceptors) > 0 {
 		s.intercept = Chain(cfg.Interceptors...)(ownInterceptors)
 	}
+	if err := s.openMux(); err != nil {
+		return nil, err
+	}
 	var err error
 	s.announcer, err = registry.NewAnnouncer(conn, s.record(), registry.AnnounceConfig{
 		Heartbeat: cfg.Heartbeat,
@@ -149,10 +160,7 @@ func NewService(conn *bus.Conn, cfg Config) (*Service, error) {
 		Announced: s.announced,
 		Logger:    cfg.Logger,
 	})
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, err
 }
 
 // newInstanceID is short enough for people and has 60 random bits.

@@ -85,6 +85,9 @@ func (s *Service) load() registry.Load {
 		l.InFlight += int(ep.inFlight.Load())
 		l.Limit += int(ep.limit)
 		l.Shed += ep.stats.shed.Load()
+		if ep.stream != nil {
+			continue // how long a stream stays open says nothing of the load
+		}
 		n, t := int64(ep.stats.requests.Load()), ep.stats.nanos.Load()
 		requests += n - ep.stats.told.Swap(n)
 		nanos += t - ep.stats.toldNanos.Swap(t)

@@ -152,6 +152,9 @@ func (m *Mux) Close() error {
 	return nil
 }
 
+// Done is closed by [Mux.Close].
+func (m *Mux) Done() <-chan struct{} { return m.stop }
+
 func (m *Mux) allLocked() []*Stream {
 	all := make([]*Stream, 0, len(m.streams))
 	for _, s := range m.streams {

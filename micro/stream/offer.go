@@ -18,7 +18,8 @@ type offer struct {
 }
 
 // Offer makes a subject of which data can be had by [Mux.Fetch], as often as somebody asks before withdraw is called. fetched
-// is sent a value, once, when data is on its way to the first of them. What is on its way when ctx ends is not sent to its
+// is sent a value, once, when data is on its way to the first of them, or when a message with subject as its reply has reached
+// nobody. What is on its way when ctx ends is not sent to its
 // end. Until both, data must not change. Who is told the subject must be told over the Mux's own connection.
 func (m *Mux) Offer(ctx context.Context, data []byte) (subject string, fetched <-chan struct{}, withdraw func(), err error) {
 	o := &offer{data: data, base: func() context.Context { return ctx }, fetched: make(chan struct{}, 1)}
@@ -39,6 +40,10 @@ func (m *Mux) Offer(ctx context.Context, data []byte) (subject string, fetched <
 // serveLocked sends what is offered to who asks for it by msg.
 func (m *Mux) serveLocked(o *offer, msg *nats.Msg) {
 	if m.closed {
+		return
+	}
+	if first(msg.Header, "Status") == statusNoResponders {
+		signal(o.fetched) // who was told is gone
 		return
 	}
 	m.running.Go(func() {
