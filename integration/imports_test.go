@@ -95,8 +95,9 @@ func TestImports(t *testing.T) {
 	testOnly := paths{"testing/...", "github.com/google/go-cmp/...", "github.com/rogpeppe/go-internal/..."}
 	commandLine := paths{
 		"github.com/alecthomas/kong/...", "github.com/jotaen/kong-completion/...", "github.com/jedib0t/go-pretty/...",
-		"github.com/goccy/go-yaml/...", "github.com/synadia-io/orbit.go/natscontext/...",
+		"github.com/synadia-io/orbit.go/natscontext/...",
 	}
+	yaml := paths{"github.com/goccy/go-yaml/..."}
 	library := ours("bus/...", "kv/...", "micro/...", "scheduler/...", "mirror/...", "initiators/...", "internal/...")
 	withServer := ours("bus/embed", "bus/bustest")
 
@@ -108,6 +109,7 @@ func TestImports(t *testing.T) {
 		{"no server in an example", ours("examples/..."), nil, server},
 		{"testing is for tests", ours("..."), ours("bus/bustest"), testOnly},
 		{"command line stays in cmd", ours("..."), ours("cmd/..."), commandLine},
+		{"yaml is for files", ours("..."), ours("cmd/...", "micro/config/file"), yaml},
 		{"the lock stays with the server", ours("..."), append(ours("cmd/..."), withServer...), paths{"github.com/gofrs/flock/..."}},
 		{"grpc stays in grpcbus", library, ours("micro/grpcbus/..."), grpc},
 		{"leaves reach nothing of ours", ours("bus", "bus/auth", "bus/bustest", "bus/embed", "bus/protobuf", "internal/...", "scheduler/webhook"), nil, ours("...")},

@@ -69,7 +69,7 @@ func TestClusterLeaderLost(t *testing.T) {
 	var c crowd
 	elections := make([]*election.Election, 3)
 	for i := range elections {
-		elections[i] = open(t, connect(t, bus.Config{Server: cluster.URL()}), election.Config{})
+		elections[i] = open(t, connect(t, bus.Config{Server: cluster.URL()}), election.Config{TTL: ttl})
 		c.run(t, elections[i], string(rune('a'+i)))
 	}
 	bustest.Eventually(t, "a leader", func() bool { return c.leader() != nil })
