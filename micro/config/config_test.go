@@ -17,10 +17,11 @@ import (
 	"github.com/skybus-io/skybus/micro/config/file"
 )
 
+// Scopes, from the widest to the narrowest.
 var (
-	all     = config.Scope{}
-	shop    = config.Scope{Service: "shop"}
-	version = config.Scope{Service: "shop", Version: "1.3.0-rc.1+b"}
+	all     = config.Scope{}                                         //nolint:gochecknoglobals // a constant
+	shop    = config.Scope{Service: "shop"}                          //nolint:gochecknoglobals // a constant
+	version = config.Scope{Service: "shop", Version: "1.3.0-rc.1+b"} //nolint:gochecknoglobals // a constant
 )
 
 func TestPrecedence(t *testing.T) {

@@ -43,7 +43,7 @@ func ExampleGet() {
 	ctx := context.Background()
 	conn, end := exampleConn(ctx) // in a program: bus.Connect
 	defer end()
-	examplePut(ctx, conn, config.Scope{}, "client.timeout.total", "10s")                // for all
+	examplePut(ctx, conn, config.Scope{}, "client.timeout.total", "10s")               // for all
 	examplePut(ctx, conn, config.Scope{Service: "shop"}, "client.timeout.total", "5s") // for one service
 
 	values, err := config.Open(ctx, conn, config.Config{})

@@ -24,8 +24,8 @@ func Check[T any](f func(T) error) Option[T] {
 	return func(c *cell[T]) { c.check = f }
 }
 
-// Get is the effective value of key for scope, or def when there is none that can be used. It takes some ten nanoseconds and
-// no message, save for the first read after a change.
+// Get is the effective value of key for scope, or def when there is none that can be used. It takes about a tenth of a
+// microsecond and no message, save for the first read after a change.
 //
 // JSON is read as encoding/json does, with these additions: a time.Duration is text as in 1.5s, see also [Duration]; a string
 // takes a number or a bool as it is written; null is no value. What is returned may be shared with other readers:
@@ -163,11 +163,11 @@ func (c *cell[T]) look(v *Values, s *state, last *reading[T]) *reading[T] {
 
 // take looks at the value that the source has now, nil for none.
 func (k *kept[T]) take(c *cell[T], v *Values, val *value) {
-	switch {
-	case val == nil:
+	switch val {
+	case nil:
 		*k = kept[T]{}
 		return
-	case val == k.of:
+	case k.of:
 		return
 	}
 	k.of = val

@@ -8,7 +8,7 @@ import (
 	"github.com/skybus-io/skybus/micro/config"
 )
 
-var ns = bus.Namespace{App: "default", Env: "dev"}
+var ns = bus.Namespace{App: "default", Env: "dev"} //nolint:gochecknoglobals // a constant
 
 func TestBucketKey(t *testing.T) {
 	t.Parallel()

@@ -104,10 +104,10 @@ func (e *Election) leave(who candidacy, c *campaign) {
 func (e *Election) Run(ctx context.Context, service, candidate string, work func(ctx context.Context, term kv.Term) error) error {
 	for {
 		l, err := e.Campaign(ctx, service, candidate)
-		if err != nil && ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil && l == nil:
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
 		}
 		if err := e.lead(ctx, l, work); err != nil {
@@ -130,13 +130,12 @@ func (e *Election) lead(ctx context.Context, l *Leadership, work func(ctx contex
 	wctx, cancel := l.Context(ctx)
 	defer cancel()
 	err := work(wctx, l.Term())
-	switch {
-	case err == nil:
-	case ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))):
-		return nil
-	case ctx.Err() == nil && !l.Valid():
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+		err = nil // a clean stop
+	}
+	if err != nil && ctx.Err() == nil && !l.Valid() {
 		e.log.WarnContext(ctx, "the leadership was lost, and its work ended", "term", l.Term(), "error", err)
-		return nil
+		err = nil
 	}
 	return err
 }

@@ -16,7 +16,7 @@ const candidateVariable = "ELECTION_TEST_SERVER"
 
 // candidateMain campaigns, acts as often as it can while it leads, and tells of each act.
 func candidateMain(url string) int {
-	ctx := context.Background() //nolint:usetesting // a program of its own
+	ctx := context.Background()
 	err := func() error {
 		conn, err := bus.Connect(ctx, bus.Config{Server: url})
 		if err != nil {

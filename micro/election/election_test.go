@@ -79,7 +79,7 @@ func TestContextIsTheCallers(t *testing.T) {
 	}
 	end(reason)
 	<-work.Done()
-	if context.Cause(work) != reason || !l.Valid() {
+	if !errors.Is(context.Cause(work), reason) || !l.Valid() {
 		t.Errorf("cause %v, valid %v", context.Cause(work), l.Valid())
 	}
 	second, cancel := l.Context(t.Context())

@@ -59,7 +59,7 @@ func ExampleElection_Run() {
 	defer end()
 
 	turns := 0
-	err := e.Run(ctx, "shop", "instance-1", func(ctx context.Context, term kv.Term) error {
+	err := e.Run(ctx, "shop", "instance-1", func(_ context.Context, _ kv.Term) error {
 		if turns++; turns == 3 {
 			stop()
 		}

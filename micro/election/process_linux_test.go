@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -101,7 +102,7 @@ func (p *candidate) hear(line string) {
 func (p *candidate) log() []act {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.acts[:len(p.acts):len(p.acts)]
+	return slices.Clip(p.acts)
 }
 
 func (p *candidate) leads() bool { return len(p.log()) > 0 }
