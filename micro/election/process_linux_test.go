@@ -51,11 +51,11 @@ type candidate struct {
 	bad  []string
 }
 
-func startCandidate(t *testing.T, url string) *candidate {
+func startCandidate(t *testing.T, url string, env ...string) *candidate {
 	t.Helper()
 	p := &candidate{done: make(chan struct{}), ends: map[kv.Term]int64{}}
 	p.cmd = exec.CommandContext(t.Context(), os.Args[0])
-	p.cmd.Env = append(os.Environ(), candidateVariable+"="+url)
+	p.cmd.Env = append(append(os.Environ(), candidateVariable+"="+url), env...)
 	p.cmd.Stderr = t.Output()
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -160,8 +160,18 @@ func TestFrozenLeader(t *testing.T) {
 		t.Skip("takes a TTL")
 	}
 	t.Parallel()
+	for name, env := range map[string]string{"who asks the leadership": "", "who asks the context": contextVariable + "=1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			freeze(t, env)
+		})
+	}
+}
+
+func freeze(t *testing.T, env string) {
+	t.Helper()
 	server := bustest.Server(t, bustest.TCP())
-	first := startCandidate(t, server.URL())
+	first := startCandidate(t, server.URL(), env)
 	bustest.Eventually(t, "the first to lead", first.leads)
 	second := startCandidate(t, server.URL())
 	signal(t, first, syscall.SIGSTOP)
