@@ -231,7 +231,7 @@ func routesUnderRoles(t *testing.T, admin *bus.Conn, client *micro.Client, noted
 	if _, err := store.Put(ctx, "tickets", route.Route{Steps: steps}, 0); err != nil {
 		t.Fatal(err)
 	}
-	runUntilCleanup(t, route.NewWorker(newClient(t, admin, micro.ClientConfig{Name: "web"}), route.Config{}).Run)
+	runUntilCleanup(t, route.NewWorker(newClient(t, admin, micro.ClientConfig{Name: "web"}), route.WorkerConfig{}).Run)
 	runner, err := route.NewRunner(ctx, client, route.Config{})
 	if err != nil {
 		t.Fatal(err)

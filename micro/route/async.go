@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,6 +37,7 @@ const (
 const (
 	storeTimeout = 2 * time.Second // for an acknowledgement: one under way when the server went never comes
 	storeRetry   = 50 * time.Millisecond
+	electionTime = 10 * time.Second // the longest a healthy cluster is without a leader
 )
 
 func openAsync(ctx context.Context, conn *bus.Conn) error {
@@ -53,6 +55,12 @@ func openAsync(ctx context.Context, conn *bus.Conn) error {
 type publisher struct {
 	conn *bus.Conn
 	from string // the address of who runs the routes
+	// outage is when the first failed that had nobody stored after it, in nanoseconds since 1970; 0 while all is well.
+	outage *atomic.Int64
+}
+
+func newPublisher(conn *bus.Conn, from string) publisher {
+	return publisher{conn, from, new(atomic.Int64)}
 }
 
 // publish returns when the step is stored.
@@ -83,8 +91,8 @@ func (p publisher) publish(ctx context.Context, step Step, req Request) error {
 	return publishError(p.store(ctx, msg))
 }
 
-// store makes attempts until it knows that msg is stored, or ctx ends. All carry the same message id, so that it is stored
-// once also when only the acknowledgement was lost.
+// store makes attempts until it knows that msg is stored, or ctx ends, or it is known that no attempt can succeed soon. All
+// carry the same message id, so that it is stored once also when only the acknowledgement was lost.
 func (p publisher) store(ctx context.Context, msg *nats.Msg) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -107,12 +115,17 @@ func (p publisher) store(ctx context.Context, msg *nats.Msg) error {
 		})
 		cancel()
 		switch {
-		case err == nil || ctx.Err() != nil:
+		case err == nil:
+			p.outage.Store(0)
+			return nil
+		case ctx.Err() != nil:
+			p.outage.CompareAndSwap(0, time.Now().UnixNano())
 			return err
-		case errors.Is(err, jetstream.ErrNoStreamResponse):
-			// A memory store forgets the stream in a restart. If it cannot be made now, the next attempt fails too.
-			_ = openAsync(ctx, p.conn)
-		case !errors.Is(err, context.DeadlineExceeded) && apiCode(err) != codeInProcess:
+		case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, context.DeadlineExceeded):
+			if err := p.inVain(ctx); err != nil {
+				return err
+			}
+		case apiCode(err) != codeInProcess:
 			return err
 		}
 		select {
@@ -120,6 +133,31 @@ func (p publisher) store(ctx context.Context, msg *nats.Msg) error {
 		case <-time.After(storeRetry):
 		}
 	}
+}
+
+// inVain looks why an attempt got no answer, and returns an error where the next will get none either: most of the stream's
+// servers are away, or it has had no leader for longer than electing one takes.
+func (p publisher) inVain(ctx context.Context) error {
+	first := time.Now().UnixNano()
+	if !p.outage.CompareAndSwap(0, first) {
+		first = p.outage.Load()
+	}
+	err := p.conn.CheckQuorum(ctx, AsyncStream)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return nil
+	case bus.CodeOf(err) == bus.NotFound:
+		// A memory store forgets the stream in a restart. If it cannot be made now, the next attempt fails too.
+		if err := openAsync(ctx, p.conn); bus.CodeOf(err) == bus.PermissionDenied {
+			return err
+		}
+		return nil
+	case bus.CodeOf(err) != bus.Unavailable,
+		bus.AsError(err).Details["reason"] == bus.ReasonNoQuorum,
+		first > 0 && time.Since(time.Unix(0, first)) > electionTime:
+		return err
+	}
+	return nil
 }
 
 func apiCode(err error) jetstream.ErrorCode {

@@ -45,7 +45,7 @@ func NewRunner(ctx context.Context, client *micro.Client, cfg Config) (*Runner, 
 	if err != nil {
 		return nil, fmt.Errorf("route: %w", err)
 	}
-	return &Runner{client: client, routes: routes, ns: conn.Namespace(), async: publisher{conn, client.Address()}}, nil
+	return &Runner{client: client, routes: routes, ns: conn.Namespace(), async: newPublisher(conn, client.Address())}, nil
 }
 
 // Close stops following the routes. Runs go on by what was known last.
