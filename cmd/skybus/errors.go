@@ -59,6 +59,8 @@ func (a *App) hint(err error) string {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled),
 		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return "that server needs JetStream: `skybus server` has it, nats-server has it with -js"
+	case bus.CodeOf(err) == bus.PermissionDenied && bus.AsError(err).Details["subject"] != "":
+		return "--creds FILE, NATS_CREDS or a NATS context (--context) log in as somebody who may; docs/security.md lists the roles"
 	case bus.CodeOf(err) == bus.DeadlineExceeded:
 		return fmt.Sprintf("--timeout waits longer than %v", a.Timeout)
 	}

@@ -12,7 +12,10 @@ import (
 	"github.com/skybus-io/skybus/bus/embed"
 )
 
-const defaultNATS = "127.0.0.1:4222"
+const (
+	defaultNATS   = "127.0.0.1:4222"
+	readyInterval = 100 * time.Millisecond
+)
 
 type serverCmd struct {
 	Data          string    `help:"Directory to keep the data in. Default: one of the user's." placeholder:"DIR"`
@@ -23,7 +26,7 @@ type serverCmd struct {
 	ClusterListen string    `help:"Where to listen for the other servers of the cluster. Default: 127.0.0.1:6222." placeholder:"ADDR"`
 	Routes        []string  `help:"Servers of the cluster to look for: one that runs is enough." placeholder:"URL"`
 	MaxStore      byteSize  `help:"Limit of the data on disk, as in 10GiB. Default: 75 % of what is free." placeholder:"SIZE"`
-	PortsFile     portsFile `help:"File to write the addresses to, as JSON, once the server is ready." placeholder:"FILE"`
+	PortsFile     portsFile `help:"File to write the addresses to, as JSON, once the server takes connections." placeholder:"FILE"`
 }
 
 // Help is shown below the usage.
@@ -73,6 +76,7 @@ func (c *serverCmd) Run(ctx context.Context, app *App) error {
 	if err := c.ready(app, s); err != nil {
 		return errors.Join(err, s.Close())
 	}
+	awaitCluster(ctx, app, s)
 	<-ctx.Done()
 	app.log.InfoContext(ctx, "stopping", "cause", context.Cause(ctx).Error())
 	c.PortsFile.remove()
@@ -133,17 +137,46 @@ func (c *serverCmd) ready(app *App, s *embed.Server) error {
 		return err
 	}
 	if !isTerminal(app.stdout) {
-		app.log.Info("server is ready", "nats", s.URL(), "cluster", s.ClusterURL(), "server_name", s.Name(), "data", s.Dir(), "sync", c.Sync)
+		attrs := []any{"nats", s.URL(), "cluster", s.ClusterURL(), "server_name", s.Name(), "data", s.Dir(), "sync", c.Sync}
+		if s.Ready() != nil {
+			app.log.Info("server is running and waits for its cluster", attrs...)
+			return nil
+		}
+		app.log.Info("server is ready", attrs...)
 		return nil
 	}
 	_, err := fmt.Fprint(app.stdout, c.screen(s))
 	return err
 }
 
+// awaitCluster says when a member of a cluster that was not ready is: when there is a majority that has a leader. It returns
+// then, or when ctx ends.
+func awaitCluster(ctx context.Context, app *App, s *embed.Server) {
+	err := s.Ready()
+	if err == nil {
+		return
+	}
+	app.log.WarnContext(ctx, "nothing can be stored yet", "error", err)
+	tick := time.NewTicker(readyInterval)
+	defer tick.Stop()
+	for s.Ready() != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	app.log.InfoContext(ctx, "cluster is ready")
+}
+
 func (c *serverCmd) screen(s *embed.Server) string {
 	var b strings.Builder
 	line := func(name, value string) { fmt.Fprintf(&b, "  %-8s %s\n", name, printable(value)) }
-	fmt.Fprintf(&b, "skybus server %s is ready.\n", s.Name())
+	if s.Ready() == nil {
+		fmt.Fprintf(&b, "skybus server %s is ready.\n", s.Name())
+	} else {
+		fmt.Fprintf(&b, "skybus server %s is running. JetStream waits for a majority of the cluster's servers.\n", s.Name())
+	}
 	line("NATS", s.URL())
 	if c.Cluster != "" {
 		line("Cluster", fmt.Sprintf("%s at %s", c.Cluster, s.ClusterURL()))
