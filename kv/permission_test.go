@@ -1,13 +1,13 @@
 package kv_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/kv"
 )
@@ -54,9 +54,76 @@ func TestPermissions(t *testing.T) {
 		t.Errorf("%d permission errors", n)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := reader.Put(ctx, "mine.b", widget{}); err == nil {
-		t.Error("a reader wrote")
+	refused(t, "write by a reader", func() error {
+		_, err := reader.Put(t.Context(), "mine.b", widget{})
+		return err
+	})
+	refused(t, "delete by a reader", func() error { return reader.Delete(t.Context(), "mine.b") })
+	refused(t, "write of another's key", func() error {
+		_, err := writer.Create(t.Context(), "theirs.b", widget{})
+		return err
+	})
+	refused(t, "follow without the feed", func() error {
+		return writer.Follow(t.Context(), "mine.*", func([]kv.Entry[widget]) {})
+	})
+	if e, err := reader.Get(t.Context(), "mine.b"); err != nil || e.Value.Size != 2 {
+		t.Errorf("afterwards Get = %v, %v", e, err)
+	}
+}
+
+// refused wants f to end soon with permission_denied, though its context has no end.
+func refused(t *testing.T, what string, f func() error) {
+	t.Helper()
+	began := time.Now()
+	err := f()
+	if took := time.Since(began); bus.CodeOf(err) != bus.PermissionDenied || took > 2*time.Second {
+		t.Errorf("%s: after %v: %v", what, took, err)
+	}
+}
+
+// Each right that is missing is told at once, by what Open and a follower need first.
+func TestMissingRights(t *testing.T) {
+	t.Parallel()
+	info, get, direct := "$JS.API.STREAM.INFO.KV_widgets", "$JS.API.STREAM.MSG.GET.KV_widgets", "$JS.API.DIRECT.GET.KV_widgets"
+	node := bustest.Server(t, bustest.Configure(func(o *server.Options) {
+		user := func(name string, publish ...string) *server.User {
+			return &server.User{Username: name, Password: name, Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: publish}}}
+		}
+		o.Users = []*server.User{
+			{Username: "admin", Password: "admin"},
+			user("nothing", "x"), user("info", info), user("getter", info, get), user("lister", info, direct),
+		}
+	}))
+	login := func(name string) *bus.Conn { return connect(t, node, nats.UserInfo(name, name)) }
+	put(t, open(t, login("admin"), kv.Config{}), "a", 1)
+	for _, bind := range []bool{true, false} {
+		refused(t, "open", func() error {
+			_, err := kv.Open[widget](t.Context(), login("nothing"), "widgets", kv.Config{Bind: bind})
+			return err
+		})
+	}
+	refused(t, "create the bucket", func() error {
+		_, err := kv.Open[widget](t.Context(), login("info"), "missing", kv.Config{})
+		return err
+	})
+	infoOnly, getter, lister := open(t, login("info"), kv.Config{}), open(t, login("getter"), kv.Config{}), open(t, login("lister"), kv.Config{})
+	refused(t, "get", func() error {
+		_, err := infoOnly.Get(t.Context(), "a")
+		return err
+	})
+	for name, table := range map[string]*kv.Table[widget]{"info": infoOnly, "getter": getter} {
+		refused(t, "list as "+name, func() error {
+			for _, err := range table.List(t.Context(), ">") {
+				return err
+			}
+			return nil
+		})
+		refused(t, "follow as "+name, func() error { return table.Follow(t.Context(), ">", func([]kv.Entry[widget]) {}) })
+	}
+	if e, err := getter.Get(t.Context(), "a"); err != nil || e.Value.Size != 1 {
+		t.Errorf("Get = %v, %v", e, err)
+	}
+	if got := list(t, lister, ">"); got != "a=1" {
+		t.Errorf("List = %q", got)
 	}
 }
