@@ -21,6 +21,7 @@ type App struct {
 
 	started time.Time       // when the program did
 	log     *slog.Logger    // set before a command runs
+	level   *slog.LevelVar  // of log
 	command string          // as typed, such as "routes put"
 	given   map[string]bool // flags that stood on the command line, by name
 }

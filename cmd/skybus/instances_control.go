@@ -12,6 +12,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/kv"
+	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
@@ -37,7 +38,7 @@ func (*instancesRegisterCmd) Help() string {
 
 // Run registers them.
 func (c *instancesRegisterCmd) Run(ctx context.Context, app *App) error {
-	return c.run(ctx, app, "register", "registered", nil)
+	return c.run(ctx, app, micro.VerbRegister, "registered", nil)
 }
 
 type instancesUnregisterCmd struct{ control }
@@ -54,7 +55,7 @@ Examples:
 
 // Run unregisters them.
 func (c *instancesUnregisterCmd) Run(ctx context.Context, app *App) error {
-	return c.run(ctx, app, "unregister", "unregistered", nil)
+	return c.run(ctx, app, micro.VerbUnregister, "unregistered", nil)
 }
 
 type instancesStopCmd struct{ control }
@@ -71,7 +72,7 @@ Examples:
 
 // Run stops them.
 func (c *instancesStopCmd) Run(ctx context.Context, app *App) error {
-	return c.run(ctx, app, "stop", "stopped", nil)
+	return c.run(ctx, app, micro.VerbStop, "stopped", nil)
 }
 
 type instancesLogCmd struct {
@@ -90,7 +91,7 @@ func (*instancesLogCmd) Help() string {
 
 // Run changes what they log.
 func (c *instancesLogCmd) Run(ctx context.Context, app *App) error {
-	return c.run(ctx, app, "log", "told to log from "+c.Level+" on", []byte(c.Level))
+	return c.run(ctx, app, micro.VerbLog, "told to log from "+c.Level+" on", []byte(c.Level))
 }
 
 // controlRow is what came of telling one instance.
@@ -128,7 +129,7 @@ func (c *control) run(ctx context.Context, app *App, verb, done string, body []b
 			return err
 		}
 		return c.report(app, c.tell(ctx, app, alive, func(ctx context.Context, i *registry.Instance) (json.RawMessage, error) {
-			return controlInstance(ctx, conn, i.Service, i.Instance, verb, body)
+			return micro.Control(ctx, conn, i.Service, i.Instance, verb, body)
 		}))
 	})
 	if errors.Is(err, kv.ErrNoBucket) {

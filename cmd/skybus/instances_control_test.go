@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/micro"
 )
 
 // TestControl tells instances what to do, of which one obeys, one refuses, and one is offline.
@@ -97,5 +100,47 @@ func TestAsk(t *testing.T) {
 	t.Cleanup(func() { _ = typing.Close() })
 	if err := ask(ctx, in, io.Discard, "all will be stopped"); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
+	}
+}
+
+// TestControlOfAService tells a real one all there is.
+func TestControlOfAService(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t, bustest.TCP())
+	level, registered := &slog.LevelVar{}, make(chan struct{})
+	svc, err := micro.NewService(connectTo(t, s), micro.Config{
+		Name: "told", LogLevel: level, Hooks: micro.Hooks{Registered: sync.OnceFunc(func() { close(registered) })},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- svc.Run(t.Context()) }()
+	<-registered
+	control := func(want string, args ...string) {
+		t.Helper()
+		code, stdout, stderr := runs(t.Context(), &cli{}, append(append([]string{"instances"}, args...), "--service", "told", "-y", "-o", "json", "--server", s.URL())...)
+		var rows []controlRow
+		if err := json.Unmarshal([]byte(stdout), &rows); err != nil || code != exitOK || len(rows) != 1 {
+			t.Fatalf("%s: exit %d, stderr %q, %v: %s", args, code, stderr, err, stdout)
+		}
+		var answer bytes.Buffer
+		if err := json.Compact(&answer, rows[0].Answer); err != nil || answer.String() != want {
+			t.Errorf("%s: answer %s, want %s, error %v", args, answer.String(), want, err)
+		}
+	}
+	control(`{"registered":false}`, "unregister")
+	control(`{"registered":true}`, "register", "--registered=false")
+	control(`{"level":"debug"}`, "log", "debug")
+	if level.Level() != slog.LevelDebug {
+		t.Errorf("level %v", level.Level())
+	}
+	control(`{"stopping":true}`, "stop")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	code, _, stderr := runs(t.Context(), &cli{}, "instances", "stop", "--service", "told", "-y", "--server", s.URL())
+	if want := "skybus: there is no instance alive with --service told\nhint: `skybus instances` lists all of this namespace\n"; code != exitFailed || stderr != want {
+		t.Errorf("exit %d, stderr %q, want %q", code, stderr, want)
 	}
 }

@@ -27,6 +27,7 @@ func (a *App) openLog(level slog.Level) (stop func(), err error) {
 	}
 	current := &slog.LevelVar{}
 	current.Set(level)
+	a.level = current
 	out, terminal := a.stderr, isTerminal(a.stderr)
 	closeFile := func() {}
 	if a.LogFile != "" {

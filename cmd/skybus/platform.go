@@ -130,7 +130,7 @@ func (p *platform) startServer(ctx context.Context, app *App, c *upCmd) error {
 func (p *platform) startDemo(ctx context.Context, app *App) error {
 	started := make(chan struct{})
 	p.run(ctx, func(ctx context.Context) error {
-		return getwidgets.Run(ctx, p.conn, demoInstances, getwidgets.Config{Drain: upDrain, Logger: app.log}, func() { close(started) })
+		return getwidgets.Run(ctx, p.conn, demoInstances, getwidgets.Config{Drain: upDrain, Logger: app.log, LogLevel: app.level}, func() { close(started) })
 	})
 	select {
 	case <-started:

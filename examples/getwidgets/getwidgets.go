@@ -78,6 +78,8 @@ type Config struct {
 	// Record is where the log service writes a line for each request: its id and its input. Nil means to Logger only.
 	Record io.Writer
 	Logger *slog.Logger // nil means the connection's
+	// LogLevel is the level of Logger, which `skybus instances log` changes. Nil means that it cannot.
+	LogLevel *slog.LevelVar
 	// Drain is how long a stopping service waits for its handlers. 0 means 10 s.
 	Drain time.Duration
 	// Hooks are passed to the service.
@@ -94,6 +96,7 @@ func NewService(conn *bus.Conn, name string, cfg Config) (*micro.Service, error)
 		Version:  Version,
 		Instance: cfg.Instance,
 		Logger:   cfg.Logger,
+		LogLevel: cfg.LogLevel,
 		Drain:    cfg.Drain,
 		Hooks:    cfg.Hooks,
 	})

@@ -21,6 +21,7 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/route"
 )
 
 const (
@@ -140,6 +141,10 @@ func connect(t *testing.T, s *bustest.Node) *bus.Conn {
 	return conn
 }
 
+type shout struct {
+	Word string `json:"word"`
+}
+
 type (
 	hello    struct{ Name string }
 	greeting struct{ Text string }
@@ -246,7 +251,7 @@ func theirClient(t *testing.T, dir string) {
 	}
 }
 
-// theirService is found through $SRV.INFO, and called.
+// theirService is found through $SRV.INFO, and called: by hand, by a client, and by a route.
 func theirService(t *testing.T, dir string) {
 	t.Helper()
 	s := bustest.Server(t, bustest.TCP())
@@ -271,8 +276,39 @@ func theirService(t *testing.T, dir string) {
 	if err != nil || string(reply.Data) != `{"word":"HEY!"}` {
 		t.Errorf("answer %+v, error %v", reply, err)
 	}
-	_, err = conn.Request(t.Context(), &nats.Msg{Subject: info.Endpoints[0].Subject, Data: []byte(`{}`)})
+
+	client, err := micro.NewClient(t.Context(), conn, micro.ClientConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	answer, err := micro.Call[shout](t.Context(), client, "shouter.shout", shout{"hello"})
+	if err != nil || answer.Word != "HELLO!" {
+		t.Errorf("client: %+v, error %v", answer, err)
+	}
+	_, err = micro.Call[shout](t.Context(), client, "shouter.shout", shout{})
 	if e := bus.AsError(err); e == nil || e.Code != bus.InvalidArgument || e.Message != "there is no word" {
-		t.Errorf("error %v", err)
+		t.Errorf("client: error %v", err)
+	}
+	_, err = micro.Call[shout](t.Context(), client, "shouter.whisper", shout{"hello"})
+	if bus.CodeOf(err) != bus.Unimplemented {
+		t.Errorf("client: an endpoint that is not there: %v", err)
+	}
+
+	store, err := route.OpenStore(t.Context(), conn, route.StoreConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Put(t.Context(), "loud", route.Route{Steps: []route.Step{{Service: "shouter", Endpoint: "shout"}}}, 0); err != nil {
+		t.Fatal(err)
+	}
+	runner, err := route.NewRunner(t.Context(), client, route.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = runner.Close() })
+	result, err := runner.Run(t.Context(), "loud", route.Request{ContentType: "application/json", Body: []byte(`{"word":"bus"}`)})
+	if err != nil || string(result.Body) != `{"word":"BUS!"}` {
+		t.Errorf("route: %s, error %v", result.Body, err)
 	}
 }

@@ -47,13 +47,14 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
+	level := &slog.LevelVar{}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	conn, err := bus.Connect(ctx, bus.Config{Server: *server, Namespace: *namespace, Name: "getwidgets " + *name, Logger: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	cfg := getwidgets.Config{Instance: *instance, Logger: log}
+	cfg := getwidgets.Config{Instance: *instance, Logger: log, LogLevel: level}
 	if *record != "" {
 		f, err := os.OpenFile(*record, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
