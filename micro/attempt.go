@@ -33,6 +33,11 @@ func (c *Client) perform(ctx context.Context, r *Request) (Reply, error) {
 		ctx, cancel = context.WithTimeout(ctx, c.settings.total(r, c.cfg.Timeout))
 		defer cancel()
 	}
+	if r.Trace != nil {
+		outer := ctx
+		ctx = withHops(ctx)
+		defer func() { r.trace(outer, hopsOf(ctx)) }()
+	}
 	a := &attempts{client: c, req: r, env: c.envelope(ctx, r), peer: c.peer(r.Service), n: max(0, r.Attempt-1)}
 	a.inherited = Info(ctx).RequestID != ""
 	a.attemptTimeout = c.settings.retry(r, c.cfg.AttemptTimeout)
@@ -55,6 +60,7 @@ func (c *Client) envelope(ctx context.Context, r *Request) bus.Envelope {
 		From:        c.from,
 		Origin:      info.Origin,
 		Traceparent: info.Traceparent,
+		Trace:       wantsHops(ctx),
 	}
 	if env.RequestID == "" {
 		env.RequestID = nuid.Next()
@@ -178,6 +184,9 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 		t.reply.Body = answer.Data
 		t.reply.From = first(answer.Header, bus.HeaderFrom)
 		t.reply.Header = userHeader(answer.Header)
+		if env.Trace {
+			readHops(ctx, answer)
+		}
 	}
 	fault := a.fault(ctx, err, answer != nil)
 	if t.observe != nil {

@@ -43,6 +43,8 @@ type Request struct {
 	Hedge time.Duration
 	// Once is exactly one attempt, as [SendOnce] makes it.
 	Once bool
+	// Trace is as the option [Trace] says. Nil means that nobody asks.
+	Trace *[]Hop
 
 	send  bool // hedge after the time that is set for the service
 	value any  // what Body was encoded from, where typed

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro"
@@ -22,6 +23,7 @@ type callCmd struct {
 	ToVersion  string `help:"Only an instance of this version." placeholder:"VERSION" xor:"to"`
 	ToInstance string `help:"Only this instance." placeholder:"ID" xor:"to"`
 	Idempotent bool   `help:"Call again when no answer comes in time: being called twice does no harm."`
+	Trace      bool   `help:"Print what each instance that took part did, and how long it took, to stderr." env:"-"`
 }
 
 // Help is shown below the usage.
@@ -30,6 +32,7 @@ func (*callCmd) Help() string {
 
     skybus call getwidgets.get '{"input":"x"}'
     skybus call getwidgets.get @request.json --timeout 30s
+    skybus call shop.order @order.json --trace
     echo '{"input":"x"}' | skybus call getwidgets.get -`
 }
 
@@ -51,7 +54,17 @@ func (c *callCmd) Run(ctx context.Context, app *App) error {
 		return err
 	}
 	defer func() { _ = client.Close() }()
+	var hops []micro.Hop
+	if c.Trace {
+		req.Trace = &hops
+	}
+	begin := time.Now()
 	reply, err := client.Do(call, req)
+	if c.Trace {
+		if err := app.printTrace(hops, time.Since(begin)); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return c.failure(ctx, err)
 	}
