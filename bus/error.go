@@ -192,8 +192,8 @@ type errorBody struct {
 
 const maxErrorText = 1024
 
-// NewErrorReply makes the reply that tells of err: the error headers of ADR-32, our code, and a body in codec. Messages
-// longer than 1,024 bytes are cut.
+// NewErrorReply makes the reply that tells of err: the error headers of ADR-32, our code, and a body in codec, or in JSON where
+// codec does not encode it. Messages longer than 1,024 bytes are cut.
 func NewErrorReply(codec Codec, err error) *nats.Msg {
 	e := AsError(err)
 	text := e.Message
@@ -210,8 +210,11 @@ func NewErrorReply(codec Codec, err error) *nats.Msg {
 		return msg
 	}
 	body, merr := codec.Marshal(errorBody{e.Code, text, e.Details})
-	if merr != nil {
-		return msg // the headers say all but the details
+	if merr != nil { // a codec that knows only types of its own
+		codec = JSON{}
+		if body, merr = codec.Marshal(errorBody{e.Code, text, e.Details}); merr != nil {
+			return msg // the headers say all but the details
+		}
 	}
 	h[HeaderContentType] = []string{codec.ContentType()}
 	msg.Data = body

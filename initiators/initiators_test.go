@@ -52,7 +52,7 @@ func build(t testing.TB, infos chan<- micro.RequestInfo) (*micro.Client, *route.
 		running.Wait()
 	})
 	<-started
-	client, err := micro.NewClient(t.Context(), conn, micro.ClientConfig{Patience: 50 * time.Millisecond})
+	client, err := micro.NewClient(t.Context(), conn, micro.ClientConfig{Patience: 50 * time.Millisecond, MaxBody: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,8 +74,8 @@ func (w *watcher) report(c registry.Change) {
 	} else {
 		delete(online, i.Instance)
 	}
-	if c.Kind == registry.Changed && before == now && i.State == registry.Online {
-		return // another attribute, say
+	if before == now && c.Kind != registry.Removed && i.State != registry.Offline {
+		return // another attribute, say, or one that is about to register
 	}
 	_, _ = fmt.Fprintf(w.out, "%s %s %s is %s, %d online\n", i.Service, i.Version, i.Instance, state, len(online))
 	if had && len(online) == 0 {

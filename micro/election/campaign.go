@@ -11,7 +11,7 @@ import (
 )
 
 // handover is how long who gave up a leadership stands back: the others hear of it within milliseconds and come first.
-const handover = 100 * time.Millisecond
+const handover = 250 * time.Millisecond
 
 // campaign is what becomes of a candidacy.
 type campaign struct {

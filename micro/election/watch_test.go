@@ -191,7 +191,7 @@ func TestPingPong(t *testing.T) {
 			repeats++
 		}
 	}
-	if repeats > 1 { // the second candidate may come late to the first turn
+	if repeats > turns/5 { // a candidate may come late to a turn
 		t.Errorf("leaders %v: want them to take turns", leaders)
 	}
 }

@@ -31,8 +31,8 @@ import (
 	"github.com/skybus-io/skybus/kv"
 )
 
-// earlyTime is how long a new record is held back for its liveness. That was written before it, but comes by another feed;
-// without it the instance would seem dead for a moment.
+// earlyTime is how long a new record is held back for its liveness, and the end of a liveness for the deletion of its record.
+// They come by different feeds, in any order: an instance that starts or stops would seem dead for a moment.
 const earlyTime = 250 * time.Millisecond
 
 // Buckets of the registry.
@@ -158,6 +158,7 @@ type Registry struct {
 	alive   map[string]*atomic.Pointer[Load]
 	lost    map[string]time.Time   // when a record was first seen without liveness, by key
 	early   map[string]*time.Timer // keys of records that came before their liveness
+	fading  map[string]*time.Timer // keys of livenesses that ended before their record
 	loaded  bool                   // what there was at first is in
 	changed chan struct{}          // closed at the next change of a snapshot
 
@@ -182,6 +183,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Registry, error) {
 		alive:   map[string]*atomic.Pointer[Load]{},
 		lost:    map[string]time.Time{},
 		early:   map[string]*time.Timer{},
+		fading:  map[string]*time.Timer{},
 		changed: make(chan struct{}),
 
 		watchers: map[*watcher]struct{}{},
@@ -243,6 +245,9 @@ func (r *Registry) Close() error {
 	for key := range r.early {
 		r.settleLocked(key)
 	}
+	for key := range r.fading {
+		r.keepLocked(key)
+	}
 	return nil
 }
 
@@ -280,8 +285,13 @@ func (r *Registry) applyRecords(batch []kv.Entry[Record]) {
 			delete(r.records, e.Key)
 			delete(r.lost, e.Key)
 			r.settleLocked(e.Key)
+			if r.keepLocked(e.Key) {
+				delete(r.alive, e.Key)
+			}
 		default:
-			if _, known := r.records[e.Key]; r.loaded && !known && r.alive[e.Key] == nil {
+			_, known := r.records[e.Key]
+			fresh := r.loaded || time.Since(e.Created).Abs() < time.Second // its liveness may not be written yet
+			if fresh && !known && r.alive[e.Key] == nil {
 				r.early[e.Key] = time.AfterFunc(earlyTime, func() { r.settle(e.Key, service) })
 			}
 			record := e.Value
@@ -304,7 +314,11 @@ func (r *Registry) applyLiveness(batch []kv.Entry[Load]) {
 			continue
 		}
 		load, known := r.alive[e.Key]
+		r.keepLocked(e.Key)
+		_, told := r.records[e.Key]
 		switch {
+		case e.Deleted && known && told:
+			r.fading[e.Key] = time.AfterFunc(earlyTime, func() { r.fade(e.Key, service) })
 		case e.Deleted:
 			delete(r.alive, e.Key)
 			touched[service] = struct{}{}
