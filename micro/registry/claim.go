@@ -34,8 +34,9 @@ func pingTimeouts() []time.Duration {
 // From Claim to [Announcer.Run] the announcer answers the ping itself, and the instance is listed as unregistered. An id
 // that is not wanted after all is given back by a Run whose ctx has ended.
 //
-// That another process answers is told also while JetStream is away; all else waits for JetStream until ctx ends. A second
-// Claim of what is claimed does nothing.
+// That another process answers is told also while JetStream is away; all else waits for JetStream until ctx ends. Where the
+// user of the connection may not publish to the control subject, the error is permission_denied. A second Claim of what is
+// claimed does nothing. Claim and Run must not be called at the same time.
 func (a *Announcer) Claim(ctx context.Context) error {
 	if err := a.writing.acquire(ctx); err != nil {
 		return fmt.Errorf("registry: claim %s: %w", a.key, err)

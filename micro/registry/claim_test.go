@@ -275,3 +275,31 @@ func TestTakenWhileStopping(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may not ask cannot claim, and is told so at once. Without its events an instance is announced all the same.
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t, bustest.Configure(func(o *server.Options) {
+		o.Users = []*server.User{{Username: "u", Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Deny: []string{"*.*.ctl.>", "*.*.ev.>"}},
+		}}}
+		o.NoAuthUser = "u"
+	}))
+	conn := connect(t, s)
+	r := open(t, conn, nil)
+	a := newAnnouncer(t, conn, record("shop", "a"), quickly())
+	begin := time.Now()
+	err := a.Claim(t.Context())
+	if took := time.Since(begin); bus.CodeOf(err) != bus.PermissionDenied || !strings.Contains(err.Error(), "default.dev.ctl.shop.a.ping") || took > 2*time.Second {
+		t.Errorf("after %v: %v", took, err)
+	}
+	running := run(t, a)
+	becomes(t, r, "shop", "a", registry.Online)
+	if err := a.Update(t.Context(), setRegistered(false)); err != nil {
+		t.Error(err)
+	}
+	becomes(t, r, "shop", "a", registry.Unregistered)
+	if err := running.stop(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,6 +1,8 @@
 package registry_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -130,6 +132,21 @@ func TestPartition(t *testing.T) {
 	})
 }
 
+// join connects to a cluster.
+func join(t *testing.T, g *bustest.Group) *bus.Conn {
+	t.Helper()
+	conn, err := bus.Connect(t.Context(), bus.Config{Server: g.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return conn
+}
+
 // In a cluster that loses the server that leads a bucket, and with it a part of the connections.
 func TestLeaderLoss(t *testing.T) {
 	if testing.Short() {
@@ -137,25 +154,12 @@ func TestLeaderLoss(t *testing.T) {
 	}
 	t.Parallel()
 	g := bustest.Cluster(t, 3)
-	join := func() *bus.Conn {
-		t.Helper()
-		conn, err := bus.Connect(t.Context(), bus.Config{Server: g.URL()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := conn.Close(); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		})
-		return conn
-	}
-	r := open(t, join(), nil)
+	r := open(t, join(t, g), nil)
 	cfg := registry.AnnounceConfig{Heartbeat: 500 * time.Millisecond, TTL: 2 * time.Second, AnswerPing: true}
-	a := resting(t, join(), r, cfg)
-	announce(t, join(), record("shop", "works"), cfg)
+	a := resting(t, join(t, g), r, cfg)
+	announce(t, join(t, g), record("shop", "works"), cfg)
 	becomes(t, r, "shop", "works", registry.Online)
-	twin := newAnnouncer(t, join(), record("shop", "works"), cfg)
+	twin := newAnnouncer(t, join(t, g), record("shop", "works"), cfg)
 	if err := twin.Claim(t.Context()); bus.CodeOf(err) != bus.AlreadyExists {
 		t.Errorf("a second of the id: %v", err)
 	}
@@ -177,4 +181,46 @@ func TestLeaderLoss(t *testing.T) {
 	if err := twin.Claim(t.Context()); bus.CodeOf(err) != bus.AlreadyExists {
 		t.Errorf("a second of the id, later: %v", err)
 	}
+}
+
+// Two of three servers stop: what is known stays known, nobody new can come, and who wanted to is there when they are back.
+func TestQuorumLoss(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a cluster")
+	}
+	t.Parallel()
+	g := bustest.Cluster(t, 3)
+	r := open(t, join(t, g), nil)
+	cfg := registry.AnnounceConfig{Heartbeat: 500 * time.Millisecond, TTL: 2 * time.Second, AnswerPing: true}
+	a := resting(t, join(t, g), r, cfg)
+	announce(t, join(t, g), record("shop", "works"), cfg)
+	becomes(t, r, "shop", "works", registry.Online)
+	late := join(t, g)
+	g.Node(0).Stop()
+	g.Node(1).Stop()
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), cfg.TTL+cfg.TTL/2)
+	defer cancel()
+	if err := a.Update(ctx, setRegistered(true)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an update without a quorum: %v", err)
+	}
+	twin := newAnnouncer(t, late, record("shop", "works"), cfg)
+	if err := twin.Claim(t.Context()); bus.CodeOf(err) != bus.AlreadyExists {
+		t.Errorf("a second of an id, without a quorum: %v", err)
+	}
+	announce(t, late, record("shop", "late"), cfg)
+	if !rests(r) || state(r, "shop", "works") != registry.Online || state(r, "shop", "late") != "" {
+		t.Errorf("%v without a quorum: %q, %q, %q", time.Since(begin), state(r, "shop", "rests"), state(r, "shop", "works"), state(r, "shop", "late"))
+	}
+	g.Node(0).Start(t)
+	g.Node(1).Start(t)
+	back := time.Now()
+	becomes(t, r, "shop", "late", registry.Online)
+	bustest.Eventually(t, "the others", func() bool { return rests(r) && state(r, "shop", "works") == registry.Online })
+	t.Logf("all there %v after the quorum began to come back", time.Since(back))
+	g.WaitReady(t)
+	if err := a.Update(t.Context(), setRegistered(true)); err != nil {
+		t.Error(err)
+	}
+	becomes(t, r, "shop", "rests", registry.Online)
 }
