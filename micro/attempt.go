@@ -188,7 +188,7 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 			readHops(ctx, answer)
 		}
 	}
-	fault := a.fault(ctx, err, answer != nil)
+	fault := a.fault(err, answer != nil)
 	if t.observe != nil {
 		t.observe(time.Since(start), orFault(fault, err))
 	}
@@ -202,13 +202,13 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 }
 
 // fault is err if it says something against the instance: see [OutlierConfig].
-func (a *attempts) fault(ctx context.Context, err error, answered bool) error {
+func (a *attempts) fault(err error, answered bool) error {
 	if err == nil {
 		return nil
 	}
 	switch bus.CodeOf(err) {
 	case bus.DeadlineExceeded:
-		if answered || a.client.conn.NATS().IsConnected() && !errors.Is(ctx.Err(), context.Canceled) {
+		if answered || a.client.conn.NATS().IsConnected() {
 			return err
 		}
 	case bus.Unavailable, bus.Internal:

@@ -138,7 +138,9 @@ func TestClientInterceptorChanges(t *testing.T) {
 			}
 		}}})
 	}
-	next := func(ctx context.Context, call *micro.Unary) (any, error) { return ctx.Value(nextKey{}).(micro.UnaryHandler)(ctx, call) }
+	next := func(ctx context.Context, call *micro.Unary) (any, error) {
+		return ctx.Value(nextKey{}).(micro.UnaryHandler)(ctx, call)
+	}
 
 	c := with(func(ctx context.Context, call *micro.Unary) (any, error) {
 		call.Request = hello{Name: call.Request.(hello).Name + "!"}
@@ -161,14 +163,25 @@ func TestClientInterceptorChanges(t *testing.T) {
 		text   string
 		code   bus.Code
 	}{
-		"answers":       {func(context.Context, *micro.Unary) (any, error) { return hello{Name: "mine"}, nil }, "mine", ""},
-		"nothing":       {func(context.Context, *micro.Unary) (any, error) { return nil, nil }, "", ""}, //nolint:nilnil // no response is one
-		"refuses":       {func(context.Context, *micro.Unary) (any, error) { return nil, errors.New("no") }, "", bus.Unknown},
-		"another type":  {func(context.Context, *micro.Unary) (any, error) { return 5, nil }, "", bus.Internal},
-		"another ctx":   {func(ctx context.Context, call *micro.Unary) (any, error) { return next(context.WithValue(t.Context(), nextKey{}, ctx.Value(nextKey{})), call) }, "", bus.Internal},
-		"twice":         {func(ctx context.Context, call *micro.Unary) (any, error) { _, _ = next(ctx, call); return next(ctx, call) }, "a", ""},
-		"bad header":    {func(ctx context.Context, call *micro.Unary) (any, error) { call.Header.Set("Nats-Rollup", "all"); return next(ctx, call) }, "", bus.InvalidArgument},
-		"bad request":   {func(ctx context.Context, call *micro.Unary) (any, error) { call.Request = make(chan int); return next(ctx, call) }, "", bus.InvalidArgument},
+		"answers":      {func(context.Context, *micro.Unary) (any, error) { return hello{Name: "mine"}, nil }, "mine", ""},
+		"nothing":      {func(context.Context, *micro.Unary) (any, error) { return nil, nil }, "", ""}, //nolint:nilnil // no response is one
+		"refuses":      {func(context.Context, *micro.Unary) (any, error) { return nil, errors.New("no") }, "", bus.Unknown},
+		"another type": {func(context.Context, *micro.Unary) (any, error) { return 5, nil }, "", bus.Internal},
+		"another ctx": {func(ctx context.Context, call *micro.Unary) (any, error) {
+			return next(context.WithValue(t.Context(), nextKey{}, ctx.Value(nextKey{})), call)
+		}, "", bus.Internal},
+		"twice": {func(ctx context.Context, call *micro.Unary) (any, error) {
+			_, _ = next(ctx, call)
+			return next(ctx, call)
+		}, "a", ""},
+		"bad header": {func(ctx context.Context, call *micro.Unary) (any, error) {
+			call.Header.Set("Nats-Rollup", "all")
+			return next(ctx, call)
+		}, "", bus.InvalidArgument},
+		"bad request": {func(ctx context.Context, call *micro.Unary) (any, error) {
+			call.Request = make(chan int)
+			return next(ctx, call)
+		}, "", bus.InvalidArgument},
 		"without heads": {func(ctx context.Context, call *micro.Unary) (any, error) { call.Header = nil; return next(ctx, call) }, "a", ""},
 	} {
 		c := with(tt.handle)
@@ -183,7 +196,9 @@ func TestClientInterceptorChanges(t *testing.T) {
 		}
 	}
 	// Bytes.
-	c = with(func(_ context.Context, call *micro.Unary) (any, error) { return append([]byte("own "), call.Request.([]byte)...), nil })
+	c = with(func(_ context.Context, call *micro.Unary) (any, error) {
+		return append([]byte("own "), call.Request.([]byte)...), nil
+	})
 	reply, err := c.Do(t.Context(), micro.Request{Service: "echo", Endpoint: "x", ContentType: "text/plain", Body: []byte("x")})
 	if err != nil || string(reply.Body) != "own x" || reply.ContentType != "text/plain" {
 		t.Errorf("%+v, %v", reply, err)

@@ -18,16 +18,16 @@ import (
 )
 
 // serveForeign runs a service written with NATS's own library.
-func serveForeign(t testing.TB, s *bustest.Node, name string, endpoints map[string]natsmicro.HandlerFunc) natsmicro.Service {
+func serveForeign(t testing.TB, s *bustest.Node, name string, endpoints map[string]natsmicro.HandlerFunc, group ...string) natsmicro.Service {
 	t.Helper()
 	svc, err := natsmicro.AddService(s.Connect(t), natsmicro.Config{Name: name, Version: "1.2.3"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = svc.Stop() }) // the connection may be closed
-	group := svc.AddGroup("theirs")
+	theirs := svc.AddGroup(strings.Join(append(group, "theirs"), "."))
 	for endpoint, handle := range endpoints {
-		if err := group.AddEndpoint(endpoint, handle); err != nil {
+		if err := theirs.AddEndpoint(endpoint, handle); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,9 +53,15 @@ func TestForeign(t *testing.T) {
 		t.Run(codec.ContentType(), func(t *testing.T) {
 			c := newClient(t, connect(t, s, func(cfg *bus.Config) { cfg.Codec = codec }), micro.ClientConfig{Interceptors: []micro.Interceptor{new(notes).watch("")}})
 			for i, call := range []func() (hello, error){
-				func() (hello, error) { return micro.Call[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2}) },
-				func() (hello, error) { return micro.Send[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2}) },
-				func() (hello, error) { return micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2}) },
+				func() (hello, error) {
+					return micro.Call[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2})
+				},
+				func() (hello, error) {
+					return micro.Send[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2})
+				},
+				func() (hello, error) {
+					return micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2})
+				},
 				func() (hello, error) {
 					return micro.Call[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2}, micro.ToVersion("1.2.3"))
 				},
@@ -118,20 +124,24 @@ func TestForeignComesAndGoes(t *testing.T) {
 	s := bustest.Server(t)
 	c := newClient(t, connect(t, s), micro.ClientConfig{Patience: 4 * time.Second})
 	echo := map[string]natsmicro.HandlerFunc{"echo": func(r natsmicro.Request) { _ = r.Respond(r.Data()) }}
-	for range 2 {
+	for i := range 2 {
 		answered := make(chan error, 1)
 		go func() {
 			_, err := micro.Call[hello](t.Context(), c, "late.echo", hello{})
 			answered <- err
 		}()
 		<-time.After(100 * time.Millisecond)
-		svc := serveForeign(t, s, "late", echo)
+		svc := serveForeign(t, s, "late", echo, fmt.Sprint("place", i))
 		if err := receive(t, answered, "the call"); err != nil {
 			t.Error(err)
 		}
 		if err := svc.Stop(); err != nil {
 			t.Fatal(err)
 		}
+		bustest.Eventually(t, "the service to be gone", func() bool {
+			_, err := c.Conn().NATS().Request(fmt.Sprintf("place%d.theirs.echo", i), nil, patience)
+			return errors.Is(err, nats.ErrNoResponders)
+		})
 	}
 	_, err := micro.SendOnce[hello](t.Context(), c, "late.echo", hello{})
 	wantCode(t, err, bus.Unavailable)
@@ -165,10 +175,11 @@ func TestForeignDeputy(t *testing.T) {
 	t.Parallel()
 	s := bustest.Server(t)
 	nc := s.Connect(t)
-	c := newClient(t, connect(t, s), micro.ClientConfig{Patience: -1})
+	inboxes := func(cfg *bus.Config) { cfg.AcceptInboxes = []string{"answers."} }
+	c := newClient(t, connect(t, s, inboxes), micro.ClientConfig{Patience: -1})
 	heard := make(chan *nats.Msg, 1000)
 	for i, subject := range []string{
-		"$JS.API.STREAM.DELETE.SKYBUS_DLQ", "$SYS.REQ.SERVER.PING", "$KV.skybus_routes.default.dev.chain.x", "_INBOX.abc.def", "_R_.x",
+		"$JS.API.STREAM.DELETE.SKYBUS_DLQ", "$SYS.REQ.SERVER.PING", "$KV.skybus_routes.default.dev.chain.x", "_INBOX.abc.def", "_R_.x", "answers.x",
 		"skybus.dlq.default.dev.x.y", "default.dev.ctl.greeter.all.stop", "default.dev.svc.bank.pay", "a.*", "a.>", ">", "*", "a b", "a\tb", "a\r\nPUB x 0\r\n", "",
 		".a", "a.", "a..b", strings.Repeat("x", 257), strings.Repeat("x", 5000), "größe", "a\x00b",
 	} {

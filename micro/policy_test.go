@@ -224,7 +224,9 @@ func TestColdClientsDoNotHerd(t *testing.T) {
 	defer cancel()
 	for i := range n - 1 { // all but one have something to do
 		for range 20 {
-			wg.Go(func() { _, _ = micro.Call[string](ctx, loader, "who.hold", hello{}, micro.ToInstance(fmt.Sprint("i", i))) })
+			wg.Go(func() {
+				_, _ = micro.Call[string](ctx, loader, "who.hold", hello{}, micro.ToInstance(fmt.Sprint("i", i)))
+			})
 		}
 	}
 	for range 20 * (n - 1) {

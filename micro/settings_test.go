@@ -19,7 +19,9 @@ import (
 // table is settings that a test changes.
 type table struct{ values sync.Map }
 
-func (s *table) set(service, key, value string) { s.values.Store(service+" "+key, json.RawMessage(value)) }
+func (s *table) set(service, key, value string) {
+	s.values.Store(service+" "+key, json.RawMessage(value))
+}
 
 // Setting is the value of the service, or else of all.
 func (s *table) Setting(service, _, key string) (json.RawMessage, bool) {
