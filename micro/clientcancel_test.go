@@ -2,6 +2,8 @@ package micro_test
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/balance"
 )
 
 // A caller that gives up says so, from the inbox that the request came from; one whose deadline passed need not.
@@ -65,6 +68,76 @@ func TestCancelMessage(t *testing.T) {
 	}
 	if len(cancels)+len(requests) > 0 {
 		t.Error("a call that was not made was cancelled")
+	}
+}
+
+// The handler's ctx ends when its caller gives up: also one of another server's connection, and through a handler between them.
+func TestCancelEndsHandler(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	_, entered, ended := waiting(t, connect(t, s))
+	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: time.Minute})
+	middle := newClient(t, connect(t, s), micro.ClientConfig{Timeout: time.Minute})
+	serve(t, middle.Conn(), micro.Config{Name: "middle"}, endpoint("pass", func(ctx context.Context, req hello) (greeting, error) {
+		return micro.Call[greeting](ctx, middle, "slow.wait", req)
+	}))
+	sees(t, c, "slow", 1)
+	for name, call := range map[string]func(context.Context) error{
+		"call": func(ctx context.Context) error { return callErr[greeting](ctx, c, "slow.wait") },
+		"hedged": func(ctx context.Context) error {
+			return callErr[greeting](ctx, c, "slow.wait", micro.Hedge(time.Minute))
+		},
+		"policy": func(ctx context.Context) error {
+			return callErr[greeting](ctx, c, "slow.wait", micro.WithPolicy(balance.Random()))
+		},
+		"through": func(ctx context.Context) error { return callErr[greeting](ctx, c, "middle.pass") },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		failed := make(chan error, 1)
+		go func() { failed <- call(ctx) }()
+		receive(t, entered, "the handler")
+		cancel()
+		wantCode(t, receive(t, failed, name), bus.Canceled)
+		if err := receive(t, ended, "the handler to be told: "+name); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: the handler's ctx ended with %v", name, err)
+		}
+	}
+}
+
+func callErr[Resp any](ctx context.Context, c *micro.Client, target string, opts ...micro.CallOption) error {
+	_, err := micro.Call[Resp](ctx, c, target, hello{}, opts...)
+	return err
+}
+
+// The attempts that a quicker one made useless end too, and that one does not.
+func TestCancelOfHedges(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	ended := make(chan error, 10)
+	var answered atomic.Int64
+	for _, id := range []string{"a", "b"} {
+		serve(t, connect(t, s), micro.Config{Name: "who", Instance: id}, endpoint("are", func(ctx context.Context, _ hello) (string, error) {
+			if micro.Info(ctx).Attempt == 1 {
+				<-ctx.Done()
+				ended <- ctx.Err()
+				return "", ctx.Err()
+			}
+			answered.Add(1)
+			return id, ctx.Err()
+		}))
+	}
+	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: time.Minute})
+	sees(t, c, "who", 2)
+	for range 5 {
+		if _, err := micro.Call[string](t.Context(), c, "who.are", hello{}, micro.Hedge(20*time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if err := receive(t, ended, "the loser to end"); !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
+	}
+	if n := answered.Load(); n != 5 {
+		t.Errorf("%d answers", n)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/balance"
+	"github.com/skybus-io/skybus/micro/config"
 )
 
 // table is settings that a test changes.
@@ -170,5 +171,32 @@ func TestLiveTimeouts(t *testing.T) {
 	}
 	if n := strings.Count(book.String(), "setting is ignored"); n != 5 {
 		t.Errorf("5 bad values were told of %d times", n)
+	}
+}
+
+// The values of the configuration bucket are settings.
+func TestSettingsOfBucket(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	for _, version := range []string{"1.0.0", "2.0.0"} {
+		serveWho(t, s, micro.Config{Name: "who", Version: version, Instance: "v" + version[:1]})
+	}
+	conn := connect(t, s)
+	values, err := config.Open(t.Context(), conn, config.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := values.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := newClient(t, conn, micro.ClientConfig{Settings: values})
+	sees(t, c, "who", 2)
+	for _, version := range []string{"1", "2", "1"} {
+		put(t, s.Connect(t), "skybus_config", "default.dev.who._.client.canary", `{"`+version+`.0.0":1}`)
+		bustest.Eventually(t, "the client to follow", func() bool {
+			return spread(t, c, 10)["v"+version] == 10
+		})
 	}
 }
