@@ -175,6 +175,14 @@ func (s *Service) invoke(ctx context.Context, in *inbound) (out any, err error) 
 	}()
 	if in.turn != nil {
 		defer in.turn.leave()
+	}
+	if in.ep.callers != nil {
+		in.ep.callers.wait(ctx, s.conn.Namespace(), in.env.From)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	if in.turn != nil {
 		if err := in.turn.wait(ctx); err != nil {
 			return nil, err
 		}

@@ -75,6 +75,7 @@ type endpoint struct {
 	interceptors []Interceptor
 	intercepted  UnaryHandler // handle within the interceptors
 	serial       *serial
+	callers      *callersFirst
 	size         int // of its part of the record, in bytes
 
 	handlers *handlers
@@ -123,6 +124,9 @@ func (e *endpoint) prepare(service string, concurrency int, opts []EndpointOptio
 		if err := e.serial.check(e.request); err != nil {
 			return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: %w", e.name, service, err)
 		}
+	}
+	if e.callers != nil && e.callers.registry == nil {
+		return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: CallersFirst without a registry", e.name, service)
 	}
 	e.intercepted = Chain(e.interceptors...)(innermost)
 	record, err := json.Marshal(e.record())
