@@ -12,13 +12,14 @@
 // # Order
 //
 // Requests are handled concurrently, up to a bound per endpoint; above it they are refused at once. There is no order
-// between requests.
+// between requests, but at an endpoint that is [Serial] or [SerialBy]: there an instance handles them as they arrive.
 //
 // # Failure
 //
 // An instance that is killed is out at once: its connection is gone and NATS no longer chooses it. One that freezes keeps
 // its share of the queue group until its liveness ends; from then on clients address the living ones by name. An
-// instance that is stopped by its ctx loses nothing: it leaves the queue groups first and finishes what it was given. The
+// instance that is stopped, by its ctx or by [Control], loses nothing: it leaves the queue groups first and finishes what it was
+// given; so does one that is unregistered, and an endpoint that is removed. Who gives up a call tells, and the handler's ctx ends. The
 // JetStream quorum is not needed for calls, only for coming and going: of services, and of clients, which load the registry.
 //
 // # Other languages

@@ -3,6 +3,7 @@ package micro_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -15,9 +16,7 @@ import (
 
 func oneWayMessage(subject, body string, more nats.Header) *nats.Msg {
 	h := nats.Header{bus.HeaderOneWay: {"1"}, bus.HeaderContentType: {"application/json"}}
-	for k, v := range more {
-		h[k] = v
-	}
+	maps.Copy(h, more)
 	return &nats.Msg{Subject: "default.dev." + subject, Header: h, Data: []byte(body)}
 }
 

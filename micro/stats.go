@@ -18,7 +18,7 @@ type EndpointStats struct {
 	Shed     uint64        `json:"shed"` // refused because too many were in flight
 	InFlight int64         `json:"in_flight"`
 	Limit    int64         `json:"limit"`
-	Time     time.Duration `json:"time"` // spent in handlers, all together
+	Time     time.Duration `json:"time"` // spent in handlers, all together, with the wait for their turn where they are serial
 	LastErr  string        `json:"last_error,omitempty"`
 }
 
