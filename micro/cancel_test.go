@@ -49,27 +49,50 @@ func send(t *testing.T, nc *nats.Conn, m *nats.Msg) {
 	}
 }
 
+// caller is a connection with an inbox of its own for requests to a service that waits.
+type caller struct {
+	*nats.Conn
+
+	inbox   string
+	answers chan *nats.Msg
+	entered chan string
+}
+
+func newCaller(t *testing.T, s *bustest.Node, entered chan string) *caller {
+	t.Helper()
+	c := &caller{Conn: s.Connect(t), answers: make(chan *nats.Msg, 10), entered: entered}
+	c.inbox = c.NewRespInbox()
+	if _, err := c.ChanSubscribe(c.inbox, c.answers); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// begin sends a request and returns when its handler runs.
+func (c *caller) begin(t *testing.T, id, attempt string) {
+	t.Helper()
+	send(t, c.Conn, &nats.Msg{
+		Subject: "default.dev.svc.slow.wait", Reply: c.inbox, Data: []byte(`{}`),
+		Header: nats.Header{"Skybus-Request-Id": {id}, "Skybus-Attempt": {attempt}},
+	})
+	receive(t, c.entered, "the handler")
+}
+
+// ends waits for the end of one handler, and for what its caller is told.
+func (c *caller) ends(t *testing.T, ended <-chan error) {
+	t.Helper()
+	if err := receive(t, ended, "the end of the handler"); !errors.Is(err, context.Canceled) {
+		t.Errorf("its ctx says %v", err)
+	}
+	wantError(t, receive(t, c.answers, "the answer"), bus.Canceled, 499, "was canceled by its caller")
+}
+
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	s := bustest.Server(t)
 	svc, entered, ended := waiting(t, connect(t, s))
-	own, other := s.Connect(t), s.Connect(t)
-	answers := make(chan *nats.Msg, 10)
-	if _, err := own.ChanSubscribe(own.NewRespInbox(), answers); err != nil {
-		t.Fatal(err)
-	}
-	inbox := own.NewRespInbox()
-	if _, err := own.ChanSubscribe(inbox, answers); err != nil {
-		t.Fatal(err)
-	}
-	begin := func(id, attempt string) {
-		send(t, own, &nats.Msg{
-			Subject: "default.dev.svc.slow.wait", Reply: inbox, Data: []byte(`{}`),
-			Header: nats.Header{"Skybus-Request-Id": {id}, "Skybus-Attempt": {attempt}},
-		})
-		receive(t, entered, "the handler")
-	}
-	begin("r1", "2")
+	own, other := newCaller(t, s, entered), newCaller(t, s, entered)
+	own.begin(t, "r1", "2")
 	mine := own.NewRespInbox()
 	foreign := []*nats.Msg{
 		cancelMessage("r1", "2", other.NewRespInbox(), ""), // another connection's
@@ -78,17 +101,17 @@ func TestCancel(t *testing.T) {
 		cancelMessage("r1", "0", mine, ""),
 	}
 	for _, m := range foreign {
-		send(t, other, m)
+		send(t, other.Conn, m)
 	}
 	unknown := []*nats.Msg{
 		cancelMessage("r1", "1", mine, ""), cancelMessage("r1", "", mine, ""), cancelMessage("r2", "2", mine, ""),
 		cancelMessage("r1", "2", mine, "other"),
 	}
 	for _, m := range unknown {
-		send(t, own, m)
+		send(t, own.Conn, m)
 	}
-	send(t, own, cancelMessage("r1", "2", "", ""))
-	send(t, own, cancelMessage("r1", "2", "default.dev.svc.slow.wait", ""))
+	send(t, own.Conn, cancelMessage("r1", "2", "", ""))
+	send(t, own.Conn, cancelMessage("r1", "2", "default.dev.svc.slow.wait", ""))
 	bustest.Eventually(t, "the count of what is dropped", func() bool { return total(svc.Stats().Dropped) == uint64(len(foreign)+len(unknown)+2) })
 	dropped := svc.Stats().Dropped
 	if dropped[micro.DropForeignCancel] != uint64(len(foreign)) || dropped[micro.DropUnknownCancel] != uint64(len(unknown)) {
@@ -99,29 +122,33 @@ func TestCancel(t *testing.T) {
 		t.Fatalf("the handler was ended by another: %v", err)
 	default:
 	}
-	send(t, own, cancelMessage("r1", "2", mine, "wait"))
-	if err := receive(t, ended, "the end of the handler"); !errors.Is(err, context.Canceled) {
-		t.Errorf("its ctx says %v", err)
-	}
-	wantError(t, receive(t, answers, "the answer"), bus.Canceled, 499, "was canceled by its caller")
+	send(t, own.Conn, cancelMessage("r1", "2", mine, "wait"))
+	own.ends(t, ended)
 	bustest.Eventually(t, "the figures", func() bool { return svc.Stats().Endpoints[0].Errors == 1 })
-	// Of several with the same id the right ones end, and nothing is left of them.
-	begin("r3", "1")
-	begin("r3", "2")
-	begin("r3", "3")
-	for _, attempt := range []string{"2", "1", "3"} {
-		send(t, own, cancelMessage("r3", attempt, own.NewRespInbox(), ""))
-		receive(t, ended, "the end of attempt "+attempt)
-		wantError(t, receive(t, answers, "the answer"), bus.Canceled, 499)
+}
+
+// Of several requests with the same id the right ones end, and nothing is left of them.
+func TestCancelOneOfSeveral(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	svc, entered, ended := waiting(t, connect(t, s))
+	own := newCaller(t, s, entered)
+	attempts := []string{"2", "1", "3"}
+	for _, attempt := range []string{"1", "2", "3"} {
+		own.begin(t, "r", attempt)
+	}
+	for _, attempt := range attempts {
+		send(t, own.Conn, cancelMessage("r", attempt, own.NewRespInbox(), ""))
+		own.ends(t, ended)
 		if len(ended) > 0 {
 			t.Error("another ended too")
 		}
 	}
-	send(t, own, cancelMessage("r3", "1", own.NewRespInbox(), ""))
-	bustest.Eventually(t, "one more to be dropped", func() bool {
-		return svc.Stats().Dropped[micro.DropUnknownCancel] == uint64(len(unknown)+1)
-	})
-	if len(answers) > 0 {
+	for _, attempt := range attempts {
+		send(t, own.Conn, cancelMessage("r", attempt, own.NewRespInbox(), ""))
+	}
+	bustest.Eventually(t, "them to be dropped", func() bool { return svc.Stats().Dropped[micro.DropUnknownCancel] == uint64(len(attempts)) })
+	if len(own.answers) > 0 {
 		t.Error("a cancel message was answered")
 	}
 }
@@ -145,7 +172,9 @@ func TestCancelRequest(t *testing.T) {
 			}()
 			receive(t, entered, "the handler")
 			send(t, conn.NATS(), cancelMessage("r", "", conn.NATS().NewRespInbox(), ""))
-			receive(t, ended, "the end of the handler")
+			if err := receive(t, ended, "the end of the handler"); !errors.Is(err, context.Canceled) {
+				t.Errorf("its ctx says %v", err)
+			}
 			wantCode(t, receive(t, failed, "the answer"), bus.Canceled)
 			_ = svc.stop()
 		})

@@ -135,16 +135,6 @@ func recordHops(ctx context.Context, hops []Hop) {
 	}
 }
 
-// recordReply records what a reply tells of hops. What does not read is left out: the reply counts without it.
-func recordReply(ctx context.Context, reply *nats.Msg) {
-	if !wantsHops(ctx) || len(reply.Header[bus.HeaderHops]) == 0 {
-		return
-	}
-	if hops, err := decodeHops(reply.Header[bus.HeaderHops][0]); err == nil {
-		recordHops(ctx, hops)
-	}
-}
-
 // hopsOf is what was recorded under ctx.
 func hopsOf(ctx context.Context) []Hop {
 	if c, ok := ctx.Value(hopsKey{}).(*hopCollector); ok {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -60,15 +59,6 @@ func TestHopsBound(t *testing.T) {
 	}
 	if n := len(hopsOf(ctx)); n != MaxHops {
 		t.Errorf("%d are kept", n)
-	}
-	one := withHops(t.Context())
-	for _, value := range []string{"default.dev.x b 0 - 1", "default.dev.x b 0 - 1,x", ""} {
-		recordReply(one, &nats.Msg{Header: nats.Header{bus.HeaderHops: {value}}})
-	}
-	recordReply(one, &nats.Msg{})
-	recordReply(t.Context(), &nats.Msg{})
-	if got := hopsOf(one); len(got) != 1 || got[0].Endpoint != "b" {
-		t.Errorf("recorded %v", got)
 	}
 	for _, endpoint := range []string{"e", strings.Repeat("e", 64)} {
 		var hops []Hop

@@ -2,6 +2,7 @@ package micro
 
 import (
 	"context"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 )
@@ -30,8 +31,8 @@ type Interceptor func(next UnaryHandler) UnaryHandler
 // Chain is one interceptor of several; the first is the outermost.
 func Chain(interceptors ...Interceptor) Interceptor {
 	return func(next UnaryHandler) UnaryHandler {
-		for i := len(interceptors) - 1; i >= 0; i-- {
-			next = interceptors[i](next)
+		for _, intercept := range slices.Backward(interceptors) {
+			next = intercept(next)
 		}
 		return next
 	}

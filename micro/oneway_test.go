@@ -83,25 +83,30 @@ func TestOneWay(t *testing.T) {
 	}
 }
 
+// failing makes a handler that fails in the way it is told.
+func failing(ended chan<- error) func(context.Context, hello) (greeting, error) {
+	return func(ctx context.Context, req hello) (greeting, error) {
+		switch req.Name {
+		case "fail":
+			return greeting{}, errors.New("no")
+		case "panic":
+			panic("oh")
+		case "wait":
+			<-ctx.Done()
+			ended <- ctx.Err()
+			return greeting{}, ctx.Err()
+		}
+		return greeting{}, nil
+	}
+}
+
 // What goes wrong with a one-way message is counted, and told nobody.
 func TestOneWayFailures(t *testing.T) {
 	t.Parallel()
 	s := bustest.Server(t)
 	ended := make(chan error, 1)
 	svc := serve(t, connect(t, s), micro.Config{Name: "log", Timeout: 50 * time.Millisecond}, endpoints(
-		endpoint("write", func(ctx context.Context, req hello) (greeting, error) {
-			switch req.Name {
-			case "fail":
-				return greeting{}, errors.New("no")
-			case "panic":
-				panic("oh")
-			case "wait":
-				<-ctx.Done()
-				ended <- ctx.Err()
-				return greeting{}, ctx.Err()
-			}
-			return greeting{}, nil
-		}, micro.OneWay(), micro.Concurrency(2)),
+		endpoint("write", failing(ended), micro.OneWay(), micro.Concurrency(2)),
 		endpoint("both", greet),
 	))
 	nc := s.Connect(t)
@@ -130,7 +135,9 @@ func TestOneWayFailures(t *testing.T) {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
 	sendIt(oneWayMessage("one.log.write", `{"name":"wait"}`, nil)) // the service's own deadline
-	receive(t, ended, "the end of the handler")
+	if err := receive(t, ended, "the end of the handler"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
 	counted(7)
 	// What is no one-way message, and what is sent to an endpoint that takes none, is dropped.
 	for _, m := range []*nats.Msg{

@@ -17,11 +17,18 @@ import (
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
-func state(c *micro.Client, service, id string) registry.State {
-	if i := c.Registry().Service(service).Instance(id); i != nil {
+// state is that of an instance of the service "greeter".
+func state(c *micro.Client, id string) registry.State {
+	if i := c.Registry().Service("greeter").Instance(id); i != nil {
 		return i.State
 	}
 	return ""
+}
+
+// listens tells whether anybody does, whatever it makes of what it hears.
+func listens(nc *nats.Conn, subject string) bool {
+	_, err := nc.Request("default.dev."+subject, []byte(`{}`), 100*time.Millisecond)
+	return !errors.Is(err, nats.ErrNoResponders)
 }
 
 func TestSetRegistered(t *testing.T) {
@@ -34,16 +41,16 @@ func TestSetRegistered(t *testing.T) {
 	sees(t, c, "greeter", 1)
 	queued := []string{"svc.greeter.hello", "ver.greeter.0_0_0.hello", "one.greeter.hello"}
 	named := []string{"inst.greeter." + svc.id + ".hello", "all.greeter.hello", "ctl.greeter." + svc.id + ".ping"}
-	listens := func(subject string) bool {
-		_, err := nc.Request("default.dev."+subject, []byte(`{}`), 100*time.Millisecond)
-		return !errors.Is(err, nats.ErrNoResponders)
-	}
-	for range 2 {
+	listens := func(subject string) bool { return listens(nc, subject) }
+	set := func(registered bool) {
 		for range 2 { // twice is once
-			if err := svc.SetRegistered(t.Context(), false); err != nil {
+			if err := svc.SetRegistered(t.Context(), registered); err != nil {
 				t.Fatal(err)
 			}
 		}
+	}
+	for range 2 {
+		set(false)
 		for _, subject := range queued {
 			if listens(subject) {
 				t.Errorf("unregistered, and it listens on %s", subject)
@@ -54,7 +61,7 @@ func TestSetRegistered(t *testing.T) {
 				t.Errorf("unregistered, and nobody listens on %s", subject)
 			}
 		}
-		bustest.Eventually(t, "the state", func() bool { return state(c, "greeter", svc.id) == registry.Unregistered })
+		bustest.Eventually(t, "the state", func() bool { return state(c, svc.id) == registry.Unregistered })
 		if _, err := micro.Call[greeting](t.Context(), c, "greeter.hello", hello{}); bus.CodeOf(err) != bus.Unavailable {
 			t.Errorf("error %v", err)
 		}
@@ -64,11 +71,7 @@ func TestSetRegistered(t *testing.T) {
 		if listens("svc.greeter.late") || !listens("inst.greeter."+svc.id+".late") {
 			t.Error("an endpoint added while unregistered is not")
 		}
-		for range 2 {
-			if err := svc.SetRegistered(t.Context(), true); err != nil {
-				t.Fatal(err)
-			}
-		}
+		set(true)
 		for _, subject := range append(queued, named...) {
 			if !listens(subject) {
 				t.Errorf("registered, and nobody listens on %s", subject)
@@ -77,7 +80,7 @@ func TestSetRegistered(t *testing.T) {
 		if !listens("svc.greeter.late") {
 			t.Error("the endpoint added meanwhile is not registered")
 		}
-		bustest.Eventually(t, "the state", func() bool { return state(c, "greeter", svc.id) == registry.Online })
+		bustest.Eventually(t, "the state", func() bool { return state(c, svc.id) == registry.Online })
 		if err := svc.Remove("late"); err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +109,7 @@ func TestStartUnregistered(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- svc.Run(ctx) }()
 	c := newClient(t, connect(t, s), micro.ClientConfig{})
-	bustest.Eventually(t, "the record", func() bool { return state(c, "greeter", "a") == registry.Unregistered })
+	bustest.Eventually(t, "the record", func() bool { return state(c, "a") == registry.Unregistered })
 	_, err = s.Connect(t).Request(helloSubject, []byte(`{}`), patience)
 	if !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("error %v, want no responders", err)
@@ -222,7 +225,7 @@ func TestSetRegisteredWithoutJetStream(t *testing.T) {
 	defer cancel()
 	wantCode(t, svc.SetRegistered(ctx, false), bus.Unavailable, "its record does not say yet")
 	s.Start(t)
-	bustest.Eventually(t, "the state", func() bool { return state(c, "greeter", svc.id) == registry.Unregistered })
+	bustest.Eventually(t, "the state", func() bool { return state(c, svc.id) == registry.Unregistered })
 	nc := s.Connect(t)
 	if _, err := nc.Request(helloSubject, []byte(`{}`), patience); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("error %v, want no responders", err)
@@ -286,5 +289,27 @@ func TestInstanceTaken(t *testing.T) {
 	cancel()
 	if err := receive(t, done, "the end of the other"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Where nothing can be subscribed Run says so at once, and nothing of the instance is left.
+func TestRunClosed(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	conn := connect(t, s)
+	var j journal
+	svc, err := micro.NewService(conn, micro.Config{Name: "greeter", Hooks: j.hooks()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := svc.Run(t.Context()); err == nil || time.Since(start) > patience {
+		t.Errorf("error %v after %v", err, time.Since(start))
+	}
+	if got := j.all(); len(got) > 0 {
+		t.Errorf("hooks %v", got)
 	}
 }

@@ -29,8 +29,8 @@ type run struct {
 //
 // The error is already_exists when another process has the instance's id, before anything was subscribed, or took it later,
 // while this one seemed dead; permission_denied when the server refuses the service's subjects; unavailable when the
-// connection was closed; deadline_exceeded when handlers were not done after Config.Drain. Without JetStream it serves, and is
-// announced as soon as JetStream is there.
+// connection was closed; deadline_exceeded when handlers were not done after Config.Drain. Without JetStream it serves
+// after 3 s, and is announced as soon as JetStream is there.
 func (s *Service) Run(ctx context.Context) error {
 	if !s.running.CompareAndSwap(false, true) {
 		return bus.Errorf(bus.FailedPrecondition, "service %q: Run was called before", s.cfg.Name)

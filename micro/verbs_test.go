@@ -39,7 +39,7 @@ func TestControlVerbs(t *testing.T) {
 			t.Errorf("error %v, want no responders", err)
 		}
 	}
-	bustest.Eventually(t, "the state", func() bool { return state(c, "greeter", svc.id) == registry.Unregistered })
+	bustest.Eventually(t, "the state", func() bool { return state(c, svc.id) == registry.Unregistered })
 	var pong struct {
 		Registered bool   `json:"registered"`
 		LogLevel   string `json:"log_level"`
