@@ -65,6 +65,7 @@ func (s *Service) read(ep *endpoint, msg *nats.Msg) *inbound {
 		Endpoint:    ep.name,
 		Instance:    s.cfg.Instance,
 		Traceparent: in.env.Traceparent,
+		ContentType: in.env.ContentType,
 	}}
 	if !validRequestID(in.env.RequestID) {
 		in.scope.info.RequestID = nuid.Next()

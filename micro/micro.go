@@ -49,6 +49,8 @@ type RequestInfo struct {
 	Instance string
 	// Traceparent is the W3C trace context, passed on with the calls made while handling the request.
 	Traceparent string
+	// ContentType says how the request came encoded; empty means JSON. It is not passed on.
+	ContentType string
 }
 
 // scope is what a ctx knows of the request it belongs to.

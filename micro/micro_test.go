@@ -109,7 +109,7 @@ func TestRequestInfoOfPlainRequests(t *testing.T) {
 	})
 	want = micro.RequestInfo{
 		RequestID: "r-1", Attempt: 3, Origin: "skybus://a.b.c/d", Caller: "skybus://a.b.e",
-		Service: "x", Endpoint: "y", Instance: svc.id, Traceparent: "00-1-2-00",
+		Service: "x", Endpoint: "y", Instance: svc.id, Traceparent: "00-1-2-00", ContentType: "application/msgpack",
 	}
 	if diff := cmp.Diff(want, full.info); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

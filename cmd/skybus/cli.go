@@ -19,6 +19,7 @@ type cli struct {
 
 	Up         upCmd         `cmd:"" help:"Run the whole platform on this machine."`
 	Server     serverCmd     `cmd:"" help:"Run a NATS server with JetStream, alone or as part of a cluster."`
+	Router     routerCmd     `cmd:"" help:"Run a router: it serves routes as a service, and does asynchronous steps."`
 	Run        runCmd        `cmd:"" help:"Keep copies of a program running: restart the dead, replace the hung."`
 	Services   servicesCmd   `cmd:"" help:"List the services."`
 	Versions   versionsCmd   `cmd:"" help:"List the versions of services."`

@@ -81,6 +81,9 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	}
 	// After the demo, so that it stops before: steps begun are finished while there is somebody to call.
 	p.run(ctx, route.NewWorker(client, route.WorkerConfig{Runner: runner}).Run)
+	if err := p.startRouter(ctx, runner, route.RouterConfig{Drain: upDrain}); err != nil {
+		return p, err
+	}
 	if err := p.startGateway(ctx, app, c, runner); err != nil {
 		return p, err
 	}
@@ -132,6 +135,11 @@ func (p *platform) startDemo(ctx context.Context, app *App) error {
 	p.run(ctx, func(ctx context.Context) error {
 		return getwidgets.Run(ctx, p.conn, demoInstances, getwidgets.Config{Drain: upDrain, Logger: app.log, LogLevel: app.level}, func() { close(started) })
 	})
+	return p.started(ctx, started)
+}
+
+// started waits for a part that was begun.
+func (p *platform) started(ctx context.Context, started <-chan struct{}) error {
 	select {
 	case <-started:
 		return nil

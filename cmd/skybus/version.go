@@ -3,8 +3,11 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/skybus-io/skybus/bus"
 )
 
 type versionCmd struct{}
@@ -66,6 +69,15 @@ func buildVersion() versionInfo {
 		case "vcs.modified":
 			v.Modified = s.Value == "true"
 		}
+	}
+	return v
+}
+
+// semanticVersion is the version for the registry, empty for a build that has none.
+func semanticVersion() string {
+	v := strings.TrimPrefix(buildVersion().Version, "v")
+	if bus.CheckVersion(v) != nil {
+		return ""
 	}
 	return v
 }
