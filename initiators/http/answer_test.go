@@ -13,6 +13,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	gateway "github.com/skybus-io/skybus/initiators/http"
+	"github.com/skybus-io/skybus/micro/route"
 )
 
 const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -308,5 +309,24 @@ func TestAnswerTemplate(t *testing.T) {
 	broken := h.listen(t, gateway.Config{Answer: template.Must(template.New("").Parse(`<h1>half{{template "nothing"}}`))})
 	if a := post(t, broken+"/echo", `{}`, "Accept", browser); a.status != http.StatusInternalServerError || strings.Contains(a.body, "half") {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// What optional steps failed with stands in a header of the answer, which is good all the same.
+func TestStepErrors(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	at := h.listen(t, gateway.Config{})
+	body := `{"code":"aborted","message":"not\nnow"}`
+	for _, accept := range []string{"*/*", browser} {
+		a := post(t, at+"/may", body, "Accept", accept)
+		failed, err := route.ParseStepErrors(a.header.Get(route.HeaderStepErrors))
+		want := []route.StepError{{Step: "2", Target: "app.fail", Code: bus.Aborted, Message: "aborted: not?now"}}
+		if diff := cmp.Diff(want, failed); a.status != http.StatusOK || err != nil || diff != "" {
+			t.Errorf("%s: status %d, %v (-want +got):\n%s", accept, a.status, err, diff)
+		}
+	}
+	if a := post(t, at+"/echo", body); a.header.Get(route.HeaderStepErrors) != "" {
+		t.Errorf("without errors: %q", a.header.Get(route.HeaderStepErrors))
 	}
 }

@@ -81,6 +81,10 @@ func build(t testing.TB) *house {
 			t.Fatal(err)
 		}
 	}
+	may := []route.Step{{Service: "app", Endpoint: "echo"}, {Service: "app", Endpoint: "fail", Required: new(false)}}
+	if _, err := store.Create(t.Context(), "may", route.Route{Steps: may}); err != nil {
+		t.Fatal(err)
+	}
 	if h.runner, err = route.NewRunner(t.Context(), h.client, route.Config{}); err != nil {
 		t.Fatal(err)
 	}
