@@ -19,10 +19,10 @@ func RequestHeader(ctx context.Context) nats.Header {
 }
 
 // SetReplyHeader sets a header of the reply to the request that ctx belongs to, be that an answer or an error; set twice, the
-// last value counts. To a one-way message there is no reply, and it does nothing. The error is invalid_argument for
+// last values count. To a one-way message there is no reply, and it does nothing. The error is invalid_argument for
 // what [bus.CheckHeader] refuses, of this header or of all together, and failed_precondition outside of a handler and once
 // the caller was answered, as it is at its deadline.
-func SetReplyHeader(ctx context.Context, name, value string) error {
+func SetReplyHeader(ctx context.Context, name string, values ...string) error {
 	in := scopeOf(ctx).in
 	if in == nil {
 		return bus.Errorf(bus.FailedPrecondition, "reply header %.80q: the ctx is not that of a request", name)
@@ -34,7 +34,7 @@ func SetReplyHeader(ctx context.Context, name, value string) error {
 	}
 	header := nats.Header{}
 	maps.Copy(header, in.header)
-	header[name] = []string{value}
+	header[name] = values
 	if err := bus.CheckHeader(header); err != nil {
 		return err
 	}

@@ -111,6 +111,14 @@ func WithHeader(name, value string) CallOption {
 	})
 }
 
+// With is r with options, which come after what it says.
+func (r Request) With(opts ...CallOption) Request {
+	for _, o := range opts {
+		o.applyCall(&r)
+	}
+	return r
+}
+
 func (r *Request) check() error {
 	if err := bus.CheckToken("service", r.Service); err != nil {
 		return err
