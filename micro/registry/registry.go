@@ -203,7 +203,25 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Registry, error) {
 		_ = r.Close()
 		return nil, fmt.Errorf("registry: %w", err)
 	}
+	r.waitEarly(ctx)
 	return r, nil
+}
+
+// waitEarly waits for the records that were just written to be shown, alive or not: who lists once sees them.
+func (r *Registry) waitEarly(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		held, changed := len(r.early), r.changed
+		r.mu.Unlock()
+		if held == 0 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // follow starts a feed and returns when its first batch is applied.
