@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/kv"
 )
 
-// handover is how long who gave up a leadership stands back: the others hear of it within milliseconds and come first.
+// handover is how long who gave up a leadership stands back at most: the others hear of it within milliseconds.
 const handover = 250 * time.Millisecond
 
 // campaign is what becomes of a candidacy.
@@ -113,10 +112,20 @@ func (e *Election) Run(ctx context.Context, service, candidate string, work func
 		if err := e.lead(ctx, l, work); err != nil {
 			return fmt.Errorf("election: %.80q as leader of %q: %w", candidate, service, err)
 		}
-		if !backoff.Sleep(ctx, handover) {
-			return nil
+		e.standBack(ctx, service)
+	}
+}
+
+// standBack returns when somebody leads, or soon when nobody wants to.
+func (e *Election) standBack(ctx context.Context, service string) {
+	ctx, cancel := context.WithTimeout(ctx, handover)
+	defer cancel()
+	for c, err := range e.Watch(ctx, service) {
+		if err == nil && c.Kind == Got {
+			return
 		}
 	}
+	<-ctx.Done() // a closed connection ends the watch at once
 }
 
 func (e *Election) lead(ctx context.Context, l *Leadership, work func(ctx context.Context, term kv.Term) error) error {

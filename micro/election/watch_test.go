@@ -191,7 +191,7 @@ func TestPingPong(t *testing.T) {
 			repeats++
 		}
 	}
-	if repeats > turns/5 { // a candidate may come late to a turn
+	if repeats > turns/4 { // who is slow to campaign misses a turn
 		t.Errorf("leaders %v: want them to take turns", leaders)
 	}
 }
