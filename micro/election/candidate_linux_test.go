@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -57,7 +58,8 @@ func lead(ctx context.Context, l *election.Leadership) {
 		}
 		fmt.Println("act", l.Term(), before, monotonic())
 		// Not a sleep: who wakes from a freeze here is at once where it was, before any timer runs.
-		for monotonic() < before+int64(time.Millisecond) {
+		for now := before; now < before+int64(time.Millisecond); now = monotonic() {
+			runtime.KeepAlive(now)
 		}
 	}
 	// Both say the same from the first moment on.
