@@ -3,7 +3,7 @@
 // A value has a key such as client.timeout.total and a scope: one version of a service, all versions of a service, or all
 // services. Values are kept in the bucket skybus_config under <app>.<env>.<service or _>.<version token or _>.<key>, where
 // `skybus config` and any NATS client write them. A [Values] follows the bucket with one feed and keeps a copy, so that a
-// read costs about a tenth of a microsecond and no message.
+// read costs a fraction of a microsecond and no message.
 //
 // # Precedence
 //

@@ -24,7 +24,7 @@ func Check[T any](f func(T) error) Option[T] {
 	return func(c *cell[T]) { c.check = f }
 }
 
-// Get is the effective value of key for scope, or def when there is none that can be used. It takes about a tenth of a
+// Get is the effective value of key for scope, or def when there is none that can be used. It takes a fraction of a
 // microsecond and no message, save for the first read after a change.
 //
 // JSON is read as encoding/json does, with these additions: a time.Duration is text as in 1.5s, see also [Duration]; a string

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -58,8 +57,8 @@ func lead(ctx context.Context, l *election.Leadership) {
 		}
 		fmt.Println("act", l.Term(), before, monotonic())
 		// Not a sleep: who wakes from a freeze here is at once where it was, before any timer runs.
-		for now := before; now < before+int64(time.Millisecond); now = monotonic() {
-			runtime.KeepAlive(now)
+		for now := before; now < before+int64(time.Millisecond); {
+			now = monotonic()
 		}
 	}
 	// Both say the same from the first moment on.

@@ -110,7 +110,8 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Election, error) {
 }
 
 // Close ends all campaigns, which fail with [ErrClosed], and resigns from all leaderships. A leadership that the servers do
-// not take back within two seconds ends too, but is free for others only after its TTL. Further calls do nothing.
+// not take back within two seconds ends too, but is free for others only after its TTL. Watches go on.
+// Further calls do nothing.
 func (e *Election) Close() error {
 	var leaderships []*Leadership
 	e.mu.Lock()

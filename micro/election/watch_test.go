@@ -2,6 +2,7 @@ package election_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -53,6 +54,26 @@ func TestWatch(t *testing.T) {
 			t.Errorf("%v, %v", c, err)
 		}
 		break
+	}
+}
+
+// A connection that is closed for good ends a watch with an error.
+func TestWatchEnds(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, bus.Config{InProcess: bustest.Server(t)})
+	e := open(t, conn, election.Config{TTL: ttl})
+	campaign(t, e, "a")
+	var errs []error
+	for c, err := range e.Watch(t.Context(), service) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if c.Kind == election.Got {
+			conn.NATS().Close()
+		}
+	}
+	if len(errs) != 1 || !errors.Is(errs[0], nats.ErrConnectionClosed) {
+		t.Errorf("errors %v", errs)
 	}
 }
 
