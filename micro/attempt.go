@@ -121,7 +121,7 @@ func (a *attempts) inTurn(ctx context.Context) (Reply, error) {
 		if t.err == nil || !a.again(ctx, t) {
 			return t.reply, a.explain(t.err)
 		}
-		if errors.Is(t.err, bus.ErrNoResponders) && (a.found || t.instance != "" && a.req.Instance == "" && a.others()) {
+		if errors.Is(t.err, bus.ErrNoResponders) && (a.found || a.elsewhere(t)) {
 			a.found = false
 			continue // the next one is known
 		}
@@ -284,13 +284,18 @@ func (a *attempts) again(ctx context.Context, t *attempt) bool {
 	case a.req.Once:
 		return false
 	case nobody:
-		return time.Now().Before(a.patience) && !a.unimplemented()
+		return a.elsewhere(t) || time.Now().Before(a.patience) && !a.unimplemented()
 	case refused(t.err):
 		return time.Now().Before(a.patience) && a.req.Instance == "" && a.others() && a.peer.budget.Retry()
 	case bus.CodeOf(t.err) == bus.DeadlineExceeded:
 		return t.idempotent && a.peer.budget.Retry()
 	}
 	return false
+}
+
+// elsewhere tells whether the attempt was addressed to one of several, and another is left.
+func (a *attempts) elsewhere(t *attempt) bool {
+	return t.instance != "" && a.req.Instance == "" && a.others()
 }
 
 // unimplemented tells whether the service is there and does not have the endpoint.

@@ -109,10 +109,12 @@ func (c *Client) gather(ctx context.Context, r *Request, each func(Reply, error)
 	for name, values := range r.Header {
 		msg.Header[name] = values
 	}
-	if err := c.conn.Publish(msg); err != nil {
-		return err
-	}
-	return g.run(ctx, each)
+	return c.conn.Permitted(ctx, bus.Access{Publish: []string{msg.Subject}}, func(ctx context.Context) error {
+		if err := c.conn.Publish(msg); err != nil {
+			return err
+		}
+		return g.run(ctx, each)
+	})
 }
 
 // expect notes who should answer.

@@ -146,18 +146,21 @@ func (f *foreigners) gather(ctx context.Context, name string) *foreignService {
 	}
 	defer func() { _ = sub.Unsubscribe() }() // as above
 	subject := natsmicro.APIPrefix + "." + natsmicro.InfoVerb.String() + "." + name
-	if err := f.conn.Publish(&nats.Msg{Subject: subject, Reply: inbox}); err != nil {
-		return nil // as above
-	}
-	for {
-		msg, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil // nobody, or no more in time
+	var found *foreignService
+	_ = f.conn.Permitted(ctx, bus.Access{Publish: []string{subject}}, func(ctx context.Context) error {
+		if err := f.conn.Publish(&nats.Msg{Subject: subject, Reply: inbox}); err != nil {
+			return err
 		}
-		if s := readInfo(f.conn, name, msg.Data); s != nil {
-			return s
+		for found == nil {
+			msg, err := sub.NextMsgWithContext(ctx)
+			if err != nil {
+				return err
+			}
+			found = readInfo(f.conn, name, msg.Data)
 		}
-	}
+		return nil
+	}) // whatever it fails with, nobody foreign is known
+	return found
 }
 
 // readInfo reads the INFO of a foreign service, nil when it is not one. It comes from anybody.

@@ -186,7 +186,7 @@ func TestPolicyMeetsTheDead(t *testing.T) {
 		put(t, s.Connect(t), registry.LivenessBucket, key, `{}`)
 		put(t, s.Connect(t), registry.InstancesBucket, key, record)
 	}
-	c := newClient(t, connect(t, s), micro.ClientConfig{Policy: balance.RoundRobin(), Patience: 100 * time.Millisecond})
+	c := newClient(t, connect(t, s), micro.ClientConfig{Policy: balance.RoundRobin(), Patience: -1})
 	sees(t, c, "who", 6)
 	if by := spread(t, c, 30); by["alive"] != 30 {
 		t.Errorf("answers %v", by)
