@@ -106,7 +106,7 @@ func TestOneWayFailures(t *testing.T) {
 	s := bustest.Server(t)
 	ended := make(chan error, 1)
 	svc := serve(t, connect(t, s), micro.Config{Name: "log", Timeout: 50 * time.Millisecond}, endpoints(
-		endpoint("write", failing(ended), micro.OneWay(), micro.Concurrency(2)),
+		endpoint("write", failing(ended), micro.OneWay()),
 		endpoint("both", greet),
 	))
 	nc := s.Connect(t)
