@@ -4,6 +4,7 @@ package integration_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,24 +33,8 @@ func TestRoutesWithoutLeader(t *testing.T) {
 		}
 	}
 	conn := connect(t, c.urls())
-	store, err := route.OpenStore(t.Context(), conn, route.StoreConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	put := func(within time.Duration, endpoints ...string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), within)
-		defer cancel()
-		_, err := store.Put(ctx, "getwidgets", route.Route{Steps: chain(endpoints...)}, 0)
-		return err
-	}
-	obeyed := func(endpoints ...string) {
-		t.Helper()
-		eventually(t, patience, "the gateway obeys the edit", func() bool { return slices.Equal(trail(t, up.ports["http"]), endpoints) })
-	}
-	if err := put(patience, "authorize.check", "getwidgets.get"); err != nil {
-		t.Fatal(err)
-	}
-	obeyed("authorize.check", "getwidgets.get")
+	e := newEditor(t, conn, up.ports["http"])
+	e.put(patience, "authorize.check", "getwidgets.get")
 	awaitPeers(t, conn, "KV_"+route.Bucket)
 	lead(t, conn, "KV_"+route.Bucket, victims[0])
 	l := startLoad(t, 4, callWidgets(t, up.ports["http"]))
@@ -57,33 +42,23 @@ func TestRoutesWithoutLeader(t *testing.T) {
 
 	killed := time.Now()
 	c[victims[0]].kill()
-	if err := put(election, "getwidgets.get"); err != nil {
-		t.Errorf("an edit while there is no leader: %v", err)
-	}
-	t.Logf("stored %v after the leader was killed", time.Since(killed))
-	obeyed("getwidgets.get")
+	e.put(election, "getwidgets.get")
+	t.Logf("stored and obeyed %v after the leader was killed", time.Since(killed))
 	l.await(100)
 
 	c[victims[1]].kill()
 	begin := time.Now()
-	err = put(5*time.Second, "authorize.check", "getwidgets.get")
+	err := e.try(5*time.Second, "authorize.check", "getwidgets.get")
 	if code := bus.CodeOf(err); code != bus.Unavailable && code != bus.DeadlineExceeded || !strings.Contains(err.Error(), "quorum") {
 		t.Errorf("an edit without a quorum: %v", err)
 	}
 	if took := time.Since(begin); took > 8*time.Second {
 		t.Errorf("it took %v to fail, want 5s", took)
 	}
-	file := filepath.Join(t.TempDir(), "route.yaml")
-	if err := os.WriteFile(file, []byte("steps: [{service: authorize, endpoint: check}]"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	code, _, stderr := run(t, "skybus", "routes", "put", "other", "-f", file, "--timeout", "5s", "--server", c[survivor].ports["nats"])
-	if code != 1 || !strings.Contains(stderr, "quorum") {
-		t.Errorf("skybus routes put ends with %d without a quorum: %s", code, stderr)
-	}
+	stderr := putWithoutQuorum(t, c[survivor].ports["nats"])
 	t.Logf("without a quorum: %v; %s", err, stderr)
 	l.await(200)
-	obeyed("getwidgets.get")
+	e.obeyed("getwidgets.get")
 	if failed := l.end().failed(); len(failed) > 0 {
 		t.Errorf("%d requests failed: %v", len(failed), failed)
 	}
@@ -91,10 +66,60 @@ func TestRoutesWithoutLeader(t *testing.T) {
 	for _, name := range victims { // one of them may be the only one that the other knows
 		c[name].restart()
 	}
-	if err := put(election, "getwidgets.get", "authorize.check"); err != nil {
-		t.Errorf("an edit once there is a quorum again: %v", err)
+	e.put(election, "getwidgets.get", "authorize.check")
+}
+
+// editor edits the demo's route.
+type editor struct {
+	t       *testing.T
+	store   *route.Store
+	gateway string
+}
+
+func newEditor(t *testing.T, conn *bus.Conn, gateway string) *editor {
+	t.Helper()
+	store, err := route.OpenStore(t.Context(), conn, route.StoreConfig{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	obeyed("getwidgets.get", "authorize.check")
+	return &editor{t, store, gateway}
+}
+
+func (e *editor) try(within time.Duration, targets ...string) error {
+	ctx, cancel := context.WithTimeout(e.t.Context(), within)
+	defer cancel()
+	_, err := e.store.Put(ctx, "getwidgets", route.Route{Steps: chain(targets...)}, 0)
+	return err
+}
+
+// put edits the route and returns when the gateway obeys.
+func (e *editor) put(within time.Duration, targets ...string) {
+	e.t.Helper()
+	if err := e.try(within, targets...); err != nil {
+		e.t.Fatalf("edit to %q: %v", targets, err)
+	}
+	e.obeyed(targets...)
+}
+
+func (e *editor) obeyed(targets ...string) {
+	e.t.Helper()
+	eventually(e.t, patience, fmt.Sprintf("the gateway obeys %q", targets), func() bool {
+		return slices.Equal(trail(e.t, e.gateway), targets)
+	})
+}
+
+// putWithoutQuorum tries to store a route by the program and returns what that says.
+func putWithoutQuorum(t *testing.T, server string) (stderr string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "route.yaml")
+	if err := os.WriteFile(file, []byte("steps: [{service: authorize, endpoint: check}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := run(t, "skybus", "routes", "put", "other", "-f", file, "--timeout", "5s", "--server", server)
+	if code != 1 || !strings.Contains(stderr, "quorum") {
+		t.Errorf("skybus routes put ends with %d without a quorum: %s", code, stderr)
+	}
+	return stderr
 }
 
 // chain is steps that may be repeated.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/skybus-io/skybus/bus"
@@ -86,9 +87,9 @@ func diff(before, after []string) string {
 	for i := range common {
 		common[i] = make([]int, len(after)+1)
 	}
-	for i := len(before) - 1; i >= 0; i-- {
+	for i, line := range slices.Backward(before) {
 		for j := len(after) - 1; j >= 0; j-- {
-			if common[i][j] = max(common[i+1][j], common[i][j+1]); before[i] == after[j] {
+			if common[i][j] = max(common[i+1][j], common[i][j+1]); line == after[j] {
 				common[i][j] = common[i+1][j+1] + 1
 			}
 		}

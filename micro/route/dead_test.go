@@ -29,11 +29,25 @@ func letters(t testing.TB, d *route.DeadLetters) []route.DeadLetter {
 	return all
 }
 
-// A letter is listed, shown, given back and done; another is removed.
+// recovering serves app.later, which refuses all requests until it is well, behind a route of two asynchronous steps.
+func (h *house) recovering(t testing.TB, well *atomic.Bool, done *handled) {
+	t.Helper()
+	h.serve(t, "app", "1.0.0", endpoint("later", func(ctx context.Context, _ []byte) ([]byte, error) {
+		if !well.Load() {
+			return nil, bus.Errorf(bus.NotFound, "not yet")
+		}
+		done.add(micro.Info(ctx).RequestID)
+		return nil, nil
+	}))
+	h.put(t, "inner", step("app.later"))
+	h.put(t, "r", step("app.later", async, version("1.0.0")), sub("inner", async))
+	workWith(t, h.client, route.WorkerConfig{Runner: h.runner})
+}
+
+// A letter is listed, shown, given back and done.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
-	srv := bustest.Server(t)
-	h, other := build(t, srv), build(t, srv, inNamespace("shop.prod"))
+	h := build(t, bustest.Server(t))
 	dead := route.NewDeadLetters(h.conn)
 	if n := len(letters(t, dead)); n != 0 {
 		t.Errorf("%d letters before any step", n)
@@ -41,25 +55,12 @@ func TestDeadLetters(t *testing.T) {
 	wantCode(t, dead.Redrive(t.Context(), "x"), bus.NotFound, `"x"`)
 	var well atomic.Bool
 	var done handled
-	add := endpoint("later", func(ctx context.Context, _ []byte) ([]byte, error) {
-		if !well.Load() {
-			return nil, bus.Errorf(bus.NotFound, "not yet")
-		}
-		done.add(micro.Info(ctx).RequestID)
-		return nil, nil
-	})
-	for _, h := range []*house{h, other} {
-		h.serve(t, "app", "1.0.0", add)
-		h.put(t, "inner", step("app.later"))
-		h.put(t, "r", step("app.later", async, version("1.0.0")), sub("inner", async))
-		workWith(t, h.client, route.WorkerConfig{Runner: h.runner})
-	}
+	h.recovering(t, &well, &done)
 	h.publish(t, "r", "id", 1)
-	other.publish(t, "r", "other", 1)
 	h.idle(t)
 	all := letters(t, dead)
 	if len(all) != 2 {
-		t.Fatalf("letters %+v, want two of this namespace", all)
+		t.Fatalf("letters %+v, want two", all)
 	}
 	targets := map[string]route.DeadLetter{}
 	for _, l := range all {
@@ -87,15 +88,29 @@ func TestDeadLetters(t *testing.T) {
 	if n := done.times["id-0000"]; n != 2 || len(letters(t, dead)) != 0 {
 		t.Errorf("%d steps were done, %d letters are left, want 2 and 0", n, len(letters(t, dead)))
 	}
-	left := letters(t, route.NewDeadLetters(other.conn))
-	if len(left) != 2 {
-		t.Fatalf("the other namespace has %d letters, want 2", len(left))
+}
+
+// One namespace neither sees nor removes the letters of another.
+func TestDeadLettersOfOthers(t *testing.T) {
+	t.Parallel()
+	srv := bustest.Server(t)
+	h, other := build(t, srv), build(t, srv, inNamespace("shop.prod"))
+	var never atomic.Bool
+	var done handled
+	other.recovering(t, &never, &done)
+	other.publish(t, "r", "other", 1)
+	other.idle(t)
+	dead, theirs := route.NewDeadLetters(h.conn), route.NewDeadLetters(other.conn)
+	left := letters(t, theirs)
+	if len(left) != 2 || len(letters(t, dead)) != 0 {
+		t.Fatalf("the other namespace has %d letters, want 2; this one %d, want none", len(left), len(letters(t, dead)))
 	}
 	wantCode(t, dead.Remove(t.Context(), left[0].ID), bus.NotFound)
-	if err := route.NewDeadLetters(other.conn).Remove(t.Context(), left[0].ID); err != nil {
+	wantCode(t, dead.Redrive(t.Context(), left[0].ID), bus.NotFound)
+	if err := theirs.Remove(t.Context(), left[0].ID); err != nil {
 		t.Error(err)
 	}
-	if n := len(letters(t, route.NewDeadLetters(other.conn))); n != 1 {
+	if n := len(letters(t, theirs)); n != 1 {
 		t.Errorf("%d letters are left, want 1", n)
 	}
 	if _, err := dead.Get(t.Context(), "*"); bus.CodeOf(err) != bus.InvalidArgument {

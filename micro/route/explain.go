@@ -3,6 +3,7 @@ package route
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -112,7 +113,7 @@ func (x Explainer) steps(all []Explained, prefix string, path []string, r Route,
 		case s.Route != "":
 			inner, ok := x.nested(&e, s.Route, path)
 			if all = append(all, e); ok {
-				all = x.steps(all, e.Step+".", append(path[:len(path):len(path)], s.Route), inner, e.Timeout, e.Retry)
+				all = x.steps(all, e.Step+".", append(slices.Clip(path), s.Route), inner, e.Timeout, e.Retry)
 			}
 		default:
 			x.call(&e, s)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -171,7 +172,7 @@ func (r *Runner) repeatable(name string, path []string) bool {
 		if s.Retry || s.Async {
 			continue
 		}
-		if s.Route == "" || !r.repeatable(s.Route, append(path[:len(path):len(path)], name)) {
+		if s.Route == "" || !r.repeatable(s.Route, append(slices.Clip(path), name)) {
 			return false
 		}
 	}

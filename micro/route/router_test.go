@@ -66,19 +66,11 @@ func TestRouter(t *testing.T) {
 		N int64 `json:"n"`
 	}
 	infos := make(chan micro.RequestInfo, 10)
-	h.serve(t, "app", "", endpoints(
-		endpoint("double", func(ctx context.Context, req answer) (answer, error) {
-			infos <- micro.Info(ctx)
-			return answer{2 * req.N}, nil
-		}),
-		endpoint("bad", func(context.Context, []byte) ([]byte, error) {
-			return nil, bus.Errorf(bus.Aborted, "not now").With("field", "x")
-		}),
-		endpoint("none", func(context.Context, []byte) ([]byte, error) { return nil, nil })))
+	h.serve(t, "app", "", endpoint("double", func(ctx context.Context, req answer) (answer, error) {
+		infos <- micro.Info(ctx)
+		return answer{2 * req.N}, nil
+	}))
 	h.put(t, "double", step("app.double"))
-	h.put(t, "may", step("app.double"), step("app.bad", optional))
-	h.put(t, "bad", step("app.double"), step("app.bad"))
-	h.put(t, "none", step("app.none"))
 	h.routes(t, srv, "r1")
 
 	for _, codec := range []bus.Codec{bus.JSON{}, bus.MessagePack{}} {
@@ -102,7 +94,30 @@ func TestRouter(t *testing.T) {
 		}
 	}
 
-	reply, err := h.client.Do(t.Context(), micro.Request{Service: route.RouterService, Endpoint: "may", Body: []byte(`{"n":1}`)})
+	_, err := micro.Call[answer](t.Context(), h.client, "route.unknown", answer{1})
+	wantCode(t, err, bus.Unimplemented)
+	plain, err := h.conn.NATS().RequestWithContext(t.Context(), "default.dev.svc.route.double", []byte(`{"n":4}`)) // any client
+	if err != nil || string(plain.Data) != `{"n":8}` {
+		t.Errorf("plain request: %s, %v", plain.Data, err)
+	}
+}
+
+func TestRouterTellsErrors(t *testing.T) {
+	t.Parallel()
+	srv := bustest.Server(t)
+	h := build(t, srv)
+	h.serve(t, "app", "", endpoints(
+		says("good", `{"n":2}`),
+		endpoint("bad", func(context.Context, []byte) ([]byte, error) {
+			return nil, bus.Errorf(bus.Aborted, "not now").With("field", "x")
+		}),
+		endpoint("none", func(context.Context, []byte) ([]byte, error) { return nil, nil })))
+	h.put(t, "may", step("app.good"), step("app.bad", optional))
+	h.put(t, "bad", step("app.good"), step("app.bad"))
+	h.put(t, "none", step("app.none"))
+	h.routes(t, srv, "r1")
+
+	reply, err := h.ask(t, "may")
 	if err != nil || object(t, reply.Body)["n"] != 2.0 {
 		t.Fatalf("may: %s, %v", reply.Body, err)
 	}
@@ -111,20 +126,14 @@ func TestRouter(t *testing.T) {
 		t.Errorf("errors of steps: %+v, %v", failed, err)
 	}
 
-	_, err = micro.Call[answer](t.Context(), h.client, "route.bad", answer{1})
+	_, err = h.ask(t, "bad")
 	wantCode(t, err, bus.Aborted, `route "bad", step 2 (app.bad): not now`)
 	d := bus.AsError(err).Details
 	if d["route"] != "bad" || d["step"] != "2" || d["service"] != "app" || d["endpoint"] != "bad" || d["field"] != "x" {
 		t.Errorf("details %v", d)
 	}
-	if got, err := micro.Call[answer](t.Context(), h.client, "route.none", answer{1}); err != nil || got.N != 0 {
-		t.Errorf("an empty response: %+v, %v", got, err)
-	}
-	_, err = micro.Call[answer](t.Context(), h.client, "route.unknown", answer{1})
-	wantCode(t, err, bus.Unimplemented)
-	plain, err := h.conn.NATS().RequestWithContext(t.Context(), "default.dev.svc.route.double", []byte(`{"n":4}`)) // any client
-	if err != nil || string(plain.Data) != `{"n":8}` {
-		t.Errorf("plain request: %s, %v", plain.Data, err)
+	if reply, err := h.ask(t, "none"); err != nil || len(reply.Body) != 0 || len(reply.Header) != 0 {
+		t.Errorf("an empty response: %+v, %v", reply, err)
 	}
 }
 

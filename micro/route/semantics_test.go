@@ -20,13 +20,7 @@ func TestSemantics(t *testing.T) {
 	const long, short = 10 * time.Second, 300 * time.Millisecond
 	h := build(t, bustest.Server(t))
 	h.serve(t, "shop", "", endpoints(says("after", `{"after":true}`)))
-	for i, tt := range []struct {
-		fails           string // how
-		retry, required bool
-		timeout         time.Duration
-		calls           string // 0, 1 or "more"
-		route, step     bus.Code
-	}{
+	for i, tt := range []semantics{
 		{"answers", false, true, 0, "1", "", ""},
 		{"answers", true, false, short, "1", "", ""},
 
@@ -47,46 +41,56 @@ func TestSemantics(t *testing.T) {
 		{"is not there", true, false, long, "0", "", bus.Unavailable},
 		{"starts late", false, true, long, "1", "", ""},
 	} {
-		t.Run(fmt.Sprintf("%s, retry %v, required %v, timeout %v", tt.fails, tt.retry, tt.required, tt.timeout), func(t *testing.T) {
-			var calls atomic.Int64
-			service := fmt.Sprint("app", i)
-			add := endpoint("e", func(ctx context.Context, _ []byte) ([]byte, error) {
-				n := calls.Add(1)
-				switch {
-				case tt.fails == "refuses":
-					return nil, bus.Errorf(bus.Aborted, "no")
-				case tt.fails == "hangs", tt.fails == "hangs once" && n == 1:
-					<-ctx.Done()
-					return nil, ctx.Err()
-				}
-				return []byte(`{"step":true}`), nil
-			})
-			s := step(service+".e", within(tt.timeout))
-			s.Retry = tt.retry
-			s.Required = &tt.required
-			h.put(t, service, s, step("shop.after"))
-			switch tt.fails {
-			case "is not there":
-			case "starts late":
-				timer := time.AfterFunc(50*time.Millisecond, func() { serve(t, h.conn, micro.Config{Name: service}, add) })
-				t.Cleanup(func() { timer.Stop() })
-			default:
-				h.serve(t, service, "", add)
-			}
-			res, err := h.runner.Run(t.Context(), service, route.Request{Body: []byte(`{}`)})
-			if code := bus.CodeOf(err); code != tt.route {
-				t.Errorf("the route ends with %q (%v), want %q", code, err, tt.route)
-			}
-			if code := res.Hops[0].Code; code != tt.step {
-				t.Errorf("the step is noted with %q, want %q", code, tt.step)
-			}
-			n := calls.Load()
-			if got := map[bool]string{true: "more", false: fmt.Sprint(n)}[n > 1]; got != tt.calls {
-				t.Errorf("%d calls, want %s", n, tt.calls)
-			}
-			if got, want := len(res.Hops) == 2, tt.route == ""; got != want {
-				t.Errorf("went on: %v, want %v", got, want)
-			}
-		})
+		name := fmt.Sprintf("%s, retry %v, required %v, timeout %v", tt.fails, tt.retry, tt.required, tt.timeout)
+		t.Run(name, func(t *testing.T) { tt.run(t, h, fmt.Sprint("app", i)) })
+	}
+}
+
+type semantics struct {
+	fails           string // how
+	retry, required bool
+	timeout         time.Duration
+	calls           string // 0, 1 or "more"
+	route, step     bus.Code
+}
+
+func (tt semantics) run(t *testing.T, h *house, name string) {
+	var calls atomic.Int64
+	add := endpoint("e", func(ctx context.Context, _ []byte) ([]byte, error) {
+		n := calls.Add(1)
+		switch {
+		case tt.fails == "refuses":
+			return nil, bus.Errorf(bus.Aborted, "no")
+		case tt.fails == "hangs", tt.fails == "hangs once" && n == 1:
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return []byte(`{"step":true}`), nil
+	})
+	s := step(name+".e", within(tt.timeout))
+	s.Retry = tt.retry
+	s.Required = &tt.required
+	h.put(t, name, s, step("shop.after"))
+	switch tt.fails {
+	case "is not there":
+	case "starts late":
+		timer := time.AfterFunc(50*time.Millisecond, func() { serve(t, h.conn, micro.Config{Name: name}, add) })
+		t.Cleanup(func() { timer.Stop() })
+	default:
+		h.serve(t, name, "", add)
+	}
+	res, err := h.runner.Run(t.Context(), name, route.Request{Body: []byte(`{}`)})
+	if code := bus.CodeOf(err); code != tt.route {
+		t.Errorf("the route ends with %q (%v), want %q", code, err, tt.route)
+	}
+	if code := res.Hops[0].Code; code != tt.step {
+		t.Errorf("the step is noted with %q, want %q", code, tt.step)
+	}
+	n := calls.Load()
+	if got := map[bool]string{true: "more", false: fmt.Sprint(n)}[n > 1]; got != tt.calls {
+		t.Errorf("%d calls, want %s", n, tt.calls)
+	}
+	if got, want := len(res.Hops) == 2, tt.route == ""; got != want {
+		t.Errorf("went on: %v, want %v", got, want)
 	}
 }
