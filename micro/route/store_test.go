@@ -296,7 +296,7 @@ func TestStoreFull(t *testing.T) {
 		_, err = s.Put(t.Context(), fmt.Sprint("r", n), r, 0)
 	}
 	wantCode(t, err, bus.ResourceExhausted, "full")
-	if derr := s.Delete(t.Context(), "r0"); derr != nil {
+	if derr := s.Delete(t.Context(), "r0", route.Force()); derr != nil {
 		t.Errorf("delete frees nothing: %v", derr)
 	}
 }
