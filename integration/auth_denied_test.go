@@ -15,8 +15,10 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/election"
 	"github.com/skybus-io/skybus/micro/registry"
 	"github.com/skybus-io/skybus/micro/route"
+	"github.com/skybus-io/skybus/micro/stream"
 )
 
 // quickly is how soon a refusal is told, on a busy machine.
@@ -83,11 +85,43 @@ func TestRolesRefuse(t *testing.T) {
 				return err
 			})
 		}
+		denied(t, "a broadcast", func(ctx context.Context) error {
+			for _, err := range micro.CallAll[ticket](ctx, client, "pay.hello", ticket{}) {
+				return err
+			}
+			return nil
+		})
 		for _, subject := range []string{"shop.dev.svc.orders.check", "shop.prod.ctl.orders.o1.stop", "$SYS.REQ.SERVER.PING"} {
 			denied(t, subject, func(ctx context.Context) error {
 				_, err := web.Request(ctx, &nats.Msg{Subject: subject})
 				return err
 			})
+		}
+	})
+	t.Run("streams", func(t *testing.T) {
+		mux, err := stream.New(web, stream.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = mux.Close() }()
+		denied(t, "a stream", func(ctx context.Context) error {
+			_, err := mux.Open(ctx, &nats.Msg{Subject: "shop.prod.svc.pay.hello"})
+			return err
+		})
+	})
+	t.Run("election", func(t *testing.T) {
+		for _, conn := range []*bus.Conn{orders, web} {
+			e, err := election.Open(t.Context(), conn, election.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			denied(t, "a campaign for another service", func(ctx context.Context) error {
+				_, err := e.Campaign(ctx, "pay", "o1")
+				return err
+			})
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	t.Run("JetStream API", func(t *testing.T) { refusedAPI(t, admin, orders, web) })

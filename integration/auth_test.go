@@ -128,9 +128,9 @@ type ticket struct {
 	By   string `json:"by,omitempty"`
 }
 
-// serveTickets runs a service with the endpoints check, note (which tells noted) and hello until the test ends, and returns
-// when it is registered.
-func serveTickets(t *testing.T, conn *bus.Conn, name, instance string, noted chan<- string) {
+// serveTickets runs a service with the endpoints check, hello, note (which tells noted and takes one-way messages too) and
+// hold (which tells noted when its caller gave up) until the test ends, and returns when it is registered.
+func serveTickets(t *testing.T, conn *bus.Conn, name, instance string, noted chan<- string) *micro.Service {
 	t.Helper()
 	registered := make(chan struct{})
 	svc, err := micro.NewService(conn, micro.Config{
@@ -146,6 +146,11 @@ func serveTickets(t *testing.T, conn *bus.Conn, name, instance string, noted cha
 		micro.Handle(svc, "note", func(_ context.Context, in ticket) (ticket, error) {
 			noted <- in.Text
 			return ticket{}, nil
+		}, micro.OneWay()),
+		micro.Handle(svc, "hold", func(ctx context.Context, in ticket) (ticket, error) {
+			<-ctx.Done()
+			noted <- "gave up " + in.Text
+			return ticket{}, context.Cause(ctx)
 		}),
 	)
 	if err != nil {
@@ -156,6 +161,20 @@ func serveTickets(t *testing.T, conn *bus.Conn, name, instance string, noted cha
 	case <-registered:
 	case <-time.After(patience):
 		t.Fatalf("%s is not registered", name)
+	}
+	return svc
+}
+
+// heard wants a message among those that are noted.
+func heard(t *testing.T, noted <-chan string, want string) {
+	t.Helper()
+	select {
+	case got := <-noted:
+		if got != want {
+			t.Errorf("%q is noted, want %q", got, want)
+		}
+	case <-time.After(patience):
+		t.Errorf("%q is not noted", want)
 	}
 }
 
@@ -179,7 +198,7 @@ func TestRolesSuffice(t *testing.T) {
 	s := startSecured(t)
 	orders, web, admin := s.service(t, "orders"), s.client(t, "orders"), s.admin(t, "shop.prod")
 	noted := make(chan string, 16)
-	serveTickets(t, orders, "orders", "o1", noted)
+	svc := serveTickets(t, orders, "orders", "o1", noted)
 	client := newClient(t, web, micro.ClientConfig{Name: "web"})
 	ctx := t.Context()
 
@@ -207,6 +226,10 @@ func TestRolesSuffice(t *testing.T) {
 		}
 	})
 	t.Run("routes", func(t *testing.T) { routesUnderRoles(t, admin, client, noted) })
+	t.Run("one-way, broadcast and cancel", func(t *testing.T) { othersUnderRoles(t, client, noted) })
+	t.Run("streams", func(t *testing.T) { streamsUnderRoles(t, orders, web) })
+	t.Run("registering and attributes", func(t *testing.T) { attributesUnderRoles(t, svc, client.Registry()) })
+	t.Run("election", func(t *testing.T) { electionUnderRoles(t, orders, web) })
 	t.Run("leases", func(t *testing.T) { leasesUnderRoles(t, orders, web) })
 	t.Run("configuration", func(t *testing.T) { configUnderRoles(t, admin, orders, web) })
 	harmless(t, orders, web, admin)
@@ -245,14 +268,7 @@ func routesUnderRoles(t *testing.T, admin *bus.Conn, client *micro.Client, noted
 	if err != nil || len(result.Hops) != 2 {
 		t.Fatalf("got %+v, %v", result, err)
 	}
-	select {
-	case text := <-noted:
-		if text != "by a route" {
-			t.Errorf("the asynchronous step has %q", text)
-		}
-	case <-time.After(patience):
-		t.Error("the asynchronous step was not done")
-	}
+	heard(t, noted, "by a route")
 }
 
 func leasesUnderRoles(t *testing.T, orders, web *bus.Conn) {

@@ -160,6 +160,8 @@ func TestRoles(t *testing.T) {
 			-s shop.prod.svc.orders.get -s shop.prod.> -s _INBOX.> -s $SRV.PING
 			-p $KV.skybus_instances.shop.prod.orders.i1 -p $KV.skybus_leases.shop.prod.election.orders
 			+s skybus.kv.skybus_routes.shop.prod.chain.> +s shop.prod.ev.> -s shop.dev.ev.>`},
+		{auth.UserConfig{Role: auth.Service, Services: []string{"orders"}, Calls: []string{"orders"}}, `
+			+p shop.prod.ctl.orders.i1.ping -p shop.prod.ctl.pay.i1.ping -p shop.prod.svc.pay.refund`},
 		{auth.UserConfig{Role: auth.Client}, `
 			+p shop.prod.svc.orders.get +p shop.prod.svc.admin.drop -p shop.dev.svc.orders.get -p other.prod.svc.orders.get`},
 		{auth.UserConfig{Role: auth.Service, Services: []string{"Orders", "pay"}}, `

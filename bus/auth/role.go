@@ -97,6 +97,7 @@ func service() Permissions {
 		Publish: []string{
 			"_R_.>", // answers across accounts
 			namespace + ".ev.instance." + served + ".>",
+			namespace + ".ctl." + served + ".*.ping", // to learn whether an id is free
 			"$KV.skybus_instances." + namespace + "." + served + ".*",
 			"$KV.skybus_liveness." + namespace + "." + served + ".*",
 			"$KV.skybus_leases." + namespace + ".election." + served,

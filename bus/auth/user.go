@@ -24,7 +24,8 @@ type UserConfig struct {
 	Env string
 	// Services are those that the user serves.
 	Services []string
-	// Calls are the services that the user may call. Empty means all of its namespace; its own service alone means no other.
+	// Calls are the services that the user may call; routers are the service "route". Empty means all of its namespace; its
+	// own service alone means no other.
 	Calls []string
 	// Expires is when the servers close the user's connections and let it in no more. Zero means never.
 	Expires time.Time

@@ -295,7 +295,8 @@ func (m *Mux) failAll(err error) {
 // and the peer's ctx with it. Its deadline travels along.
 //
 // The error is a [bus.Error]: unavailable with [bus.ErrNoResponders] in its chain when nobody listens, failed_precondition
-// when it was answered as a plain request, what the other side said when it refused, and those of [bus.Conn.Publish].
+// when it was answered as a plain request, permission_denied when the server refuses msg.Subject to this user, what the other
+// side said when it refused, and those of [bus.Conn.Publish].
 func (m *Mux) Open(ctx context.Context, msg *nats.Msg) (*Stream, error) {
 	if err := m.conn.WaitConnected(ctx); err != nil {
 		return nil, bus.Wrap(bus.Unavailable, "stream "+msg.Subject+": not connected to NATS", err)
@@ -315,6 +316,8 @@ func (m *Mux) Open(ctx context.Context, msg *nats.Msg) (*Stream, error) {
 	msg.Reply = s.subject
 	msg.Header[bus.HeaderStream] = []string{frame{kindOpen, 0, uint64(m.cfg.Window), uint64(m.cfg.WindowBytes)}.String()}
 	s.follow(ctx)
+	denied := make(chan *bus.Error, 1)
+	defer m.conn.NotifyDenied(denied, bus.Access{Publish: []string{msg.Subject}})()
 	if err := m.conn.Publish(msg); err != nil {
 		s.end(err, true, nil)
 		return nil, err
@@ -322,6 +325,9 @@ func (m *Mux) Open(ctx context.Context, msg *nats.Msg) (*Stream, error) {
 	select {
 	case <-s.opened:
 		return s, nil
+	case err := <-denied:
+		s.end(err, true, nil)
+		return nil, err
 	case <-s.over:
 	}
 	select {
