@@ -133,7 +133,15 @@ func (p *platform) startServer(ctx context.Context, app *App, c *upCmd) error {
 func (p *platform) startDemo(ctx context.Context, app *App) error {
 	started := make(chan struct{})
 	p.run(ctx, func(ctx context.Context) error {
-		return getwidgets.Run(ctx, p.conn, demoInstances, getwidgets.Config{Drain: upDrain, Logger: app.log, LogLevel: app.level}, func() { close(started) })
+		cfg := getwidgets.Config{Drain: upDrain, Logger: app.log, LogLevel: app.level}
+		if err := getwidgets.Run(ctx, p.conn, demoInstances, cfg, func() { close(started) }); err != nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			app.log.WarnContext(ctx, "all services of the demo were told to stop, the platform goes on")
+		}
+		<-ctx.Done()
+		return nil
 	})
 	return p.started(ctx, started)
 }
