@@ -18,13 +18,17 @@ func FuzzLines(f *testing.F) {
 		const name = prefix("x.1 | ")
 		r := bytes.NewReader(input)
 		var got []byte
-		write := func(line []byte) {
-			rest, ok := bytes.CutPrefix(line, []byte(name))
-			end := bytes.IndexByte(rest, '\n')
-			if !ok || end != len(rest)-1 || len(rest) > maxLine+1 {
-				t.Fatalf("line of %d bytes: %.60q", len(line), line)
+		write := func(lines []byte) {
+			if len(lines) > 2*maxLine+2*(len(name)+1) {
+				t.Fatalf("%d bytes at once", len(lines))
 			}
-			got = append(got, rest...)
+			for line := range bytes.Lines(lines) {
+				rest, ok := bytes.CutPrefix(line, []byte(name))
+				if !ok || !bytes.HasSuffix(rest, []byte("\n")) || len(rest) > maxLine+1 {
+					t.Fatalf("line of %d bytes: %.60q", len(line), line)
+				}
+				got = append(got, rest...)
+			}
 		}
 		if byByte {
 			name.copyLines(iotest.OneByteReader(r), write)
