@@ -21,7 +21,7 @@ const (
 	watchRetry    = time.Second            // between attempts to connect, and to find the registry
 	watchPoll     = 500 * time.Millisecond // between looks at the registry when nothing changes in it
 	registerTime  = 15 * time.Second       // who has not registered by then is said to be watched by its exit only
-	pingTimeout   = 400 * time.Millisecond
+	pingTimeout   = 300 * time.Millisecond
 	pings         = 3 // that must stay unanswered
 	clockSlack    = 2 * time.Second
 	reconnectRest = 3 * time.Second // instances reconnect after a restart of the server, too
