@@ -59,13 +59,17 @@ func TestRequestInfo(t *testing.T) {
 	if id == "" {
 		t.Error("no request id")
 	}
-	want := micro.RequestInfo{RequestID: id, Attempt: 1, Origin: origin, Caller: origin, Service: "front", Endpoint: "ask", Instance: front.id}
+	const msgpack = "application/msgpack"
+	want := micro.RequestInfo{
+		RequestID: id, Attempt: 1, Origin: origin, Caller: origin,
+		Service: "front", Endpoint: "ask", Instance: front.id, ContentType: msgpack,
+	}
 	if diff := cmp.Diff(want, f.info); diff != "" {
 		t.Errorf("front (-want +got)\n%s", diff)
 	}
 	want = micro.RequestInfo{
 		RequestID: id, Attempt: 1, Origin: origin, Caller: front.Address().String(),
-		Service: "back", Endpoint: "work", Instance: back.id,
+		Service: "back", Endpoint: "work", Instance: back.id, ContentType: msgpack,
 	}
 	for _, got := range []seen{b, b2} {
 		if diff := cmp.Diff(want, got.info); diff != "" {
@@ -109,7 +113,7 @@ func TestRequestInfoOfPlainRequests(t *testing.T) {
 	})
 	want = micro.RequestInfo{
 		RequestID: "r-1", Attempt: 3, Origin: "skybus://a.b.c/d", Caller: "skybus://a.b.e",
-		Service: "x", Endpoint: "y", Instance: svc.id, Traceparent: "00-1-2-00", ContentType: "application/msgpack",
+		Service: "x", Endpoint: "y", Instance: svc.id, Traceparent: "00-1-2-00",
 	}
 	if diff := cmp.Diff(want, full.info); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
