@@ -144,6 +144,7 @@ func TestCancelOneOfSeveral(t *testing.T) {
 			t.Error("another ended too")
 		}
 	}
+	bustest.Eventually(t, "the handlers to be done", func() bool { return svc.Stats().Endpoints[0].InFlight == 0 })
 	for _, attempt := range attempts {
 		send(t, own.Conn, cancelMessage("r", attempt, own.NewRespInbox(), ""))
 	}
