@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -25,7 +26,7 @@ const (
 
 // perform makes the attempts of a call. It may change r.
 func (c *Client) perform(ctx context.Context, r *Request) (Reply, error) {
-	if err := r.check(); err != nil {
+	if err := checkRequest(r); err != nil {
 		return Reply{}, err
 	}
 	if _, ok := ctx.Deadline(); !ok {
@@ -164,9 +165,7 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 		env.Timeout = time.Until(deadline)
 	}
 	t.msg.Header = env.Header()
-	for name, values := range a.req.Header {
-		t.msg.Header[name] = values
-	}
+	maps.Copy(t.msg.Header, a.req.Header)
 	begun := ctx.Err() == nil
 	key := cancelKey{a.req.Service, a.req.Endpoint, env.RequestID, t.n}
 	if a.inherited {
@@ -274,7 +273,7 @@ func refused(err error) bool {
 // again tells whether another attempt may be made after t.
 func (a *attempts) again(ctx context.Context, t *attempt) bool {
 	nobody := errors.Is(t.err, bus.ErrNoResponders)
-	if ctx.Err() != nil || a.req.Once && !(nobody && t.foreign == nil) {
+	if ctx.Err() != nil || a.req.Once && (!nobody || t.foreign != nil) {
 		return false
 	}
 	if nobody && a.findForeign(ctx) {

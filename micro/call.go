@@ -146,7 +146,7 @@ type interceptedKey struct{}
 // intercepted makes a call through the interceptors and returns what they return, beside the answer of the service if
 // there was one.
 func (c *Client) intercepted(ctx context.Context, r *Request, req any, decode func(Reply) (any, error)) (any, Reply, error) {
-	if err := r.check(); err != nil { // before any of them hears of it
+	if err := checkRequest(r); err != nil { // before any of them hears of it
 		return nil, Reply{}, err
 	}
 	i := &intercepted{request: r, decode: decode}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -106,9 +107,7 @@ func (c *Client) gather(ctx context.Context, r *Request, each func(Reply, error)
 	deadline, _ := ctx.Deadline()
 	env.Timeout = time.Until(deadline)
 	msg := &nats.Msg{Subject: c.conn.Namespace().AllSubject(r.Service, r.Endpoint), Reply: inbox, Header: env.Header(), Data: r.Body}
-	for name, values := range r.Header {
-		msg.Header[name] = values
-	}
+	maps.Copy(msg.Header, r.Header)
 	return c.conn.Permitted(ctx, bus.Access{Publish: []string{msg.Subject}}, func(ctx context.Context) error {
 		if err := c.conn.Publish(msg); err != nil {
 			return err
@@ -139,7 +138,7 @@ func (g *gathering) run(ctx context.Context, each func(Reply, error) bool) error
 		if expected > 0 && len(g.missing) == 0 {
 			return nil
 		}
-		reply, err, ok := g.next(ctx, n > 0, quiet)
+		reply, ok, err := g.next(ctx, n > 0, quiet)
 		if !ok {
 			return err
 		}
@@ -159,7 +158,7 @@ func (g *gathering) run(ctx context.Context, each func(Reply, error) bool) error
 }
 
 // next is the next answer, or not ok and why there is none: an error, or nil when that is the end.
-func (g *gathering) next(ctx context.Context, heard bool, quiet time.Duration) (reply Reply, err error, ok bool) {
+func (g *gathering) next(ctx context.Context, heard bool, quiet time.Duration) (reply Reply, ok bool, err error) {
 	wait := ctx
 	if heard {
 		var cancel context.CancelFunc
@@ -171,17 +170,17 @@ func (g *gathering) next(ctx context.Context, heard bool, quiet time.Duration) (
 	case err == nil:
 	case errors.Is(err, nats.ErrNoResponders):
 		a := &attempts{client: g.client, req: g.request}
-		return Reply{}, a.explain(bus.Wrap(bus.Unavailable, "nobody listens", bus.ErrNoResponders)), false
+		return Reply{}, false, a.explain(bus.Wrap(bus.Unavailable, "nobody listens", bus.ErrNoResponders))
 	case errors.Is(err, nats.ErrSlowConsumer):
-		return Reply{}, bus.Errorf(bus.ResourceExhausted, "answers of %s.%s came faster than they were read, and some are lost", g.request.Service, g.request.Endpoint), false
+		return Reply{}, false, bus.Errorf(bus.ResourceExhausted, "answers of %s.%s came faster than they were read, and some are lost", g.request.Service, g.request.Endpoint)
 	case heard && ctx.Err() == nil && wait.Err() != nil:
-		return Reply{}, nil, false
+		return Reply{}, false, nil
 	case heard && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return Reply{}, nil, false
+		return Reply{}, false, nil
 	case ctx.Err() != nil:
-		return Reply{}, bus.Wrap(bus.CodeOf(ctx.Err()), "no answer of "+g.request.Service+"."+g.request.Endpoint, ctx.Err()), false
+		return Reply{}, false, bus.Wrap(bus.CodeOf(ctx.Err()), "no answer of "+g.request.Service+"."+g.request.Endpoint, ctx.Err())
 	default:
-		return Reply{}, bus.Wrap(bus.Unavailable, "answers of "+g.request.Service+"."+g.request.Endpoint, err), false
+		return Reply{}, false, bus.Wrap(bus.Unavailable, "answers of "+g.request.Service+"."+g.request.Endpoint, err)
 	}
 	reply = Reply{
 		ContentType: first(msg.Header, bus.HeaderContentType),
@@ -190,5 +189,5 @@ func (g *gathering) next(ctx context.Context, heard bool, quiet time.Duration) (
 		From:        first(msg.Header, bus.HeaderFrom),
 		Attempts:    1,
 	}
-	return reply, g.client.conn.ReplyError(msg), true
+	return reply, true, g.client.conn.ReplyError(msg)
 }

@@ -161,7 +161,7 @@ func TestCancelSiblings(t *testing.T) {
 	var stop [2]context.CancelFunc
 	for i := range stop {
 		var ctx context.Context
-		ctx, stop[i] = context.WithCancel(micro.WithRequestID(t.Context(), "shared")) //nolint:fatcontext // two, beside each other
+		ctx, stop[i] = context.WithCancel(micro.WithRequestID(t.Context(), "shared"))
 		go func() {
 			_, err := micro.Call[hello](ctx, c, "slow.x", hello{})
 			failed <- err

@@ -118,31 +118,43 @@ func TestClientInterceptorAttempts(t *testing.T) {
 	wantAttempts(t, attempts, 2)
 }
 
-// Interceptors may change the request and the response, add headers, answer themselves, and call again.
-func TestClientInterceptorChanges(t *testing.T) {
-	t.Parallel()
+// echoing answers "echo.x" with what it was asked, without any library, and tells the headers it saw.
+func echoing(t testing.TB) (*bus.Conn, <-chan nats.Header) {
+	t.Helper()
 	s := bustest.Server(t)
 	nc := s.Connect(t)
-	seen := make(chan nats.Header, 10)
+	seen := make(chan nats.Header, 100)
 	if _, err := nc.QueueSubscribe("default.dev.svc.echo.x", "q", func(m *nats.Msg) {
 		seen <- m.Header
 		_ = m.RespondMsg(&nats.Msg{Data: m.Data, Header: nats.Header{"Content-Type": m.Header["Content-Type"], "Answered": {"yes"}}})
 	}); err != nil {
 		t.Fatal(err)
 	}
-	conn := connect(t, s)
-	with := func(i micro.UnaryHandler) *micro.Client {
-		return newClient(t, conn, micro.ClientConfig{Patience: -1, Interceptors: []micro.Interceptor{func(next micro.UnaryHandler) micro.UnaryHandler {
-			return func(ctx context.Context, call *micro.Unary) (any, error) {
-				return i(context.WithValue(ctx, nextKey{}, next), call)
-			}
-		}}})
-	}
-	next := func(ctx context.Context, call *micro.Unary) (any, error) {
-		return ctx.Value(nextKey{}).(micro.UnaryHandler)(ctx, call)
-	}
+	return connect(t, s), seen
+}
 
-	c := with(func(ctx context.Context, call *micro.Unary) (any, error) {
+type nextKey struct{}
+
+// next is what an interceptor of intercepted calls.
+func next(ctx context.Context, call *micro.Unary) (any, error) {
+	return ctx.Value(nextKey{}).(micro.UnaryHandler)(ctx, call)
+}
+
+// intercepted is a client with one interceptor.
+func intercepted(t testing.TB, conn *bus.Conn, i micro.UnaryHandler) *micro.Client {
+	t.Helper()
+	return newClient(t, conn, micro.ClientConfig{Patience: -1, Interceptors: []micro.Interceptor{func(next micro.UnaryHandler) micro.UnaryHandler {
+		return func(ctx context.Context, call *micro.Unary) (any, error) {
+			return i(context.WithValue(ctx, nextKey{}, next), call)
+		}
+	}}})
+}
+
+// Interceptors may change the request and the response, and add headers.
+func TestClientInterceptorChanges(t *testing.T) {
+	t.Parallel()
+	conn, seen := echoing(t)
+	c := intercepted(t, conn, func(ctx context.Context, call *micro.Unary) (any, error) {
 		call.Request = hello{Name: call.Request.(hello).Name + "!"}
 		call.Header.Add("Color", "blue")
 		resp, err := next(ctx, call)
@@ -158,6 +170,12 @@ func TestClientInterceptorChanges(t *testing.T) {
 	if h := receive(t, seen, "the request"); !slices.Equal(h["Color"], []string{"red", "blue"}) {
 		t.Errorf("headers %v", h)
 	}
+}
+
+// They may answer themselves, refuse, and call again; what makes no sense is an error.
+func TestClientInterceptorAnswers(t *testing.T) {
+	t.Parallel()
+	conn, _ := echoing(t)
 	for name, tt := range map[string]struct {
 		handle micro.UnaryHandler
 		text   string
@@ -184,7 +202,7 @@ func TestClientInterceptorChanges(t *testing.T) {
 		}, "", bus.InvalidArgument},
 		"without heads": {func(ctx context.Context, call *micro.Unary) (any, error) { call.Header = nil; return next(ctx, call) }, "a", ""},
 	} {
-		c := with(tt.handle)
+		c := intercepted(t, conn, tt.handle)
 		got, err := micro.Call[hello](t.Context(), c, "echo.x", hello{Name: "a"})
 		if got.Name != tt.text || bus.CodeOf(err) != tt.code {
 			t.Errorf("%s: %v, %v", name, got, err)
@@ -195,20 +213,24 @@ func TestClientInterceptorChanges(t *testing.T) {
 			t.Errorf("%s of a handle: %v, %v", name, resp, err)
 		}
 	}
-	// Bytes.
-	c = with(func(_ context.Context, call *micro.Unary) (any, error) {
+}
+
+func TestClientInterceptorBytes(t *testing.T) {
+	t.Parallel()
+	conn, _ := echoing(t)
+	c := intercepted(t, conn, func(_ context.Context, call *micro.Unary) (any, error) {
 		return append([]byte("own "), call.Request.([]byte)...), nil
 	})
 	reply, err := c.Do(t.Context(), micro.Request{Service: "echo", Endpoint: "x", ContentType: "text/plain", Body: []byte("x")})
 	if err != nil || string(reply.Body) != "own x" || reply.ContentType != "text/plain" {
 		t.Errorf("%+v, %v", reply, err)
 	}
-	c = with(func(context.Context, *micro.Unary) (any, error) { return "text", nil })
+	c = intercepted(t, conn, func(context.Context, *micro.Unary) (any, error) { return "text", nil })
 	_, err = c.Do(t.Context(), micro.Request{Service: "echo", Endpoint: "x"})
 	wantCode(t, err, bus.Internal, "string")
 
 	// Headers of the answer are the reply's, without interceptors too.
-	for _, c := range []*micro.Client{newClient(t, conn, micro.ClientConfig{}), with(next)} {
+	for _, c := range []*micro.Client{newClient(t, conn, micro.ClientConfig{}), intercepted(t, conn, next)} {
 		reply, err := c.Do(t.Context(), micro.Request{Service: "echo", Endpoint: "x", Header: nats.Header{"A": {"b"}}, Body: []byte("x")})
 		if err != nil || len(reply.Header) != 1 || reply.Header.Get("Answered") != "yes" {
 			t.Errorf("%+v, %v", reply, err)
@@ -219,5 +241,3 @@ func TestClientInterceptorChanges(t *testing.T) {
 		wantCode(t, err, bus.InvalidArgument, "header")
 	}
 }
-
-type nextKey struct{}

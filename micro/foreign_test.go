@@ -51,57 +51,7 @@ func TestForeign(t *testing.T) {
 	}
 	for _, codec := range []bus.Codec{bus.MessagePack{}, bus.JSON{}} {
 		t.Run(codec.ContentType(), func(t *testing.T) {
-			c := newClient(t, connect(t, s, func(cfg *bus.Config) { cfg.Codec = codec }), micro.ClientConfig{Interceptors: []micro.Interceptor{new(notes).watch("")}})
-			for i, call := range []func() (hello, error){
-				func() (hello, error) {
-					return micro.Call[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2})
-				},
-				func() (hello, error) {
-					return micro.Send[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2})
-				},
-				func() (hello, error) {
-					return micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2})
-				},
-				func() (hello, error) {
-					return micro.Call[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2}, micro.ToVersion("1.2.3"))
-				},
-			} {
-				if got, err := call(); err != nil || got != (hello{Name: "x", Times: 2}) {
-					t.Errorf("call %d: %+v, %v", i, got, err)
-				}
-				if got := receive(t, contentType, "the request"); got != "application/json" {
-					t.Errorf("call %d is %q", i, got)
-				}
-			}
-			// Bytes of the caller's own have no known encoding; encoded requests are made JSON.
-			if got, err := micro.Call[[]byte](t.Context(), c, "sums.echo", []byte("\xc1 raw")); err != nil || string(got) != "\xc1 raw" {
-				t.Errorf("%q, %v", got, err)
-			}
-			if got := receive(t, contentType, "the request"); got != "" {
-				t.Errorf("bytes are %q", got)
-			}
-			body, _ := codec.Marshal(hello{Name: "x"})
-			reply, err := c.Do(t.Context(), micro.Request{Service: "sums", Endpoint: "echo", ContentType: codec.ContentType(), Body: body})
-			if err != nil || string(reply.Body) != `{"name":"x"}` || reply.Attempts != 1 {
-				t.Errorf("%s, %v", reply.Body, err)
-			}
-			receive(t, contentType, "the request")
-			_, err = micro.Call[hello](t.Context(), c, "sums.fail", hello{})
-			wantCode(t, err, bus.NotFound, "no such sum")
-			_, err = micro.Call[hello](t.Context(), c, "sums.nothing", hello{})
-			wantCode(t, err, bus.Unimplemented, "nothing")
-			// The first call of a client, once, finds it too.
-			c = newClient(t, c.Conn(), micro.ClientConfig{Registry: c.Registry()})
-			if _, err := micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{}); err != nil {
-				t.Error(err)
-			}
-			receive(t, contentType, "the request")
-			for _, opt := range []micro.CallOption{micro.ToVersion("9.9.9"), micro.ToInstance("x"), micro.ToRegion("eu")} {
-				_, err = micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{}, opt)
-				wantCode(t, err, bus.Unavailable)
-			}
-			_, err = micro.Call[hello](t.Context(), c, "sums.echo", map[[2]int]string{{1, 2}: "no JSON"})
-			wantCode(t, err, bus.InvalidArgument, "does not encode as")
+			callForeign(t, connect(t, s, func(cfg *bus.Config) { cfg.Codec = codec }), contentType)
 		})
 	}
 	c := newClient(t, connect(t, s), micro.ClientConfig{})
@@ -116,6 +66,68 @@ func TestForeign(t *testing.T) {
 	for len(contentType) > 0 {
 		<-contentType
 	}
+}
+
+// callForeign calls the foreign service in all ways; contentType tells what it was sent.
+func callForeign(t *testing.T, conn *bus.Conn, contentType <-chan string) {
+	t.Helper()
+	c := newClient(t, conn, micro.ClientConfig{Interceptors: []micro.Interceptor{new(notes).watch("")}})
+	for i, call := range []func() (hello, error){
+		func() (hello, error) {
+			return micro.Call[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2})
+		},
+		func() (hello, error) {
+			return micro.Send[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2})
+		},
+		func() (hello, error) {
+			return micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2})
+		},
+		func() (hello, error) {
+			return micro.Call[hello](t.Context(), c, "sums.echo", hello{Name: "x", Times: 2}, micro.ToVersion("1.2.3"))
+		},
+	} {
+		if got, err := call(); err != nil || got != (hello{Name: "x", Times: 2}) {
+			t.Errorf("call %d: %+v, %v", i, got, err)
+		}
+		if got := receive(t, contentType, "the request"); got != "application/json" {
+			t.Errorf("call %d is %q", i, got)
+		}
+	}
+	callForeignBytes(t, c, contentType)
+}
+
+func callForeignBytes(t *testing.T, c *micro.Client, contentType <-chan string) {
+	t.Helper()
+	codec := c.Conn().Codec()
+	// Bytes of the caller's own have no known encoding; encoded requests are made JSON.
+	if got, err := micro.Call[[]byte](t.Context(), c, "sums.echo", []byte("\xc1 raw")); err != nil || string(got) != "\xc1 raw" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got := receive(t, contentType, "the request"); got != "" {
+		t.Errorf("bytes are %q", got)
+	}
+	body, _ := codec.Marshal(hello{Name: "x"})
+	reply, err := c.Do(t.Context(), micro.Request{Service: "sums", Endpoint: "echo", ContentType: codec.ContentType(), Body: body})
+	if err != nil || string(reply.Body) != `{"name":"x"}` || reply.Attempts != 1 {
+		t.Errorf("%s, %v", reply.Body, err)
+	}
+	receive(t, contentType, "the request")
+	_, err = micro.Call[hello](t.Context(), c, "sums.fail", hello{})
+	wantCode(t, err, bus.NotFound, "no such sum")
+	_, err = micro.Call[hello](t.Context(), c, "sums.nothing", hello{})
+	wantCode(t, err, bus.Unimplemented, "nothing")
+	// The first call of a client, once, finds it too.
+	c = newClient(t, c.Conn(), micro.ClientConfig{Registry: c.Registry()})
+	if _, err := micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{}); err != nil {
+		t.Error(err)
+	}
+	receive(t, contentType, "the request")
+	for _, opt := range []micro.CallOption{micro.ToVersion("9.9.9"), micro.ToInstance("x"), micro.ToRegion("eu")} {
+		_, err = micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{}, opt)
+		wantCode(t, err, bus.Unavailable)
+	}
+	_, err = micro.Call[hello](t.Context(), c, "sums.echo", map[[2]int]string{{1, 2}: "no JSON"})
+	wantCode(t, err, bus.InvalidArgument, "does not encode as")
 }
 
 // A foreign service that comes while it is called, goes, and comes back, is found.

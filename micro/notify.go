@@ -2,6 +2,7 @@ package micro
 
 import (
 	"context"
+	"maps"
 
 	"github.com/nats-io/nats.go"
 
@@ -48,14 +49,14 @@ func (c *Client) oneWay(target string, msg any, opts []CallOption) (*Request, er
 	for _, o := range opts {
 		o.applyCall(r)
 	}
-	if err := r.check(); err != nil {
+	if err := checkRequest(r); err != nil {
 		return nil, err
 	}
 	return r, c.encode(r, msg)
 }
 
 // toAll refuses what restricts a request to some of the instances: the subject of all of them reaches all.
-func (r *Request) toAll() error {
+func (r Request) toAll() error {
 	if r.Instance != "" || r.Version != "" || r.Region != "" {
 		return bus.Errorf(bus.InvalidArgument, "%s.%s to all: cannot be restricted to an instance, a version or a region", r.Service, r.Endpoint)
 	}
@@ -95,8 +96,6 @@ func (c *Client) publish(ctx context.Context, r *Request, subject string) error 
 	env := c.envelope(ctx, r)
 	env.OneWay = true
 	msg := &nats.Msg{Subject: subject, Header: env.Header(), Data: r.Body}
-	for name, values := range r.Header {
-		msg.Header[name] = values
-	}
+	maps.Copy(msg.Header, r.Header)
 	return c.conn.Publish(msg)
 }

@@ -20,9 +20,9 @@ type told struct {
 }
 
 // serveTold runs an instance whose endpoint "tell" takes one-way messages.
-func serveTold(t testing.TB, s *bustest.Node, cfg micro.Config, heard chan<- told) *instance {
+func serveTold(t testing.TB, s *bustest.Node, cfg micro.Config, heard chan<- told) {
 	t.Helper()
-	return serve(t, connect(t, s), cfg, endpoint("tell", func(ctx context.Context, req hello) (string, error) {
+	serve(t, connect(t, s), cfg, endpoint("tell", func(ctx context.Context, req hello) (string, error) {
 		heard <- told{cfg.Instance, req.Name, micro.Info(ctx)}
 		return "", nil
 	}, micro.OneWay()))
@@ -152,9 +152,9 @@ func collect[Resp any](t testing.TB, ctx context.Context, c *micro.Client, targe
 	return answers, errs
 }
 
-func TestCallAll(t *testing.T) {
-	t.Parallel()
-	s := bustest.Server(t)
+// serveAll runs instances of which one is bad.
+func serveAll(t testing.TB, s *bustest.Node) {
+	t.Helper()
 	for _, id := range []string{"a", "b", "c", "bad"} {
 		serve(t, connect(t, s), micro.Config{Name: "who", Instance: id, Drain: time.Millisecond}, endpoints(
 			endpoint("are", func(context.Context, hello) (string, error) {
@@ -175,6 +175,12 @@ func TestCallAll(t *testing.T) {
 			}),
 		))
 	}
+}
+
+func TestCallAll(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	serveAll(t, s)
 	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: 20 * time.Second})
 	sees(t, c, "who", 4)
 
@@ -204,7 +210,10 @@ func TestCallAll(t *testing.T) {
 	if len(answers) != 2 || len(errs) != 0 {
 		t.Errorf("at most 2: %v, %v", answers, errs)
 	}
-	for range micro.CallAll[string](t.Context(), c, "who.some", hello{}) {
+	for _, err := range micro.CallAll[string](t.Context(), c, "who.some", hello{}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // leaves nothing behind: see the check for leaks
 	}
 
@@ -218,6 +227,14 @@ func TestCallAll(t *testing.T) {
 	_, errs = collect[string](t, ctx, c, "who.none")
 	wantCode(t, errors.Join(errs...), bus.DeadlineExceeded)
 
+}
+
+func TestCallAllFails(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	serveAll(t, s)
+	c := newClient(t, connect(t, s), micro.ClientConfig{})
+	sees(t, c, "who", 4)
 	for _, tt := range []struct {
 		target string
 		opts   []micro.CallOption
@@ -236,7 +253,7 @@ func TestCallAll(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %s", tt.target, answers, errs, tt.code)
 		}
 	}
-	_, errs = collect[int](t, t.Context(), c, "who.are")
+	_, errs := collect[int](t, t.Context(), c, "who.are")
 	if len(errs) != 4 {
 		t.Errorf("answers that do not decode: %v", errs)
 	}

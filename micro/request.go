@@ -1,6 +1,7 @@
 package micro
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -103,9 +104,7 @@ func WithKey(key string) CallOption {
 func WithHeader(name, value string) CallOption {
 	return callOption(func(r *Request) {
 		h := make(nats.Header, len(r.Header)+1)
-		for k, v := range r.Header {
-			h[k] = v
-		}
+		maps.Copy(h, r.Header)
 		h[name] = append(slices.Clone(h[name]), value)
 		r.Header = h
 	})
@@ -119,7 +118,8 @@ func (r Request) With(opts ...CallOption) Request {
 	return r
 }
 
-func (r *Request) check() error {
+// checkRequest refuses what cannot be sent.
+func checkRequest(r *Request) error {
 	if err := bus.CheckToken("service", r.Service); err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func (c *Client) openMux() (err error) {
 //
 // The error is as that of [Call]; failed_precondition when the endpoint is no stream. Interceptors see no streams.
 func (c *Client) OpenStream(ctx context.Context, r Request) (*ClientStream, error) {
-	if err := r.check(); err != nil {
+	if err := checkRequest(&r); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -16,7 +16,7 @@ func Trace(hops *[]Hop) CallOption {
 }
 
 // trace tells the caller of the hops, and who asked in turn, where the call is made by a handler.
-func (r *Request) trace(ctx context.Context, hops []Hop) {
+func (r Request) trace(ctx context.Context, hops []Hop) {
 	*r.Trace = hops
 	recordHops(ctx, hops)
 }
