@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -299,7 +300,11 @@ func (m *Mux) failAll(err error) {
 // side said when it refused, and those of [bus.Conn.Publish].
 func (m *Mux) Open(ctx context.Context, msg *nats.Msg) (*Stream, error) {
 	if err := m.conn.WaitConnected(ctx); err != nil {
-		return nil, bus.Wrap(bus.Unavailable, "stream "+msg.Subject+": not connected to NATS", err)
+		code := bus.Unavailable // and not deadline_exceeded: nothing was sent
+		if errors.Is(ctx.Err(), context.Canceled) {
+			code = bus.Canceled
+		}
+		return nil, bus.Wrap(code, "stream "+msg.Subject+": not connected to NATS", err)
 	}
 	s := newStream(m, true)
 	if err := m.add(s); err != nil {
