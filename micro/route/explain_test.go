@@ -67,15 +67,20 @@ func TestExplain(t *testing.T) {
 			t.Errorf("step %s has the problem %q, want %q", s.Step, s.Problem, problem)
 		}
 	}
+}
+
+func TestExplainRequest(t *testing.T) {
+	t.Parallel()
+	x := route.Explainer{Route: func(string) (route.Stored, bool) { return route.Stored{}, false }}
 	if e := x.Explain("unknown", route.Request{}, time.Second); !strings.Contains(e.Problem, `"unknown"`) || e.Request != "empty" {
 		t.Errorf("an unknown route: %+v", e)
 	}
 	for body, part := range map[string]string{`[1,2]`: "a list of 2", `3`: "a value", `null`: "null", `{"a"`: "not JSON"} {
-		if e := x.Explain("inner", route.Request{Body: []byte(body)}, time.Second); !strings.Contains(e.Request, part) {
+		if e := x.Explain("unknown", route.Request{Body: []byte(body)}, time.Second); !strings.Contains(e.Request, part) {
 			t.Errorf("%s is %q, want %q", body, e.Request, part)
 		}
 	}
-	if e := x.Explain("inner", route.Request{ContentType: (bus.MessagePack{}).ContentType(), Body: []byte{0x80}}, time.Second); !strings.Contains(e.Request, "msgpack") {
+	if e := x.Explain("unknown", route.Request{ContentType: (bus.MessagePack{}).ContentType(), Body: []byte{0x80}}, time.Second); !strings.Contains(e.Request, "msgpack") {
 		t.Errorf("MessagePack is %q", e.Request)
 	}
 }

@@ -55,6 +55,7 @@ type semantics struct {
 }
 
 func (tt semantics) run(t *testing.T, h *house, name string) {
+	t.Helper()
 	var calls atomic.Int64
 	add := endpoint("e", func(ctx context.Context, _ []byte) ([]byte, error) {
 		n := calls.Add(1)
