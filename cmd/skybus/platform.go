@@ -81,7 +81,9 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	}
 	// After the demo, so that it stops before: steps begun are finished while there is somebody to call.
 	p.run(ctx, route.NewWorker(client, route.WorkerConfig{Runner: runner}).Run)
-	if err := p.startRouter(ctx, runner, route.RouterConfig{Drain: upDrain}); err != nil {
+	if err := p.startRouter(ctx, runner, route.RouterConfig{Drain: upDrain, LogLevel: app.level}, func() {
+		app.log.WarnContext(ctx, "the router was told to stop, the platform goes on")
+	}); err != nil {
 		return p, err
 	}
 	if err := p.startGateway(ctx, app, c, runner); err != nil {

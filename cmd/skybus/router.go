@@ -46,7 +46,9 @@ func (c *routerCmd) Run(ctx context.Context, app *App) error {
 	if err := c.PortsFile.prepare(); err != nil {
 		return err
 	}
-	p, err := c.start(ctx, app)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	p, err := c.start(ctx, app, func() { stop(errors.New("the router was told to stop")) })
 	if err == nil {
 		err = c.ready(ctx, app, p)
 	}
@@ -63,7 +65,7 @@ func (c *routerCmd) Run(ctx context.Context, app *App) error {
 }
 
 // start starts everything and returns when it serves. On an error close still has to be called.
-func (c *routerCmd) start(ctx context.Context, app *App) (*platform, error) {
+func (c *routerCmd) start(ctx context.Context, app *App, told func()) (*platform, error) {
 	p := &platform{failed: make(chan error, 1)}
 	var err error
 	if c.Admin != "" {
@@ -93,7 +95,7 @@ func (c *routerCmd) start(ctx context.Context, app *App) (*platform, error) {
 		policy = route.DropOldest
 	}
 	p.run(ctx, route.NewWorker(client, route.WorkerConfig{Runner: runner, DeadLetters: policy}).Run)
-	if err := p.startRouter(ctx, runner, route.RouterConfig{Instance: c.Instance, Region: c.Region}); err != nil {
+	if err := p.startRouter(ctx, runner, route.RouterConfig{Instance: c.Instance, Region: c.Region, LogLevel: app.level}, told); err != nil {
 		return p, err
 	}
 	if p.admin != nil {
@@ -103,8 +105,8 @@ func (c *routerCmd) start(ctx context.Context, app *App) (*platform, error) {
 	return p, nil
 }
 
-// startRouter returns when others can see the router.
-func (p *platform) startRouter(ctx context.Context, runner *route.Runner, cfg route.RouterConfig) error {
+// startRouter returns when the router serves. told is called when somebody else told it to stop.
+func (p *platform) startRouter(ctx context.Context, runner *route.Runner, cfg route.RouterConfig, told func()) error {
 	started := make(chan struct{})
 	cfg.Version, cfg.Logger = semanticVersion(), p.conn.Logger()
 	cfg.Hooks.Started = func() { close(started) }
@@ -112,7 +114,16 @@ func (p *platform) startRouter(ctx context.Context, runner *route.Runner, cfg ro
 	if err != nil {
 		return err
 	}
-	p.run(ctx, router.Run)
+	p.run(ctx, func(ctx context.Context) error {
+		if err := router.Run(ctx); err != nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			told()
+		}
+		<-ctx.Done()
+		return nil
+	})
 	return p.started(ctx, started)
 }
 

@@ -26,6 +26,8 @@ type RouterConfig struct {
 	// Drain is how long a stopping router waits for what it runs. 0 means 10 s.
 	Drain time.Duration
 	Hooks micro.Hooks
+	// LogLevel is as in [micro.Config].
+	LogLevel *slog.LevelVar
 	// Logger hears of routes that cannot be served. Nil means the connection's.
 	Logger *slog.Logger
 }
@@ -54,7 +56,8 @@ func NewRouter(runner *Runner, cfg RouterConfig) (*Router, error) {
 	}
 	service, err := micro.NewService(conn, micro.Config{
 		Name: RouterService, Instance: cfg.Instance, Version: cfg.Version, Region: cfg.Region, Description: "runs routes",
-		Concurrency: cfg.Concurrency, Drain: cfg.Drain, Hooks: cfg.Hooks, Logger: cfg.Logger,
+		Concurrency: cfg.Concurrency, Drain: cfg.Drain, Hooks: cfg.Hooks,
+		LogLevel: cfg.LogLevel, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
