@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/skybus-io/skybus/micro/route"
 )
 
 // TestUpAnswersWithinASecond measures what whoever types the command waits for. It is not parallel, so that it measures
@@ -138,10 +140,11 @@ func TestUpWithoutDemo(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	p := startUp(t, "--memory")
-	for _, list := range []string{"services", "instances", "routes"} {
-		var rows []any
-		if out := skybus(t, p.ports["nats"], list, "-o", "json"); json.Unmarshal([]byte(out), &rows) != nil || len(rows) != 0 {
-			t.Errorf("skybus %s prints %s, want an empty list", list, out)
+	for list, want := range map[string]int{"services": 1, "instances": 1, "routes": 0} { // its router
+		var rows []struct{ Service string }
+		out := skybus(t, p.ports["nats"], list, "-o", "json")
+		if json.Unmarshal([]byte(out), &rows) != nil || len(rows) != want || want > 0 && rows[0].Service != route.RouterService {
+			t.Errorf("skybus %s prints %s, want %d", list, out, want)
 		}
 	}
 	a := newBrowser(t).post(t, p.ports["http"]+"/getwidgets", `{"input":"x"}`)
