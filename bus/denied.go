@@ -88,7 +88,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 	for {
 		// The client knows the last refusal before it tells of it, in another goroutine.
 		last := c.nc.LastError()
-		seen, told := c.denials.latest()
+		told, seen := c.denials.latest()
 		if seen == last || !errors.Is(last, nats.ErrPermissionViolation) { //nolint:errorlint // the very value, not its kind
 			return ctx.Err()
 		}
@@ -156,10 +156,10 @@ func (d *denials) watch(a Access, tell func(*Error)) (stop func()) {
 	}
 }
 
-func (d *denials) latest() (seen error, told <-chan struct{}) {
+func (d *denials) latest() (told <-chan struct{}, seen error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.seen, d.told
+	return d.told, d.seen
 }
 
 // settle notes that everybody was told of a refusal.

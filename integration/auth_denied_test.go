@@ -47,21 +47,7 @@ func TestRolesRefuse(t *testing.T) {
 
 	t.Run("serve another service", func(t *testing.T) { refusedToServe(t, orders, "pay") })
 	t.Run("serve as a client", func(t *testing.T) { refusedToServe(t, web, "orders") })
-	t.Run("keys of others", func(t *testing.T) {
-		for _, conn := range []*bus.Conn{orders, web} {
-			for bucket, key := range map[string]string{
-				registry.InstancesBucket: "shop.prod.pay.p1",
-				registry.LivenessBucket:  "shop.prod.pay.p1",
-				configBucket:             "shop.prod.orders._.log",
-				route.Bucket:             "shop.prod.chain.tickets",
-				"skybus_leases":          "shop.prod.election.pay",
-			} {
-				refusedToWrite(t, conn, bucket, key)
-			}
-		}
-		refusedToWrite(t, orders, registry.InstancesBucket, "shop.dev.orders.o1")
-		refusedToWrite(t, web, "skybus_leases", "shop.prod.election.orders")
-	})
+	t.Run("keys of others", func(t *testing.T) { refusedKeys(t, orders, web) })
 	t.Run("another namespace's feed", func(t *testing.T) {
 		for _, bucket := range []string{registry.InstancesBucket, registry.LivenessBucket, configBucket, route.Bucket} {
 			for _, pattern := range []string{"shop.dev.>", ">", "*.prod.>"} {
@@ -77,53 +63,9 @@ func TestRolesRefuse(t *testing.T) {
 			return err
 		})
 	})
-	t.Run("calls", func(t *testing.T) {
-		client := newClient(t, web, micro.ClientConfig{})
-		for _, opts := range [][]micro.CallOption{nil, {micro.ToInstance("p1")}, {micro.ToVersion("0.0.0")}} {
-			denied(t, "a call", func(ctx context.Context) error {
-				_, err := micro.Call[ticket](ctx, client, "pay.hello", ticket{}, opts...)
-				return err
-			})
-		}
-		denied(t, "a broadcast", func(ctx context.Context) error {
-			for _, err := range micro.CallAll[ticket](ctx, client, "pay.hello", ticket{}) {
-				return err
-			}
-			return nil
-		})
-		for _, subject := range []string{"shop.dev.svc.orders.check", "shop.prod.ctl.orders.o1.stop", "$SYS.REQ.SERVER.PING"} {
-			denied(t, subject, func(ctx context.Context) error {
-				_, err := web.Request(ctx, &nats.Msg{Subject: subject})
-				return err
-			})
-		}
-	})
-	t.Run("streams", func(t *testing.T) {
-		mux, err := stream.New(web, stream.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = mux.Close() }()
-		denied(t, "a stream", func(ctx context.Context) error {
-			_, err := mux.Open(ctx, &nats.Msg{Subject: "shop.prod.svc.pay.hello"})
-			return err
-		})
-	})
-	t.Run("election", func(t *testing.T) {
-		for _, conn := range []*bus.Conn{orders, web} {
-			e, err := election.Open(t.Context(), conn, election.Config{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			denied(t, "a campaign for another service", func(ctx context.Context) error {
-				_, err := e.Campaign(ctx, "pay", "o1")
-				return err
-			})
-			if err := e.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
+	t.Run("calls", func(t *testing.T) { refusedCalls(t, web) })
+	t.Run("streams", func(t *testing.T) { refusedStream(t, web) })
+	t.Run("election", func(t *testing.T) { refusedElection(t, orders, web) })
 	t.Run("JetStream API", func(t *testing.T) { refusedAPI(t, admin, orders, web) })
 	t.Run("inboxes of others", func(t *testing.T) { refusedInboxes(t, orders, web) })
 }
@@ -229,5 +171,75 @@ func refusedInboxes(t *testing.T, orders, web *bus.Conn) {
 	}
 	if prefix := web.NATS().Opts.InboxPrefix; !strings.HasPrefix(prefix, "_INBOX.U") {
 		t.Errorf("inboxes begin with %q", prefix)
+	}
+}
+
+func refusedKeys(t *testing.T, orders, web *bus.Conn) {
+	t.Helper()
+	for _, conn := range []*bus.Conn{orders, web} {
+		for bucket, key := range map[string]string{
+			registry.InstancesBucket: "shop.prod.pay.p1",
+			registry.LivenessBucket:  "shop.prod.pay.p1",
+			configBucket:             "shop.prod.orders._.log",
+			route.Bucket:             "shop.prod.chain.tickets",
+			"skybus_leases":          "shop.prod.election.pay",
+		} {
+			refusedToWrite(t, conn, bucket, key)
+		}
+	}
+	refusedToWrite(t, orders, registry.InstancesBucket, "shop.dev.orders.o1")
+	refusedToWrite(t, web, "skybus_leases", "shop.prod.election.orders")
+}
+
+func refusedCalls(t *testing.T, web *bus.Conn) {
+	t.Helper()
+	client := newClient(t, web, micro.ClientConfig{})
+	for _, opts := range [][]micro.CallOption{nil, {micro.ToInstance("p1")}, {micro.ToVersion("0.0.0")}} {
+		denied(t, "a call", func(ctx context.Context) error {
+			_, err := micro.Call[ticket](ctx, client, "pay.hello", ticket{}, opts...)
+			return err
+		})
+	}
+	denied(t, "a broadcast", func(ctx context.Context) error {
+		for _, err := range micro.CallAll[ticket](ctx, client, "pay.hello", ticket{}) {
+			return err
+		}
+		return nil
+	})
+	for _, subject := range []string{"shop.dev.svc.orders.check", "shop.prod.ctl.orders.o1.stop", "$SYS.REQ.SERVER.PING"} {
+		denied(t, subject, func(ctx context.Context) error {
+			_, err := web.Request(ctx, &nats.Msg{Subject: subject})
+			return err
+		})
+	}
+}
+
+func refusedStream(t *testing.T, web *bus.Conn) {
+	t.Helper()
+	mux, err := stream.New(web, stream.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = mux.Close() }()
+	denied(t, "a stream", func(ctx context.Context) error {
+		_, err := mux.Open(ctx, &nats.Msg{Subject: "shop.prod.svc.pay.hello"})
+		return err
+	})
+}
+
+func refusedElection(t *testing.T, orders, web *bus.Conn) {
+	t.Helper()
+	for _, conn := range []*bus.Conn{orders, web} {
+		e, err := election.Open(t.Context(), conn, election.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		denied(t, "a campaign for another service", func(ctx context.Context) error {
+			_, err := e.Campaign(ctx, "pay", "o1")
+			return err
+		})
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

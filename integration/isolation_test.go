@@ -65,47 +65,10 @@ func TestNamespacesDoNotMix(t *testing.T) {
 		}
 	})
 	t.Run("calls", func(t *testing.T) { callsStayInNamespace(t, mine) })
-	t.Run("routes and configuration", func(t *testing.T) {
-		store, err := route.OpenStore(t.Context(), mine, route.StoreConfig{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for r, err := range store.List(t.Context()) {
-			if err != nil || r.Name != "orders" {
-				t.Errorf("route %q, %v", r.Name, err)
-			}
-		}
-		if _, err := store.Get(t.Context(), "secret"); bus.CodeOf(err) != bus.NotFound {
-			t.Errorf("a route of others: %v", err)
-		}
-	})
-	t.Run("command line", func(t *testing.T) {
-		needPrograms(t)
-		for _, command := range [][]string{{"services"}, {"instances"}, {"routes"}, {"config"}} {
-			out := skybus(t, server.URL(), append(command, "--namespace", "shop.dev", "-o", "json")...)
-			if !strings.Contains(out, "orders") {
-				t.Errorf("%v does not show what is there:\n%s", command, out)
-			}
-			for _, foreign := range []string{"theirs", "hidden", "secret"} {
-				if strings.Contains(out, foreign) {
-					t.Errorf("%v shows %q:\n%s", command, foreign, out)
-				}
-			}
-		}
-	})
+	t.Run("routes", func(t *testing.T) { routesStayInNamespace(t, mine) })
+	t.Run("command line", func(t *testing.T) { commandsStayInNamespace(t, server) })
 	watched()
-	for {
-		m, err := events.NextMsg(10 * time.Millisecond)
-		if errors.Is(err, nats.ErrTimeout) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(m.Subject, "secret") || strings.Contains(string(m.Data), "theirs") {
-			t.Errorf("heard %s: %s", m.Subject, m.Data)
-		}
-	}
+	heardOnlyMine(t, events)
 }
 
 // watchServices watches everything from now on; what it returns ends that and fails the test for what is not mine.
@@ -166,5 +129,53 @@ func fillNamespace(t *testing.T, conn *bus.Conn, name string) {
 	}
 	if _, err := config.Put(t.Context(), conn.Namespace().Key(name, "_", "color"), []byte("blue")); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func routesStayInNamespace(t *testing.T, mine *bus.Conn) {
+	t.Helper()
+	store, err := route.OpenStore(t.Context(), mine, route.StoreConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r, err := range store.List(t.Context()) {
+		if err != nil || r.Name != "orders" {
+			t.Errorf("route %q, %v", r.Name, err)
+		}
+	}
+	if _, err := store.Get(t.Context(), "secret"); bus.CodeOf(err) != bus.NotFound {
+		t.Errorf("a route of others: %v", err)
+	}
+}
+
+func commandsStayInNamespace(t *testing.T, server *bustest.Node) {
+	t.Helper()
+	needPrograms(t)
+	for _, command := range [][]string{{"services"}, {"instances"}, {"routes"}, {"config"}} {
+		out := skybus(t, server.URL(), append(command, "--namespace", "shop.dev", "-o", "json")...)
+		if !strings.Contains(out, "orders") {
+			t.Errorf("%v does not show what is there:\n%s", command, out)
+		}
+		for _, foreign := range []string{"theirs", "hidden", "secret"} {
+			if strings.Contains(out, foreign) {
+				t.Errorf("%v shows %q:\n%s", command, foreign, out)
+			}
+		}
+	}
+}
+
+func heardOnlyMine(t *testing.T, events *nats.Subscription) {
+	t.Helper()
+	for {
+		m, err := events.NextMsg(10 * time.Millisecond)
+		if errors.Is(err, nats.ErrTimeout) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(m.Subject, "secret") || strings.Contains(string(m.Data), "theirs") {
+			t.Errorf("heard %s: %s", m.Subject, m.Data)
+		}
 	}
 }

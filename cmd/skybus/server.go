@@ -138,11 +138,11 @@ func (c *serverCmd) ready(app *App, s *embed.Server) error {
 	}
 	if !isTerminal(app.stdout) {
 		attrs := []any{"nats", s.URL(), "cluster", s.ClusterURL(), "server_name", s.Name(), "data", s.Dir(), "sync", c.Sync}
-		if s.Ready() != nil {
+		if ready := s.Ready() == nil; ready {
+			app.log.Info("server is ready", attrs...)
+		} else {
 			app.log.Info("server is running and waits for its cluster", attrs...)
-			return nil
 		}
-		app.log.Info("server is ready", attrs...)
 		return nil
 	}
 	_, err := fmt.Fprint(app.stdout, c.screen(s))

@@ -145,7 +145,7 @@ func (p publisher) inVain(ctx context.Context) error {
 	err := p.conn.CheckQuorum(ctx, AsyncStream)
 	switch {
 	case err == nil || ctx.Err() != nil:
-		return nil
+		return nil //nolint:nilerr // the next attempt tells what its error is
 	case bus.CodeOf(err) == bus.NotFound:
 		// A memory store forgets the stream in a restart. If it cannot be made now, the next attempt fails too.
 		if err := openAsync(ctx, p.conn); bus.CodeOf(err) == bus.PermissionDenied {
