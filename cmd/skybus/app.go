@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -37,7 +38,7 @@ func (a *App) invoke(ctx context.Context, kctx *kong.Context) error {
 		}
 	}
 	node := kctx.Selected()
-	a.command = node.Path()
+	a.command = commandPath(node)
 	if a.Timeout <= 0 {
 		return usagef("--timeout %v: want more than 0", a.Timeout)
 	}
@@ -53,6 +54,15 @@ func (a *App) invoke(ctx context.Context, kctx *kong.Context) error {
 	kctx.BindTo(ctx, (*context.Context)(nil))
 	kctx.Bind(a)
 	return kctx.Run()
+}
+
+// commandPath is a command as it is typed. Kong's own path has the aliases in it.
+func commandPath(node *kong.Node) string {
+	names := []string{node.Name}
+	for up := node.Parent; up != nil && up.Type == kong.CommandNode; up = up.Parent {
+		names = append([]string{up.Name}, names...)
+	}
+	return strings.Join(names, " ")
 }
 
 // Connect connects to NATS as flags, environment and NATS context say. The caller closes the connection.

@@ -5,19 +5,14 @@ import (
 	"errors"
 	"time"
 
-	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/kv"
-)
-
-const (
-	configBucket  = "skybus_config"
-	configHistory = 64
+	"github.com/skybus-io/skybus/micro/config"
 )
 
 type configCmd struct {
 	Ls      configLsCmd      `cmd:"" default:"withargs" help:"List the values."`
 	Get     configGetCmd     `cmd:"" help:"Show a value."`
-	Put     configPutCmd     `cmd:"" help:"Set a value. It is live at once."`
+	Put     configPutCmd     `cmd:"" aliases:"set" help:"Set a value. It is live at once."`
 	Rm      configRmCmd      `cmd:"" help:"Remove a value. Its history stays."`
 	History configHistoryCmd `cmd:"" help:"List the revisions of a value."`
 	Watch   configWatchCmd   `cmd:"" help:"Show the values and then every change, until Ctrl-C."`
@@ -32,9 +27,7 @@ func (a *App) withConfig(ctx context.Context, bind bool, f func(context.Context,
 	defer func() { _ = conn.Close() }() // every write was acknowledged
 	open, cancel := a.withTimeout(ctx)
 	defer cancel()
-	table, err := kv.Open[[]byte](open, conn, configBucket, kv.Config{
-		Bind: bind, History: configHistory, Codec: bus.Raw{}, Logger: a.log, Description: "skybus: configuration",
-	})
+	table, err := config.Table(open, conn, bind)
 	if err != nil {
 		return err
 	}
@@ -53,7 +46,7 @@ func (*configLsCmd) Help() string {
 
 // Run lists the values.
 func (c *configLsCmd) Run(ctx context.Context, app *App) error {
-	pattern, err := c.pattern(app)
+	ns, pattern, err := c.pattern(app)
 	if err != nil {
 		return err
 	}
@@ -65,7 +58,7 @@ func (c *configLsCmd) Run(ctx context.Context, app *App) error {
 			if err != nil {
 				return err
 			}
-			rows = append(rows, newConfigRow(e))
+			rows = append(rows, newConfigRow(ns, e))
 		}
 		return nil
 	})
@@ -102,7 +95,7 @@ func (c *configGetCmd) Run(ctx context.Context, app *App) error {
 			return err
 		}
 		if app.Output != formatTable {
-			return encode(app.stdout, app.Output, newConfigRow(e))
+			return encode(app.stdout, app.Output, c.row(e))
 		}
 		return app.writeValue(e.Value)
 	})
@@ -128,7 +121,7 @@ Examples:
 
 // Run sets one value.
 func (c *configPutCmd) Run(ctx context.Context, app *App) error {
-	if _, err := c.key(app); err != nil {
+	if _, err := c.bucketKey(app); err != nil {
 		return err
 	}
 	value, err := app.input(ctx, c.Value)
@@ -196,7 +189,7 @@ func (c *configHistoryCmd) Run(ctx context.Context, app *App) error {
 			if err != nil {
 				return err
 			}
-			rows = append(rows, newConfigRow(e))
+			rows = append(rows, c.row(e))
 		}
 		if len(rows) == 0 {
 			return kv.ErrNotFound
@@ -221,7 +214,7 @@ Examples:
 
 // Run prints the values and then every change.
 func (c *configWatchCmd) Run(ctx context.Context, app *App) error {
-	pattern, err := c.pattern(app)
+	ns, pattern, err := c.pattern(app)
 	if err != nil {
 		return err
 	}
@@ -233,7 +226,7 @@ func (c *configWatchCmd) Run(ctx context.Context, app *App) error {
 			if e.Key == "" {
 				continue // what follows are changes
 			}
-			row := newConfigRow(e)
+			row := newConfigRow(ns, e)
 			if err := printEvent(app, row, row.line()); err != nil {
 				return err
 			}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/kv"
+	"github.com/skybus-io/skybus/micro/config"
 )
-
-const anyToken = "_" // in place of a service or a version: for all of them
 
 // configScope says for whom a value is meant.
 type configScope struct {
@@ -19,43 +17,38 @@ type configScope struct {
 }
 
 // pattern matches the values of the scope: of all services and versions where none is named.
-func (s configScope) pattern(app *App) (string, error) {
+func (s configScope) pattern(app *App) (bus.Namespace, string, error) {
 	ns, err := app.namespace()
 	if err != nil {
-		return "", err
+		return ns, "", err
 	}
-	if s.Service == "" && s.ForVersion == "" {
-		return ns.Key(">"), nil
+	if err := s.check(); err != nil {
+		return ns, "", err
 	}
-	service, version, err := s.tokens()
-	if err != nil {
-		return "", err
+	switch {
+	case s.ForVersion != "":
+		return ns, ns.Key(s.Service, bus.VersionToken(s.ForVersion), ">"), nil
+	case s.Service != "":
+		return ns, ns.Key(s.Service, "*", ">"), nil
 	}
-	if s.ForVersion == "" {
-		version = "*"
-	}
-	return ns.Key(service, version, ">"), nil
+	return ns, ns.Key(">"), nil
 }
 
-func (s configScope) tokens() (service, version string, err error) {
-	service, version = anyToken, anyToken
-	if s.Service != "" {
-		if err := bus.CheckToken("--service", s.Service); err != nil {
-			return "", "", usagef("%s", message(err))
-		}
-		service = s.Service
+// check names the flag that is wrong.
+func (s configScope) check() error {
+	if err := (config.Scope{Service: s.Service}).Check(); err != nil {
+		return usagef("--service: %s", message(err))
 	}
-	if s.ForVersion != "" {
-		if s.Service == "" {
-			return "", "", usagef("--for-version needs --service: a version is one of a service")
-		}
-		if err := bus.CheckVersion(s.ForVersion); err != nil {
-			return "", "", usagef("--for-version: %s", message(err))
-		}
-		version = bus.VersionToken(s.ForVersion)
+	if s.Service == "" && s.ForVersion != "" {
+		return usagef("--for-version needs --service: a version is one of a service")
 	}
-	return service, version, nil
+	if err := s.scope().Check(); err != nil {
+		return usagef("--for-version: %s", message(err))
+	}
+	return nil
 }
+
+func (s configScope) scope() config.Scope { return config.Scope{Service: s.Service, Version: s.ForVersion} }
 
 // String is the scope in words.
 func (s configScope) String() string {
@@ -86,32 +79,29 @@ type configKey struct {
 	configScope
 }
 
-// key is the key in the bucket: <app>.<env>.<service or _>.<version token or _>.<name...>.
-func (k configKey) key(app *App) (string, error) {
+// bucketKey is the key in the bucket.
+func (k configKey) bucketKey(app *App) (string, error) {
 	ns, err := app.namespace()
 	if err != nil {
 		return "", err
 	}
-	service, version, err := k.tokens()
-	if err != nil {
+	if err := k.check(); err != nil {
 		return "", err
 	}
-	for part := range strings.SplitSeq(k.Key, ".") {
-		if err := bus.CheckToken(fmt.Sprintf("key %.80q: part", k.Key), part); err != nil {
-			return "", usagef("%s", message(err))
-		}
-	}
-	key := ns.Key(service, version, k.Key)
-	if err := kv.CheckKey(key); err != nil {
-		return "", usagef("key %.80q: %s", k.Key, message(err))
+	key, err := config.BucketKey(ns, k.scope(), k.Key)
+	if err != nil {
+		return "", usagef("%s", message(err))
 	}
 	return key, nil
 }
 
+// row is a revision of the value as it is printed.
+func (k configKey) row(e kv.Entry[[]byte]) configRow { return configRowOf(k.scope(), k.Key, e) }
+
 // with opens the configuration for f, which is given the key in the bucket. What is wrong with the key is known before. With
 // bind, a configuration that was never written is not created to look into it.
 func (k configKey) with(ctx context.Context, app *App, bind bool, f func(context.Context, *kv.Table[[]byte], string) error) error {
-	key, err := k.key(app)
+	key, err := k.bucketKey(app)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/kv"
+	"github.com/skybus-io/skybus/micro/config"
 )
 
 // configRow is a revision of a value as it is printed.
@@ -22,25 +24,25 @@ type configRow struct {
 	Deleted  bool      `json:"deleted,omitempty"`
 }
 
-func newConfigRow(e kv.Entry[[]byte]) configRow {
-	row := configRow{Key: e.Key, Revision: e.Revision, Updated: e.Created, Deleted: e.Deleted}
+// newConfigRow is the row of an entry of a namespace. A key that is not as it should be is shown as it is.
+func newConfigRow(ns bus.Namespace, e kv.Entry[[]byte]) configRow {
+	scope, key, err := config.ParseBucketKey(ns, e.Key)
+	if err != nil {
+		scope, key = config.Scope{}, e.Key
+	}
+	return configRowOf(scope, key, e)
+}
+
+func configRowOf(scope config.Scope, key string, e kv.Entry[[]byte]) configRow {
+	row := configRow{
+		Key: key, Service: scope.Service, Version: scope.Version, Revision: e.Revision, Updated: e.Created, Deleted: e.Deleted,
+	}
 	switch {
 	case e.Deleted:
 	case utf8.Valid(e.Value):
 		row.Value = new(string(e.Value))
 	default:
 		row.Base64 = e.Value
-	}
-	tokens := strings.SplitN(e.Key, ".", 5) // app, env, service, version, key
-	if len(tokens) < 5 {
-		return row // not one of ours
-	}
-	row.Key = tokens[4]
-	if tokens[2] != anyToken {
-		row.Service = tokens[2]
-	}
-	if tokens[3] != anyToken {
-		row.Version = strings.NewReplacer("_", ".", "=", "+").Replace(tokens[3])
 	}
 	return row
 }
