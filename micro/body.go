@@ -86,6 +86,11 @@ func (c *Client) exchange(ctx context.Context, msg *nats.Msg, foreign bool) (*na
 	if !foreign && errors.Is(err, nats.ErrMaxPayload) {
 		answer, err = c.exchangeLarge(ctx, msg)
 	}
+	return c.collect(ctx, answer, err)
+}
+
+// collect fetches the body of an answer that came without it; other answers and their errors it returns as they are.
+func (c *Client) collect(ctx context.Context, answer *nats.Msg, err error) (*nats.Msg, error) {
 	if answer == nil || len(answer.Header[bus.HeaderBody]) == 0 {
 		return answer, err
 	}
@@ -120,7 +125,7 @@ func (c *Client) offered(ctx context.Context, msg *nats.Msg) (asked *nats.Msg, w
 		release()
 		return nil, nil, err
 	}
-	asked = &nats.Msg{Subject: msg.Subject, Header: maps.Clone(msg.Header)}
+	asked = &nats.Msg{Subject: msg.Subject, Reply: msg.Reply, Header: maps.Clone(msg.Header)}
 	asked.Header[bus.HeaderBody] = header
 	return asked, func() {
 		end()

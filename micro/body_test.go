@@ -63,6 +63,25 @@ func wantTooLarge(t *testing.T, err error, text string) {
 	}
 }
 
+func TestLargeBodiesOfAll(t *testing.T) {
+	t.Parallel()
+	srv := bustest.Server(t, bustest.MaxPayload(16<<10))
+	for range 2 {
+		serve(t, connect(t, srv), micro.Config{Name: "files"}, endpoint("echo", echoBytes))
+	}
+	c := newClient(t, connect(t, srv), micro.ClientConfig{})
+	sees(t, c, "files", 2)
+	n := 0
+	for g, err := range micro.CallAll[[]byte](t.Context(), c, "files.echo", pattern(100_000)) {
+		if n++; err != nil || !bytes.Equal(g.Resp, pattern(100_000)) {
+			t.Errorf("%d bytes came from %s, %v", len(g.Resp), g.From, err)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d answers, want 2", n)
+	}
+}
+
 func TestHugeBodies(t *testing.T) {
 	if testing.Short() {
 		t.Skip("moves 128 MB")

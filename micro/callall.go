@@ -109,7 +109,16 @@ func (c *Client) gather(ctx context.Context, r *Request, each func(Reply, error)
 	msg := &nats.Msg{Subject: c.conn.Namespace().AllSubject(r.Service, r.Endpoint), Reply: inbox, Header: env.Header(), Data: r.Body}
 	maps.Copy(msg.Header, r.Header)
 	return c.conn.Permitted(ctx, bus.Access{Publish: []string{msg.Subject}}, func(ctx context.Context) error {
-		if err := c.conn.Publish(msg); err != nil {
+		err := c.conn.Publish(msg)
+		if errors.Is(err, nats.ErrMaxPayload) {
+			asked, withdraw, oerr := c.offered(ctx, msg)
+			if oerr != nil {
+				return oerr
+			}
+			defer withdraw()
+			err = c.conn.Publish(asked)
+		}
+		if err != nil {
 			return err
 		}
 		return g.run(ctx, each)
@@ -182,6 +191,7 @@ func (g *gathering) next(ctx context.Context, heard bool, quiet time.Duration) (
 	default:
 		return Reply{}, false, bus.Wrap(bus.Unavailable, "answers of "+g.request.Service+"."+g.request.Endpoint, err)
 	}
+	msg, err = g.client.collect(ctx, msg, g.client.conn.ReplyError(msg))
 	reply = Reply{
 		ContentType: first(msg.Header, bus.HeaderContentType),
 		Body:        msg.Data,
@@ -189,5 +199,5 @@ func (g *gathering) next(ctx context.Context, heard bool, quiet time.Duration) (
 		From:        first(msg.Header, bus.HeaderFrom),
 		Attempts:    1,
 	}
-	return reply, true, g.client.conn.ReplyError(msg)
+	return reply, true, err
 }
