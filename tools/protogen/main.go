@@ -57,7 +57,7 @@ func compile(ctx context.Context, dir string) ([]byte, error) {
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("no .proto file in %s", dir)
 	}
-	request := &pluginpb.CodeGeneratorRequest{Parameter: proto.String("paths=source_relative")}
+	request := &pluginpb.CodeGeneratorRequest{Parameter: new("paths=source_relative")}
 	for _, path := range paths {
 		request.FileToGenerate = append(request.FileToGenerate, filepath.Base(path))
 	}
