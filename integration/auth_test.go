@@ -21,11 +21,12 @@ import (
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/config"
 	"github.com/skybus-io/skybus/micro/registry"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
-const configBucket = "skybus_config"
+const configBucket = config.Bucket
 
 // secured is a server in operator mode with one account, where an admin has made what others only bind to.
 type secured struct {
@@ -72,7 +73,7 @@ func prepare(t *testing.T, conn *bus.Conn) {
 		t.Fatal(err)
 	}
 	_, err1 := kv.OpenLeases(t.Context(), conn)
-	_, err2 := kv.Open[[]byte](t.Context(), conn, configBucket, kv.Config{History: 64, Codec: bus.Raw{}})
+	_, err2 := config.Table(t.Context(), conn, false)
 	if err := errors.Join(err1, err2, runner.Close(), client.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -311,34 +312,37 @@ func leasesUnderRoles(t *testing.T, orders, web *bus.Conn) {
 func configUnderRoles(t *testing.T, admin, orders, web *bus.Conn) {
 	t.Helper()
 	ctx := t.Context()
-	open := func(conn *bus.Conn) *kv.Table[[]byte] {
-		table, err := kv.Open[[]byte](ctx, conn, configBucket, kv.Config{Codec: bus.Raw{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return table
+	writer, err := config.Table(ctx, admin, true)
+	if err != nil {
+		t.Fatal(err)
 	}
 	key := admin.Namespace().Key("orders", "_", "log", "level")
-	writer := open(admin)
-	for _, reader := range []*bus.Conn{orders, web} {
-		table := open(reader)
-		c, err := table.Copy(ctx, "shop.prod.>")
+	for i, reader := range []*bus.Conn{orders, web} {
+		values, err := config.Open(ctx, reader, config.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		value := fmt.Sprint("debug ", reader.NATS().Opts.Name, time.Now())
-		if _, err := writer.Put(ctx, key, []byte(value)); err != nil {
+		want := fmt.Sprint("level ", i)
+		if _, err := writer.Put(ctx, key, []byte(want)); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, patience, "the configuration is read", func() bool {
-			e, ok := c.Get(key)
-			return ok && string(e.Value) == value
+			return config.Get(values, config.Scope{Service: "orders"}, "log.level", "") == want
 		})
-		if e, err := table.Get(ctx, key); err != nil || string(e.Value) != value {
+		if err := values.Close(); err != nil {
+			t.Error(err)
+		}
+		table, err := config.Table(ctx, reader, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, err := table.Get(ctx, key); err != nil || string(e.Value) != want {
 			t.Errorf("Get = %q, %v", e.Value, err)
 		}
-		if err := c.Close(); err != nil {
-			t.Error(err)
+		for e, err := range table.History(ctx, key) {
+			if err != nil {
+				t.Errorf("history: %v, %v", e, err)
+			}
 		}
 	}
 }
