@@ -2,9 +2,11 @@ package micro
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -42,7 +44,9 @@ type ClientConfig struct {
 	// Interceptors are around every call, the first outermost; see [Interceptor]. [Notify] and [CallAll] are no calls of one
 	// request and one response, and pass none.
 	Interceptors []Interceptor
-	// Settings are asked at every call for what may change while the client runs. Nil means that nothing does.
+	// Settings are asked at every call for what may change while the client runs. Nil means the live configuration of the
+	// namespace, which the client opens and closes; give a [config.Values] to share one, [NoSettings] for a client that
+	// follows none.
 	Settings Settings
 	// MaxBody is the largest request and response, in bytes; above it calls fail with resource_exhausted (413). Four times as
 	// much is held at a time of those that fit into no message. 0 means 64 MiB.
@@ -66,15 +70,16 @@ type Client struct {
 	from     string
 	unary    UnaryHandler // nil without interceptors
 	peers    peers
-	settings *liveSettings // nil when there are none
+	settings *liveSettings
 	foreign  foreigners
 	siblings siblings
 	mux      *stream.Mux
 	bodies   *bodies
 }
 
-// NewClient makes a client and, unless it is given one, a registry for it. Loading that needs JetStream; ctx bounds it, or
-// Timeout where ctx has no deadline.
+// NewClient makes a client and, unless it is given them, a registry and settings for it. Loading these needs JetStream; ctx
+// bounds it, or Timeout where ctx has no deadline. A login that may read no configuration is refused with permission_denied;
+// where there is none yet, and the login may not make it, the client goes without until somebody has made it.
 func NewClient(ctx context.Context, conn *bus.Conn, cfg ClientConfig) (*Client, error) {
 	cfg.Timeout = orDefault(cfg.Timeout, DefaultCallTimeout)
 	cfg.AttemptTimeout = orDefault(cfg.AttemptTimeout, DefaultAttemptTimeout)
@@ -105,19 +110,36 @@ func NewClient(ctx context.Context, conn *bus.Conn, cfg ClientConfig) (*Client, 
 	if err := c.openMux(); err != nil {
 		return nil, err
 	}
-	if c.registry == nil {
-		if _, ok := ctx.Deadline(); !ok {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, cfg.Timeout)
-			defer cancel()
-		}
-		r, err := registry.Open(ctx, conn, registry.Config{Logger: cfg.Logger})
-		if err != nil {
-			return nil, err
-		}
-		c.registry, c.owned = r, true
+	if err := c.load(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// load opens what the client was not given, side by side.
+func (c *Client) load(ctx context.Context) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.Timeout)
+		defer cancel()
+	}
+	var loading sync.WaitGroup
+	var err error
+	if c.cfg.Settings == nil {
+		loading.Go(func() {
+			if c.settings.own, err = openSettings(ctx, c.conn, c.cfg.Logger); err == nil {
+				c.settings.source = c.settings.own
+			}
+		})
+	}
+	var rerr error
+	if c.registry == nil {
+		if c.registry, rerr = registry.Open(ctx, c.conn, registry.Config{Logger: c.cfg.Logger}); rerr == nil {
+			c.owned = true
+		}
+	}
+	loading.Wait()
+	return errors.Join(rerr, err)
 }
 
 // Conn is the connection the client calls over.
@@ -129,10 +151,13 @@ func (c *Client) Address() string { return c.from }
 // Registry is what the client knows of the services.
 func (c *Client) Registry() *registry.Registry { return c.registry }
 
-// Close ends the client's streams and its own registry. Calls still work, by what was known last, unless they are too large for
-// a message.
+// Close ends the client's streams, and its own registry and settings. Calls still work, by what was known last, unless they are
+// too large for a message.
 func (c *Client) Close() error {
 	_ = c.mux.Close() // has no error
+	if c.settings.own != nil {
+		c.settings.own.close()
+	}
 	if c.owned {
 		return c.registry.Close()
 	}

@@ -67,7 +67,7 @@ func TestCanary(t *testing.T) {
 			const n = 400
 			check := func(weights string, least, most int) {
 				t.Helper()
-				live.set("who", micro.SettingCanary, weights)
+				live.set("who", config.ClientCanary, weights)
 				if by := versions(t, c, n); by["v13"] < least || by["v13"] > most || by["v12"]+by["v13"] != n {
 					t.Errorf("%s: answers %v of %d", weights, by, n)
 				}
@@ -80,12 +80,12 @@ func TestCanary(t *testing.T) {
 			check(`{"1.3.0":1}`, n, n)
 			check(`{"1.2.0":50,"1.3.0":50,"9.9.9":1000}`, n*38/100, n*62/100) // who is not there has no share
 			// The version of a key stays while its share grows.
-			live.set("who", micro.SettingCanary, `{"1.2.0":50,"1.3.0":50}`)
+			live.set("who", config.ClientCanary, `{"1.2.0":50,"1.3.0":50}`)
 			for i := range 20 {
 				key := micro.WithKey(fmt.Sprint(i))
-				live.set("who", micro.SettingCanary, `{"1.2.0":70,"1.3.0":30}`)
+				live.set("who", config.ClientCanary, `{"1.2.0":70,"1.3.0":30}`)
 				first := versions(t, c, 5, key)
-				live.set("who", micro.SettingCanary, `{"1.2.0":30,"1.3.0":70}`)
+				live.set("who", config.ClientCanary, `{"1.2.0":30,"1.3.0":70}`)
 				if second := versions(t, c, 5, key); len(first) != 1 || len(second) != 1 || first["v13"] > second["v13"] {
 					t.Errorf("key %d went from %v to %v", i, first, second)
 				}
@@ -94,7 +94,7 @@ func TestCanary(t *testing.T) {
 				t.Errorf("a call that asks for a version: %v", by)
 			}
 			for _, bad := range []string{`{"1.2":5}`, `{"1.2.0":-1}`, `[]`, `{"1.2.0":"5"}`, `{`, ``} {
-				live.set("who", micro.SettingCanary, bad)
+				live.set("who", config.ClientCanary, bad)
 				if by := versions(t, c, 100); len(by) != 3 {
 					t.Errorf("bad weights %s: %v", bad, by)
 				}
@@ -114,7 +114,7 @@ func TestCanaryGone(t *testing.T) {
 	put(t, s.Connect(t), "skybus_liveness", "default.dev.who.dead", `{}`)
 	put(t, s.Connect(t), "skybus_instances", "default.dev.who.dead", `{"version":"2.0.0","registered":true,"endpoints":[{"name":"are"}]}`)
 	var live table
-	live.set("_", micro.SettingCanary, `{"2.0.0":1}`)
+	live.set("_", config.ClientCanary, `{"2.0.0":1}`)
 	for _, policy := range []balance.Policy{nil, balance.Random()} {
 		c := newClient(t, connect(t, s), micro.ClientConfig{Settings: &live, Policy: policy})
 		sees(t, c, "who", 2)
@@ -146,8 +146,8 @@ func TestLiveTimeouts(t *testing.T) {
 		wantCode(t, err, bus.DeadlineExceeded)
 		return time.Since(start)
 	}
-	live.set("_", micro.SettingTotal, `"1m"`)
-	live.set("slow", micro.SettingTotal, `"200ms"`)
+	live.set("_", config.ClientTimeoutTotal, `"1m"`)
+	live.set("slow", config.ClientTimeoutTotal, `"200ms"`)
 	if d := took(t.Context()); d < 100*time.Millisecond || d > 650*time.Millisecond {
 		t.Errorf("it took %v, want 200ms", d)
 	}
@@ -157,20 +157,85 @@ func TestLiveTimeouts(t *testing.T) {
 		t.Errorf("it took %v, want the deadline of ctx", d)
 	}
 	handled.Store(0)
-	live.set("slow", micro.SettingTotal, `"500ms"`)
-	live.set("slow", micro.SettingRetry, `"50ms"`)
+	live.set("slow", config.ClientTimeoutTotal, `"500ms"`)
+	live.set("slow", config.ClientTimeoutRetry, `"50ms"`)
 	took(t.Context(), micro.Idempotent())
 	if n := handled.Load(); n < 3 {
 		t.Errorf("%d attempts of 50ms in 500ms", n)
 	}
 	for _, bad := range []string{`200`, `"soon"`, `"-1s"`, `"0s"`, `null`} {
-		live.set("slow", micro.SettingTotal, bad)
+		live.set("slow", config.ClientTimeoutTotal, bad)
 		if d := took(t.Context()); d < 650*time.Millisecond {
 			t.Errorf("%s: it took %v, want the client's own 700ms", bad, d)
 		}
 	}
 	if n := strings.Count(book.String(), "setting is ignored"); n != 5 {
 		t.Errorf("5 bad values were told of %d times", n)
+	}
+}
+
+// setConfig writes a value as `skybus config set` does.
+func setConfig(t testing.TB, conn *bus.Conn, service, key, value string) {
+	t.Helper()
+	table, err := config.Table(t.Context(), conn, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucketKey, err := config.BucketKey(conn.Namespace(), config.Scope{Service: service}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := table.Put(t.Context(), bucketKey, []byte(value)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A client that was told nothing of settings follows the configuration of its namespace, one with NoSettings does not. What
+// cannot be used leaves the last that could.
+func TestConfigurationIsLive(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	for _, version := range []string{"1.0.0", "2.0.0"} {
+		serveWho(t, s, micro.Config{Name: "who", Version: version, Instance: "v" + version[:1]})
+	}
+	conn := connect(t, s)
+	serve(t, conn, micro.Config{Name: "slow", Drain: time.Millisecond}, endpoint("hang", func(ctx context.Context, _ hello) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}))
+	var book logBook
+	c := newClient(t, conn, micro.ClientConfig{Timeout: 30 * time.Second, Logger: book.logger()})
+	deaf := newClient(t, conn, micro.ClientConfig{Timeout: 300 * time.Millisecond, Settings: micro.NoSettings{}})
+	sees(t, c, "who", 2)
+	for _, weights := range []string{`{"1.0.0":1}`, `{"2.0.0":1}`, `{"1.0.0":1,"2.0.0":0}`} {
+		want := "v" + weights[2:3]
+		setConfig(t, conn, "who", config.ClientCanary, weights)
+		bustest.Eventually(t, "the client to follow", func() bool { return spread(t, c, 10)[want] == 10 })
+	}
+	setConfig(t, conn, "who", config.ClientCanary, `{"1.0.0":-1}`)
+	bustest.Eventually(t, "the bad value to be told of", func() bool {
+		spread(t, c, 1)
+		return strings.Contains(book.String(), "is not used")
+	})
+	if by := spread(t, c, 10); by["v1"] != 10 {
+		t.Errorf("answers by %v after a bad value, want v1 as before", by)
+	}
+	if by := spread(t, deaf, 40); len(by) != 2 {
+		t.Errorf("answers by %v for a client without settings", by)
+	}
+
+	setConfig(t, conn, "", config.ClientTimeoutTotal, "50ms")
+	bustest.Eventually(t, "the time-out to hold", func() bool {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer time.AfterFunc(time.Second, cancel).Stop()
+		_, err := micro.Call[string](ctx, c, "slow.hang", hello{})
+		return bus.CodeOf(err) == bus.DeadlineExceeded
+	})
+	start := time.Now()
+	_, err := micro.Call[string](t.Context(), deaf, "slow.hang", hello{})
+	wantCode(t, err, bus.DeadlineExceeded)
+	if took := time.Since(start); took < 250*time.Millisecond {
+		t.Errorf("a client without settings gave up after %v, want its own 300ms", took)
 	}
 }
 
