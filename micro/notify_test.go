@@ -226,7 +226,6 @@ func TestCallAll(t *testing.T) {
 	}
 	_, errs = collect[string](t, ctx, c, "who.none")
 	wantCode(t, errors.Join(errs...), bus.DeadlineExceeded)
-
 }
 
 func TestCallAllFails(t *testing.T) {

@@ -48,7 +48,9 @@ func (s configScope) check() error {
 	return nil
 }
 
-func (s configScope) scope() config.Scope { return config.Scope{Service: s.Service, Version: s.ForVersion} }
+func (s configScope) scope() config.Scope {
+	return config.Scope{Service: s.Service, Version: s.ForVersion}
+}
 
 // String is the scope in words.
 func (s configScope) String() string {
