@@ -66,8 +66,9 @@ func (c *Client) openMux() (err error) {
 }
 
 // OpenStream opens a stream to an endpoint that is one, with r.Body as the first thing it is told ([ServerStream.Request]).
-// The instance is chosen as for a call, and where nobody listens or all refuse it is tried again for as long; once an
-// instance has accepted, the stream stays with it. ctx is the stream's: when it ends the stream does. It has no deadline
+// The instance is chosen as for a call, by [ToRegion], [ToVersion], [ToInstance] and policies too, and where nobody listens or
+// all refuse it is tried again for as long; once an instance has accepted, the stream stays with it. Policies that observe and
+// [OutlierConfig] learn from how the opening went, not from how long the stream lasts. ctx is the stream's: when it ends the stream does. It has no deadline
 // unless ctx has one. Close the stream, read it to its end or end ctx, or it stays open.
 //
 // The error is as that of [Call]; failed_precondition when the endpoint is no stream. Interceptors see no streams.
@@ -111,11 +112,29 @@ func (a *attempts) open(ctx context.Context, t *attempt) *stream.Stream {
 	t.msg.Header = env.Header()
 	maps.Copy(t.msg.Header, a.req.Header)
 	var st *stream.Stream
+	start := time.Now()
 	st, t.err = a.client.mux.Open(ctx, t.msg)
 	if errors.Is(t.err, nats.ErrMaxPayload) {
 		st, t.err = a.client.openLarge(ctx, t.msg)
 	}
+	if st != nil {
+		t.reply.From = first(st.Accepted(), bus.HeaderFrom)
+	}
+	a.opened(t, time.Since(start))
 	return st
+}
+
+// opened tells who observes, and who watches for instances that fail, how the opening of a stream went. How long the stream
+// lasts says nothing about the instance.
+func (a *attempts) opened(t *attempt, took time.Duration) {
+	nobody := errors.Is(t.err, bus.ErrNoResponders)
+	fault := a.fault(t.err, !nobody && a.client.conn.NATS().IsConnected())
+	if t.observe != nil {
+		t.observe(took, orFault(fault, t.err))
+	}
+	if fault != nil || t.err == nil && a.peer.suspects() {
+		a.client.report(a.peer, a.req.Service, a.instance(t), fault)
+	}
 }
 
 func (c *Client) openLarge(ctx context.Context, msg *nats.Msg) (*stream.Stream, error) {
