@@ -22,7 +22,8 @@ type actor struct {
 	role   role
 	stderr io.Writer
 	call   caller
-	client *micro.Client // of skybus, for the lookup
+	client *micro.Client                                      // of skybus, for the lookup
+	act    func(ctx context.Context, o order) (answer, error) // what else it can do, for opAct
 	close  []func() error
 
 	profile *os.File
@@ -72,9 +73,11 @@ func (a *actor) do(ctx context.Context, o order) (ans answer, err error) {
 	case opUse:
 		ans.Use, err = ownUse()
 	case opLoad:
-		ans.Load, err = generate(ctx, a.call, o.Callers, o.For)
+		ans.Load, err = generate(ctx, a.call, o)
 	case opLookup:
 		ans.Lookup, err = measureLookup(ctx, a.client, o.For)
+	case opAct:
+		return a.act(ctx, o)
 	case opProfile:
 		err = a.startProfile(o.File)
 	case opWritten:
@@ -88,6 +91,8 @@ func (a *actor) do(ctx context.Context, o order) (ans answer, err error) {
 func (a *actor) start(ctx context.Context, o order) (ans answer, err error) {
 	var stop func() error
 	switch {
+	case o.Part != "":
+		ans, stop, err = a.startPart(ctx, o)
 	case a.role == roleServer:
 		var s *embed.Server
 		if s, err = embed.Start(ctx, embed.Config{Listen: "127.0.0.1:0", Dir: o.Dir}); err == nil {
@@ -112,6 +117,45 @@ func (a *actor) start(ctx context.Context, o order) (ans answer, err error) {
 		a.close = append(a.close, stop)
 	}
 	return ans, err
+}
+
+// startPart makes a process what a measurement of its own kind needs.
+func (a *actor) startPart(ctx context.Context, o order) (ans answer, stop func() error, err error) {
+	switch {
+	case a.role == roleService && o.Part == partWork:
+		if o.Side == sideNATS {
+			stop, err = startNATSWorker(o)
+		} else {
+			stop, err = startWorker(ctx, o)
+		}
+	case a.role == roleClient && o.Part == partWork:
+		if o.Side == sideNATS {
+			a.call, stop, err = newNATSWorkCaller(o)
+		} else {
+			a.call, stop, err = newWorkCaller(ctx, o)
+		}
+	case a.role == roleCandidate:
+		a.act, stop, err = newCandidate(ctx, o)
+	case a.role == roleWatchers && o.Side == sideSkybus:
+		a.act, stop, err = newWatchers(openTables(ctx, o.URL))
+	case a.role == roleWatchers && o.Side == sideNATS:
+		a.act, stop, err = newWatchers(openBuckets(ctx, o.URL))
+	case a.role == roleService && o.Part == nameStream && o.Side == sideSkybus:
+		stop, err = startStreamService(ctx, o.URL)
+	case a.role == roleClient && o.Part == nameStream && o.Side == sideSkybus:
+		a.act, a.call, stop, err = newStreamClient(ctx, o.URL)
+	case a.role == roleService && o.Part == nameStream:
+		ans.URL, stop, err = startGRPC(ctx)
+	case a.role == roleClient && o.Part == nameStream:
+		a.act, a.call, stop, err = newGRPCClient(o.URL)
+	case a.role == roleService && o.Part == nameRoute:
+		stop, err = startSteps(ctx, o.URL)
+	case a.role == roleClient && o.Part == nameRoute:
+		a.call, stop, err = newRouteCaller(ctx, o)
+	default:
+		err = fmt.Errorf("a %s of %s is nothing to be for %s", a.role, o.Side, o.Part)
+	}
+	return ans, stop, err
 }
 
 func (a *actor) startProfile(file string) error {

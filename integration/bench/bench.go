@@ -15,7 +15,11 @@ const (
 )
 
 func measurements() []string {
-	return []string{string(typed), string(raw), nameUp, nameGateway, nameLookup}
+	names := []string{string(typed), string(raw), nameUp, nameGateway, nameLookup}
+	for _, p := range parts() {
+		names = append(names, p.name)
+	}
+	return names
 }
 
 // warmUp is how long a side works before its windows, so that connections, pools and the heap have their size.
@@ -69,6 +73,16 @@ func measure(ctx context.Context, set settings, p *progress) (rep *report, err e
 		if rep.Gateway, err = b.gateway(ctx, program); err != nil {
 			return nil, err
 		}
+	}
+	for _, p := range parts() {
+		if !set.wants(p.name) {
+			continue
+		}
+		sections, err := b.part(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		rep.Sections = append(rep.Sections, sections...)
 	}
 	rep.Notes = rep.notes()
 	return rep, nil

@@ -25,6 +25,7 @@ type child struct {
 	dec    *json.Decoder
 	stderr *strings.Builder // complete once the process has ended
 	close  func() error     // ends the process, once
+	killed bool             // its end is no error
 }
 
 // spawn starts this program again in a role.
@@ -72,12 +73,18 @@ func (c *child) gone(o order, err error) error {
 	return fmt.Errorf("%s: %s: %w", c.role, o.Op, errors.Join(err, c.close()))
 }
 
+// kill ends the process as kill -9 does, and returns when the signal is sent.
+func (c *child) kill() error {
+	c.killed = true
+	return c.cmd.Process.Kill()
+}
+
 // end tells the process to end and waits for that. What it wrote to stderr is in the error.
 func (c *child) end() error {
 	_ = c.in.Close() // that is how it is told
 	timer := time.AfterFunc(patience, func() { _ = c.cmd.Process.Kill() })
 	defer timer.Stop()
-	if err := c.cmd.Wait(); err != nil {
+	if err := c.cmd.Wait(); err != nil && !c.killed {
 		return fmt.Errorf("%s: %w: %s", c.role, err, strings.TrimSpace(c.stderr.String()))
 	}
 	return nil

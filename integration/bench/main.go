@@ -79,6 +79,7 @@ type settings struct {
 	only    []string
 	output  string
 	profile string
+	quick   bool
 }
 
 func defaults() settings {
@@ -93,14 +94,21 @@ func (s settings) wants(names ...string) bool {
 const usageText = `Usage: go run . [flags]
 
 Measures calls of skybus against the same by hand with nats.go, and what 'skybus up --demo' takes.
-It starts all it needs, on free ports of this machine, and takes about two and a half minutes.
+It starts all it needs, on free ports of this machine, and takes about five minutes.
 
 Measurements, for -only:
   typed    call with a struct of 128 B as MessagePack: skybus against nats.go + msgpack v5
   raw      call with 128 bytes as they are: skybus against nats.go
   up       'skybus up --demo --memory': time until ready, memory, size of the program
   gateway  POST /getwidgets at that platform, 1 and 32 at a time
-  lookup   finding a service in the local registry, against reading its record from the bucket
+  lookup   finding a service in the local registry and a value in the local configuration, against reading from the bucket
+  slow     one slow instance of three: queue group, round robin, best quality, hedged calls
+  outlier  one instance of three that fails: calls with and without ejection
+  hash     keys that move when an instance comes or goes: consistent hash against modulo
+  takeover a leader, and an instance under callers, is killed: how long until others do its work
+  watch    a value reaches 100 watchers: package kv against nats.go
+  stream   streams of 128 B and 64 KiB messages, and a body of 64 MiB: skybus against grpc-go
+  route    a route of three steps, against its calls one after the other
 
 Flags:
 `
@@ -116,7 +124,14 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	}
 	f.IntVar(&s.windows, "windows", s.windows, "measure each side `N` times, by turns")
 	f.DurationVar(&s.window, "window", s.window, "how long each time")
-	f.Func("c", "`LIST` of how many calls are in flight at a time, for typed and raw (default 1,64)", func(v string) error {
+	f.BoolFunc("quick", "measure twice, for 100ms: looks whether all works, and the figures mean little", func(v string) error {
+		quick, err := strconv.ParseBool(v)
+		if s.quick = quick; quick {
+			s.windows, s.window = 2, 100*time.Millisecond
+		}
+		return err
+	})
+	f.Func("c", "`LIST` of how many calls are in flight at a time, for typed, raw and route (default 1,64)", func(v string) error {
 		s.callers = nil
 		return each(v, func(item string) error {
 			n, err := strconv.Atoi(item)

@@ -8,6 +8,7 @@ type side string
 const (
 	sideSkybus side = "skybus"
 	sideNATS   side = "nats.go"
+	sideGRPC   side = "grpc-go"
 	// sideGateway is the load for a gateway, which is compared with nothing.
 	sideGateway side = "gateway"
 )
@@ -18,9 +19,11 @@ const roleVariable = "SKYBUS_BENCH_ROLE"
 type role string
 
 const (
-	roleServer  role = "server"
-	roleService role = "service"
-	roleClient  role = "client"
+	roleServer    role = "server"
+	roleService   role = "service"
+	roleClient    role = "client"
+	roleCandidate role = "candidate"
+	roleWatchers  role = "watchers"
 )
 
 // op is what a process is asked to do.
@@ -31,6 +34,7 @@ const (
 	opUse     op = "use"     // tell what was used so far
 	opLoad    op = "load"    // make calls for a time
 	opLookup  op = "lookup"  // look the service up
+	opAct     op = "act"     // do what is particular to the measurement
 	opProfile op = "profile" // write a CPU profile from now on
 	opWritten op = "written" // end it, and write one of all allocations
 )
@@ -45,6 +49,16 @@ type order struct {
 	Callers  int           `json:"callers,omitempty"`
 	For      time.Duration `json:"for,omitempty"`
 	File     string        `json:"file,omitempty"` // of a profile, without its extension
+
+	// Of the measurements that have processes of their own kind.
+	Part     string        `json:"part,omitempty"`    // the measurement's name
+	Variant  string        `json:"variant,omitempty"` // what of it
+	Count    int           `json:"count,omitempty"`
+	Size     int           `json:"size,omitempty"`     // bytes
+	TTL      time.Duration `json:"ttl,omitempty"`      // of a leadership
+	Delay    time.Duration `json:"delay,omitempty"`    // of a handler
+	Fail     bool          `json:"fail,omitempty"`     // a handler that cannot do its work
+	Tolerate bool          `json:"tolerate,omitempty"` // count calls that fail instead of ending
 }
 
 type answer struct {
@@ -53,4 +67,8 @@ type answer struct {
 	Use    use    `json:"use,omitzero"`
 	Load   load   `json:"load,omitzero"`
 	Lookup lookup `json:"lookup,omitzero"`
+
+	Took     time.Duration `json:"took,omitzero"`
+	Transfer transfer      `json:"transfer,omitzero"`
+	Spread   spread        `json:"spread,omitzero"`
 }

@@ -22,14 +22,15 @@ const quiet = 0.1
 
 // report is everything a run found out.
 type report struct {
-	Machine machine          `json:"machine"`
-	Windows int              `json:"windows"`
-	Window  float64          `json:"window_seconds"`
-	Calls   []comparison     `json:"calls,omitempty"`
-	Lookup  *lookupFigures   `json:"lookup,omitempty"`
-	Up      *upFigures       `json:"up,omitempty"`
-	Gateway []gatewayFigures `json:"gateway,omitempty"`
-	Notes   []string         `json:"notes"`
+	Machine  machine          `json:"machine"`
+	Windows  int              `json:"windows"`
+	Window   float64          `json:"window_seconds"`
+	Calls    []comparison     `json:"calls,omitempty"`
+	Lookup   *lookupFigures   `json:"lookup,omitempty"`
+	Up       *upFigures       `json:"up,omitempty"`
+	Gateway  []gatewayFigures `json:"gateway,omitempty"`
+	Sections []section        `json:"sections,omitempty"`
+	Notes    []string         `json:"notes"`
 }
 
 // machine is where and with what it was measured.
@@ -54,10 +55,10 @@ func thisMachine() machine {
 		Versions: map[string]string{},
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
-		shown := []string{"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/vmihailenco/msgpack/v5"}
+		shown := []string{"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/vmihailenco/msgpack/v5", "google.golang.org/grpc"}
 		for _, dep := range info.Deps {
 			if slices.Contains(shown, dep.Path) {
-				m.Versions[strings.Join(strings.Split(dep.Path, "/")[1:3], "/")] = dep.Version
+				m.Versions[strings.TrimPrefix(strings.TrimPrefix(dep.Path, "github.com/"), "google.golang.org/")] = dep.Version
 			}
 		}
 	}
@@ -98,6 +99,13 @@ func (r *report) notes() []string {
 	add(r.Up != nil, fmt.Sprintf("up: ready when the ports file is there, which is after the first request through gateway and route was answered;"+
 		" median of %d starts of a program that is in the page cache.", upStarts))
 	add(gateway, "gateway: each request is an HTTP request, two calls, and one message stored and worked off later, all in one process; CPU is that process's.")
+	for _, s := range r.Sections {
+		if s.Others > quiet {
+			busy := fmt.Sprintf("BUSY MACHINE in %s: others used %.0f%% of it. Repeat it when they are gone.", s.Name, 100*s.Others)
+			notes = slices.Insert(notes, 0, busy)
+		}
+		notes = append(notes, s.Notes...)
+	}
 	return notes
 }
 

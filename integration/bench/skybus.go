@@ -14,6 +14,16 @@ const serviceName = "bench"
 
 // startSkybusService returns when callers can see the service. All settings are the defaults.
 func startSkybusService(ctx context.Context, url string) (stop func() error, err error) {
+	return serveSkybus(ctx, url, func(svc *micro.Service) error {
+		return errors.Join(
+			micro.Handle(svc, string(typed), func(_ context.Context, o Order) (Order, error) { return answerOrder(o), nil }),
+			micro.Handle(svc, string(raw), func(_ context.Context, body []byte) ([]byte, error) { return body, nil }),
+		)
+	})
+}
+
+// serveSkybus runs an instance of the service with the endpoints that add adds, and returns when callers can see it.
+func serveSkybus(ctx context.Context, url string, add func(*micro.Service) error) (stop func() error, err error) {
 	conn, err := bus.Connect(ctx, bus.Config{Server: url})
 	if err != nil {
 		return nil, err
@@ -22,14 +32,11 @@ func startSkybusService(ctx context.Context, url string) (stop func() error, err
 	svc, err := micro.NewService(conn, micro.Config{Name: serviceName, Version: "1.0.0", Hooks: micro.Hooks{
 		Registered: sync.OnceFunc(func() { close(registered) }),
 	}})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = add(svc)
 	}
-	if err := errors.Join(
-		micro.Handle(svc, string(typed), func(_ context.Context, o Order) (Order, error) { return answerOrder(o), nil }),
-		micro.Handle(svc, string(raw), func(_ context.Context, body []byte) ([]byte, error) { return body, nil }),
-	); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
@@ -48,13 +55,18 @@ func startSkybusService(ctx context.Context, url string) (stop func() error, err
 
 // newSkybusClient connects as a program would: default settings and a name.
 func newSkybusClient(ctx context.Context, url string) (client *micro.Client, stop func() error, err error) {
+	return newClient(ctx, url, micro.ClientConfig{})
+}
+
+func newClient(ctx context.Context, url string, cfg micro.ClientConfig) (client *micro.Client, stop func() error, err error) {
 	conn, err := bus.Connect(ctx, bus.Config{Server: url})
 	if err != nil {
 		return nil, nil, err
 	}
-	client, err = micro.NewClient(ctx, conn, micro.ClientConfig{Name: "caller"})
+	cfg.Name = "caller"
+	client, err = micro.NewClient(ctx, conn, cfg)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(err, conn.Close())
 	}
 	return client, func() error { return errors.Join(client.Close(), conn.Close()) }, nil
 }

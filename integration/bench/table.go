@@ -25,6 +25,9 @@ func (r *report) table() string {
 	r.writeLookup(&b)
 	r.writeUp(&b)
 	r.writeGateway(&b)
+	for _, s := range r.Sections {
+		s.write(&b)
+	}
 	b.WriteString("\nNotes\n")
 	for _, note := range r.Notes {
 		b.WriteString(wrap(note, noteWidth))
@@ -77,8 +80,9 @@ func (r *report) writeLookup(b *strings.Builder) {
 	writeRows(b, [][]string{
 		{"lookup", "", "ns"},
 		{"", "registry", number(r.Lookup.Median.Registry)},
+		{"", "config", number(r.Lookup.Median.Config)},
 		{"", "kv get", number(r.Lookup.Median.Get)},
-		{"", "ratio", number(r.Lookup.Ratio) + "x"},
+		{"", "kv get / registry", number(r.Lookup.Ratio) + "x"},
 	})
 }
 
@@ -105,6 +109,22 @@ func (r *report) writeGateway(b *strings.Builder) {
 	for _, g := range r.Gateway {
 		m := g.Median
 		rows = append(rows, []string{"", fmt.Sprintf("c=%d", g.Callers), number(m.Rate), number(m.P50), number(m.P99), number(m.CPU)})
+	}
+	writeRows(b, rows)
+}
+
+func (s section) write(b *strings.Builder) {
+	rows := [][]string{append([]string{s.Name, ""}, s.Columns...)}
+	for _, r := range s.Rows {
+		cells := []string{"", r.What}
+		for _, v := range r.Values {
+			if r.Ratio {
+				cells = append(cells, fmt.Sprintf("%.2fx", v))
+				continue
+			}
+			cells = append(cells, number(v))
+		}
+		rows = append(rows, cells)
 	}
 	writeRows(b, rows)
 }
