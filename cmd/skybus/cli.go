@@ -19,7 +19,9 @@ type cli struct {
 
 	Up         upCmd         `cmd:"" help:"Run the whole platform on this machine."`
 	Server     serverCmd     `cmd:"" help:"Run a NATS server with JetStream, alone or as part of a cluster."`
+	Gateway    gatewayCmd    `cmd:"" help:"Run a gateway: it brings HTTP requests to routes."`
 	Router     routerCmd     `cmd:"" help:"Run a router: it serves routes as a service, and does asynchronous steps."`
+	Agent      agentCmd      `cmd:"" help:"Run a watcher that removes the records of dead instances, and reports."`
 	Run        runCmd        `cmd:"" help:"Keep copies of a program running: restart the dead, replace the hung."`
 	Services   servicesCmd   `cmd:"" help:"List the services."`
 	Versions   versionsCmd   `cmd:"" help:"List the versions of services."`

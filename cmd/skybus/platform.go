@@ -23,6 +23,7 @@ import (
 	"github.com/skybus-io/skybus/examples/getwidgets"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/config"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
@@ -33,7 +34,7 @@ const (
 	upCutOff      = 1500 * time.Millisecond // then the connection is closed, whoever still needs it
 )
 
-// platform is all that `skybus up` runs. It is put together in one order and taken apart in the opposite one.
+// platform is all that `skybus up` runs, or a part of it that runs alone. It is put together in one order and taken apart in the opposite one.
 type platform struct {
 	server *embed.Server // nil where somebody else's is used
 	conn   *bus.Conn
@@ -49,10 +50,9 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	p := &platform{failed: make(chan error, 1)}
 	var err error
 	// Listeners first: a taken port is the most likely reason to stop, and the cheapest to find.
-	if p.http, err = listen(ctx, "gateway", "--http", c.HTTP); err != nil {
+	if err = c.listen(ctx, p); err != nil {
 		return p, err
 	}
-	p.onClose(p.http.Close)
 	if p.admin, err = newAdmin(ctx, adminConfig{Addr: c.Admin, Logger: app.log, Ready: map[string]func(context.Context) error{
 		"nats":      p.natsReady,
 		"jetstream": p.jetStreamReady,
@@ -64,16 +64,17 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 		return p, err
 	}
 	p.onClose(p.conn.Close)
-	client, err := micro.NewClient(ctx, p.conn, micro.ClientConfig{Name: "gateway"})
+	settings, err := p.startSettings(ctx, app)
 	if err != nil {
 		return p, err
 	}
-	p.onClose(client.Close)
-	runner, err := route.NewRunner(ctx, client, route.Config{})
+	client, runner, err := p.startRunner(ctx, micro.ClientConfig{Name: "gateway", Settings: settings})
 	if err != nil {
 		return p, err
 	}
-	p.onClose(runner.Close)
+	if err := p.startReaper(ctx, client.Registry()); err != nil {
+		return p, err
+	}
 	if c.Demo {
 		if err := p.startDemo(ctx, app); err != nil {
 			return p, err
@@ -86,7 +87,11 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	}); err != nil {
 		return p, err
 	}
-	if err := p.startGateway(ctx, app, c, runner); err != nil {
+	cfg := gateway.Config{Drain: upDrain}
+	if c.Demo {
+		cfg.Pages, cfg.Answer = getwidgets.Page(), getwidgets.AnswerPage()
+	}
+	if err := c.serve(ctx, p, runner, cfg); err != nil {
 		return p, err
 	}
 	p.publish()
@@ -160,17 +165,38 @@ func (p *platform) started(ctx context.Context, started <-chan struct{}) error {
 	}
 }
 
-func (p *platform) startGateway(ctx context.Context, app *App, c *upCmd, runner *route.Runner) error {
-	cfg := gateway.Config{Drain: upDrain, Logger: app.log}
-	if c.Demo {
-		cfg.Pages, cfg.Answer = getwidgets.Page(), getwidgets.AnswerPage()
-	}
-	g, err := gateway.New(runner, cfg)
+// startSettings opens the live configuration, and has the level of the log follow it unless that was given.
+func (p *platform) startSettings(ctx context.Context, app *App) (*config.Values, error) {
+	open, cancel := app.withTimeout(ctx)
+	defer cancel()
+	values, err := config.Open(open, p.conn, config.Config{Logger: app.log})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.run(ctx, func(ctx context.Context) error { return g.Serve(ctx, p.http) })
-	return nil
+	p.onClose(values.Close)
+	if app.LogLevel == "" {
+		p.run(ctx, func(ctx context.Context) error {
+			config.FollowLogLevel(ctx, values, config.Scope{}, app.level)
+			<-ctx.Done()
+			return nil
+		})
+	}
+	return values, nil
+}
+
+// startRunner makes a client and a runner of routes that calls by it.
+func (p *platform) startRunner(ctx context.Context, cfg micro.ClientConfig) (*micro.Client, *route.Runner, error) {
+	client, err := micro.NewClient(ctx, p.conn, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.onClose(client.Close)
+	runner, err := route.NewRunner(ctx, client, route.Config{})
+	if err != nil {
+		return nil, nil, err
+	}
+	p.onClose(runner.Close)
+	return client, runner, nil
 }
 
 // run runs a part until the platform is closed, which is in the opposite order of the starts.
@@ -246,12 +272,19 @@ func isCutOff(err error) bool {
 	}
 }
 
+// urls are the addresses of what there is, by name.
 func (p *platform) urls() map[string]string {
-	url := p.conn.NATS().ConnectedUrlRedacted()
+	urls := map[string]string{"nats": p.conn.NATS().ConnectedUrlRedacted()}
 	if p.server != nil {
-		url = p.server.URL()
+		urls["nats"] = p.server.URL()
 	}
-	return map[string]string{"nats": url, "http": httpURL(p.http), "admin": p.admin.URL()}
+	if p.http != nil {
+		urls["http"] = httpURL(p.http)
+	}
+	if p.admin != nil {
+		urls["admin"] = p.admin.URL()
+	}
+	return urls
 }
 
 func (p *platform) dataDir() string {

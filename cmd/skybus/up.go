@@ -10,10 +10,11 @@ import (
 )
 
 type upCmd struct {
+	gatewayFlags
+
 	Demo      bool      `help:"Run the demo application too: a form at the gateway, three services, a route."`
 	Data      string    `help:"Directory to keep the data in. Default: one of the user's." placeholder:"DIR" xor:"store"`
 	Memory    bool      `help:"Keep nothing: the data is gone when skybus stops." xor:"store"`
-	HTTP      string    `name:"http" help:"Where the gateway listens. Port 0 picks a free one." default:"127.0.0.1:8080" placeholder:"ADDR"`
 	Admin     string    `help:"Where the admin pages listen. Port 0 picks a free one." default:"127.0.0.1:8081" placeholder:"ADDR"`
 	NATS      string    `name:"nats" help:"Where the NATS server listens. Port 0 picks a free one." default:"127.0.0.1:4222" placeholder:"ADDR"`
 	PortsFile portsFile `help:"File to write the addresses to, as JSON, once all is ready." placeholder:"FILE"`

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	gateway "github.com/skybus-io/skybus/initiators/http"
+	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/route"
+)
+
+// gatewayFlags are those of the gateway, alone or within the platform.
+type gatewayFlags struct {
+	HTTP          string   `name:"http" help:"Where the gateway listens. Port 0 picks a free one." default:"127.0.0.1:8080" placeholder:"ADDR"`
+	TrustedOrigin []string `help:"Web origins whose pages may post to the gateway, besides its own." placeholder:"ORIGIN,..."`
+}
+
+// listen takes the gateway's address, and checks what can be checked before anything is started.
+func (c *gatewayFlags) listen(ctx context.Context, p *platform) (err error) {
+	if _, err := gateway.New(nil, gateway.Config{TrustedOrigins: c.TrustedOrigin}); err != nil {
+		return usagef("--trusted-origin: %s", message(err))
+	}
+	if p.http, err = listen(ctx, "gateway", "--http", c.HTTP); err != nil {
+		return err
+	}
+	p.onClose(p.http.Close)
+	return nil
+}
+
+// serve starts the gateway at the platform's listener.
+func (c *gatewayFlags) serve(ctx context.Context, p *platform, runner *route.Runner, cfg gateway.Config) error {
+	cfg.TrustedOrigins, cfg.Logger = c.TrustedOrigin, p.conn.Logger()
+	g, err := gateway.New(runner, cfg)
+	if err != nil {
+		return err
+	}
+	p.run(ctx, func(ctx context.Context) error { return g.Serve(ctx, p.http) })
+	return nil
+}
+
+type gatewayCmd struct {
+	gatewayFlags
+	partFlags
+
+	Timeout time.Duration `name:"request-timeout" help:"How long a request may take once its body is read." default:"10s" placeholder:"DURATION"`
+	Drain   time.Duration `help:"How long what is in flight may take when the gateway is stopped." default:"10s" placeholder:"DURATION"`
+}
+
+// Help is shown below the usage.
+func (*gatewayCmd) Help() string {
+	return `It runs the route that the path of a request names. Asynchronous steps are stored; ` + "`skybus router`" + ` does them. Run as
+many as you like behind a balancer.
+
+Examples:
+
+    skybus gateway --http 0.0.0.0:8080 --server nats://nats.example.org:4222
+    skybus gateway --trusted-origin https://app.example.org --admin 127.0.0.1:8081`
+}
+
+// Validate finds the mistakes that need no look at the machine.
+func (c *gatewayCmd) Validate() error {
+	if c.Timeout <= 0 || c.Drain <= 0 {
+		return usagef("--request-timeout %v, --drain %v: want more than 0", c.Timeout, c.Drain)
+	}
+	if err := checkAddr("--http", c.HTTP); err != nil {
+		return err
+	}
+	return c.check()
+}
+
+func (*gatewayCmd) daemon() {}
+
+// Run runs the gateway until ctx ends.
+func (c *gatewayCmd) Run(ctx context.Context, app *App) error {
+	return c.run(ctx, app, part{name: "gateway", listen: c.listen, serve: func(ctx context.Context, p *platform) error {
+		_, runner, err := p.startRunner(ctx, micro.ClientConfig{Name: "gateway"})
+		if err != nil {
+			return err
+		}
+		warnOpen(app, "gateway", c.HTTP)
+		return c.serve(ctx, p, runner, gateway.Config{Timeout: c.Timeout, Drain: c.Drain})
+	}})
+}
