@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -137,14 +138,15 @@ func callForEver(ctx context.Context, conn *bus.Conn, stdout io.Writer) error {
 
 // callFour calls four times by one policy and prints who answered.
 func callFour(ctx context.Context, client *micro.Client, p named, stdout io.Writer) error {
-	line := p.name + ":"
+	var line strings.Builder
+	line.WriteString(p.name + ":")
 	for range 4 {
 		who, err := micro.Call[[]byte](ctx, client, service+".buy", []byte{}, micro.WithPolicy(p.policy), micro.WithKey(p.key))
 		if err != nil {
 			return err
 		}
-		line += " " + string(who)
+		line.WriteString(" " + string(who))
 	}
-	_, err := fmt.Fprintln(stdout, line)
+	_, err := fmt.Fprintln(stdout, line.String())
 	return err
 }
