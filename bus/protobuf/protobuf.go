@@ -41,7 +41,7 @@ func (Codec) Unmarshal(data []byte, v any) error {
 	}
 	p := reflect.ValueOf(v)
 	if p.Kind() == reflect.Pointer && !p.IsNil() && p.Type().Elem().Kind() == reflect.Pointer {
-		if m, ok := reflect.New(p.Type().Elem().Elem()).Interface().(proto.Message); ok {
+		if m, ok := reflect.TypeAssert[proto.Message](reflect.New(p.Type().Elem().Elem())); ok {
 			if err := proto.Unmarshal(data, m); err != nil {
 				return err
 			}

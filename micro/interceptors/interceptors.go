@@ -145,8 +145,6 @@ func Validation() micro.Interceptor {
 
 type validator interface{ Validate() error }
 
-var validatorType = reflect.TypeFor[validator]()
-
 func validate(request any) error {
 	v := reflect.ValueOf(request)
 	if !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
@@ -155,7 +153,7 @@ func validate(request any) error {
 	if r, ok := request.(validator); ok {
 		return r.Validate()
 	}
-	if !reflect.PointerTo(v.Type()).Implements(validatorType) {
+	if !reflect.PointerTo(v.Type()).Implements(reflect.TypeFor[validator]()) {
 		return nil
 	}
 	p := reflect.New(v.Type())
