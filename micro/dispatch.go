@@ -194,13 +194,27 @@ func (s *Service) invoke(ctx context.Context, in *inbound) (out any, err error) 
 		}
 	}
 	if s.intercept == nil && len(in.ep.interceptors) == 0 {
-		return in.ep.handle(ctx, in, req)
+		return in.run(ctx, req)
 	}
 	call := &Unary{Service: s.cfg.Name, Endpoint: in.ep.name, Request: in.ep.request.show(req), Header: bus.UserHeader(in.msg.Header)}
 	if s.intercept == nil {
 		return in.ep.intercepted(ctx, call)
 	}
 	return s.intercept(ctx, call)
+}
+
+// run calls the handler. What refused the handler did not refuse this request, which must not be sent to another instance as
+// if nothing had been done: such an error goes on without its reason.
+func (in *inbound) run(ctx context.Context, req any) (any, error) {
+	out, err := in.ep.handle(ctx, in, req)
+	if err == nil || !refused(err) {
+		return out, err
+	}
+	refusal := bus.AsError(err)
+	passed := bus.Wrap(refusal.Code, refusal.Message, err)
+	passed.Status, passed.Details = refusal.Status, maps.Clone(refusal.Details)
+	delete(passed.Details, "reason")
+	return out, passed
 }
 
 func (s *Service) panicked(ctx context.Context, in *inbound, p any) error {
@@ -230,7 +244,7 @@ func innermost(ctx context.Context, call *Unary) (any, error) {
 		return nil, bus.Errorf(bus.Internal, "%s.%s: an interceptor made the request a %T, the handler takes a %s",
 			call.Service, call.Endpoint, call.Request, in.ep.request.Type)
 	}
-	return in.ep.handle(ctx, in, req)
+	return in.run(ctx, req)
 }
 
 func (s *Service) encode(codec bus.Codec, out any) (*nats.Msg, error) {

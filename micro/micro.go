@@ -106,7 +106,8 @@ func validRequestID(id string) bool {
 }
 
 // ReasonOverloaded is the detail "reason" of an error with the code unavailable that says: nothing was done, there is too much
-// to do here. Clients then try another instance.
+// to do here. Clients then try another instance. Interceptors may say so before the handler is called; of an error that a handler
+// passes on the reason is taken away.
 const ReasonOverloaded = "overloaded"
 
 // Defaults of a service and of a client.
