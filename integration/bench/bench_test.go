@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -62,7 +63,30 @@ func BenchmarkLookup(b *testing.B) {
 		}
 		b.ReportMetric(0, "ns/op")
 		b.ReportMetric(f.Median.Registry, "registry-ns")
+		b.ReportMetric(f.Median.Config, "config-ns")
 		b.ReportMetric(f.Median.Get, "kv-get-ns")
+	}
+}
+
+func BenchmarkPart(b *testing.B) {
+	for _, p := range parts() {
+		b.Run(p.name, func(b *testing.B) {
+			bench := newBench(b)
+			for b.Loop() {
+				sections, err := bench.part(b.Context(), p)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(0, "ns/op")
+				for _, s := range sections {
+					for _, r := range s.Rows {
+						for i, v := range r.Values {
+							b.ReportMetric(v, strings.ReplaceAll(s.Name+"/"+r.What+"/"+s.Columns[i], " ", "-"))
+						}
+					}
+				}
+			}
+		})
 	}
 }
 

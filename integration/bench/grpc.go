@@ -65,6 +65,9 @@ func grpcDown(_ any, st grpc.ServerStream) error {
 	}
 }
 
+// grpcBody tells how much it was sent.
+//
+//nolint:revive // grpc-go puts the receiver before the ctx
 func grpcBody(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	var body []byte
 	if err := decode(&body); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/micro/balance"
 )
 
 // TestRun measures for so short that the figures mean nothing, and looks whether all of them are there.
@@ -164,5 +166,79 @@ func TestUse(t *testing.T) {
 	}
 	if diff := (other - own.CPU).Abs(); diff > 500*time.Millisecond {
 		t.Errorf("CPU of this process is %v by getrusage, %v by /proc", own.CPU, other)
+	}
+}
+
+// TestParts makes the further measurements for so short that the figures mean nothing, and looks whether all of them are there.
+func TestParts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	var names []string
+	for _, p := range parts() {
+		names = append(names, p.name)
+	}
+	var stdout, stderr strings.Builder
+	if code := run(t.Context(), []string{"-quick", "-c", "2", "-o", "json", "-only", strings.Join(names, ",")}, &stdout, &stderr); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr.String())
+	}
+	var rep report
+	if err := json.Unmarshal([]byte(stdout.String()), &rep); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(rep.Sections, func(s section) bool { return strings.HasPrefix(s.Name, name) }) {
+			t.Errorf("no figures of %s", name)
+		}
+	}
+	for _, s := range rep.Sections {
+		for _, r := range s.Rows {
+			if len(r.Values) != len(s.Columns) {
+				t.Errorf("%s, %s: got %d figures: want %d", s.Name, r.What, len(r.Values), len(s.Columns))
+				continue
+			}
+			for i, v := range r.Values {
+				if v < 0 || v == 0 && !strings.Contains(s.Columns[i], "error") && !strings.Contains(s.Columns[i], "failed") && !r.Ratio {
+					t.Errorf("%s, %s: %s is %v", s.Name, r.What, s.Columns[i], v)
+				}
+			}
+		}
+	}
+	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestMoved holds the promise of the consistent hash, by the count that the measurement makes.
+func TestMoved(t *testing.T) {
+	t.Parallel()
+	many := randomInstances(10)
+	few := slices.Delete(slices.Clone(many), 3, 4)
+	if got := moved(balance.ConsistentHash(), few, many); got < 5 || got > 15 {
+		t.Errorf("%.1f%% of the keys moved when one of ten went: want about 10", got)
+	}
+	if got := moved(balance.ModHash(), few, many); got < 80 {
+		t.Errorf("%.1f%% of the keys moved by modulo: want about 90", got)
+	}
+}
+
+func TestLongestGap(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	for _, c := range []struct {
+		answered []time.Time
+		want     time.Duration
+	}{
+		{nil, 0},
+		{[]time.Time{at(50), at(10), at(90)}, 40 * time.Millisecond},
+		{[]time.Time{at(60), at(90)}, 60 * time.Millisecond},
+		{[]time.Time{at(10)}, 90 * time.Millisecond},
+		{[]time.Time{at(40), at(900)}, 60 * time.Millisecond}, // what comes after the end ends no gap
+	} {
+		if got := longestGap(c.answered, start, at(100)); got != c.want {
+			t.Errorf("gap is %v: want %v", got, c.want)
+		}
 	}
 }

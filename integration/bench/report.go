@@ -99,12 +99,16 @@ func (r *report) notes() []string {
 	add(r.Up != nil, fmt.Sprintf("up: ready when the ports file is there, which is after the first request through gateway and route was answered;"+
 		" median of %d starts of a program that is in the page cache.", upStarts))
 	add(gateway, "gateway: each request is an HTTP request, two calls, and one message stored and worked off later, all in one process; CPU is that process's.")
+	var disturbed []string
 	for _, s := range r.Sections {
 		if s.Others > quiet {
-			busy := fmt.Sprintf("BUSY MACHINE in %s: others used %.0f%% of it. Repeat it when they are gone.", s.Name, 100*s.Others)
-			notes = slices.Insert(notes, 0, busy)
+			disturbed = append(disturbed, fmt.Sprintf("%s (%.0f%%)", s.Name, 100*s.Others))
 		}
 		notes = append(notes, s.Notes...)
+	}
+	if len(disturbed) > 0 {
+		notes = slices.Insert(notes, 0, "BUSY MACHINE: others used more of its CPUs than a quotable run allows during "+
+			strings.Join(disturbed, "; ")+". Repeat it when they are gone.")
 	}
 	return notes
 }

@@ -156,7 +156,7 @@ func (b *bench) streamOf(ctx context.Context, name string, size int, ends []stre
 		variants = append(variants, variant{string(e.side), func() ([]float64, error) {
 			var t transfer
 			used, err := using(func() error {
-				ans, err := e.client.do(order{Op: opAct, Size: size, For: b.set.window / 2})
+				ans, err := e.client.do(order{Op: opAct, Size: size, For: b.set.window / 4})
 				t = ans.Transfer
 				return err
 			}, e.all...)

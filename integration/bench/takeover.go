@@ -23,7 +23,11 @@ func (b *bench) takeover(ctx context.Context) ([]section, error) {
 	for _, s := range []side{sideSkybus, sideNATS} {
 		variants = append(variants, variant{string(s), func() ([]float64, error) { return b.outage(ctx, s) }})
 	}
-	rows, err := b.turns(ctx, nameTakeover, min(b.set.windows, outageTrials), variants)
+	trials := min(b.set.windows, outageTrials)
+	if b.set.quick {
+		trials = 1
+	}
+	rows, err := b.turns(ctx, nameTakeover, trials, variants)
 	if err != nil {
 		return nil, err
 	}
