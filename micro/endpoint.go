@@ -70,13 +70,17 @@ type endpoint struct {
 	idempotent   bool
 	amends       bool
 	request      requestType
+	takes, gives reflect.Type // of requests and responses, or of messages; nil where nobody knows
 	handle       handler
 	stream       func(ctx context.Context, st *ServerStream) error // instead of handle
 	interceptors []Interceptor
 	intercepted  UnaryHandler // handle within the interceptors
 	serial       *serial
 	callers      *callersFirst
-	size         int // of its part of the record, in bytes
+	size         int // of its part of the record without schemas, in bytes
+
+	requestSchema, responseSchema json.RawMessage
+	schemaSize                    int // of its schemas in the record
 
 	handlers *handlers
 	named    []*subscription // by the instance's name, and broadcasts
@@ -131,6 +135,12 @@ func (e *endpoint) prepare(service string, concurrency int, opts []EndpointOptio
 	e.intercepted = Chain(e.interceptors...)(innermost)
 	record, err := json.Marshal(e.record())
 	e.size = len(record) + 1
+	e.requestSchema, e.responseSchema = schemaOf(e.takes, true), schemaOf(e.gives, false)
+	for _, schema := range [...]json.RawMessage{e.requestSchema, e.responseSchema} {
+		if schema != nil {
+			e.schemaSize += len(`,"response":`) + len(schema)
+		}
+	}
 	return err
 }
 
@@ -142,16 +152,20 @@ func (e *endpoint) prepare(service string, concurrency int, opts []EndpointOptio
 // instance's record says so soon after. There are at most [MaxEndpoints] at a time. The error is invalid_argument for what
 // cannot be, already_exists for a name that is taken, resource_exhausted above the bounds, permission_denied where the server refuses its subjects,
 // failed_precondition once the service stops. [Service.Remove] ends an endpoint.
+//
+// The record has JSON schemas of Req and Resp, made from their fields and json tags, with the text of a tag jsonschema as the
+// description of its field. Types that contain themselves or are no JSON have none, nor has a []byte, nor what is above 8 KiB.
 func Handle[Req, Resp any](s *Service, name string, h func(ctx context.Context, req Req) (Resp, error), opts ...EndpointOption) error {
-	return s.add(opts, &endpoint{name: name, request: requestOf[Req](), handle: func(ctx context.Context, _ *inbound, req any) (any, error) {
-		return h(ctx, *req.(*Req))
-	}})
+	ep := &endpoint{name: name, request: requestOf[Req](), takes: reflect.TypeFor[Req](), gives: reflect.TypeFor[Resp]()}
+	ep.handle = func(ctx context.Context, _ *inbound, req any) (any, error) { return h(ctx, *req.(*Req)) }
+	return s.add(opts, ep)
 }
 
 // HandleAmend adds an endpoint as [Handle] does, whose handler completes a response: as a step of a route it is given what
 // the steps before it made of the response, elsewhere an empty one.
 func HandleAmend[Req, Resp any](s *Service, name string, h func(ctx context.Context, req *Req, resp *Resp) error, opts ...EndpointOption) error {
-	return s.add(opts, &endpoint{name: name, amends: true, request: requestOf[*Req](), handle: func(ctx context.Context, in *inbound, req any) (any, error) {
+	ep := &endpoint{name: name, amends: true, request: requestOf[*Req](), takes: reflect.TypeFor[Req](), gives: reflect.TypeFor[Resp]()}
+	ep.handle = func(ctx context.Context, in *inbound, req any) (any, error) {
 		var resp Resp
 		if err := in.decodePrior(&resp); err != nil {
 			return nil, err
@@ -160,7 +174,8 @@ func HandleAmend[Req, Resp any](s *Service, name string, h func(ctx context.Cont
 			return nil, err
 		}
 		return &resp, nil
-	}})
+	}
+	return s.add(opts, ep)
 }
 
 // requestOf decodes requests of type T. A pointer is made to point to something, so that no handler sees nil.

@@ -91,9 +91,9 @@ func methodEndpoint(method reflect.Value) (*endpoint, error) {
 	}
 	switch {
 	case t.NumIn() == 2 && t.NumOut() == 2:
-		return &endpoint{request: reflectedRequest(t.In(1)), handle: returning(method)}, nil
+		return &endpoint{request: reflectedRequest(t.In(1)), takes: t.In(1), gives: t.Out(0), handle: returning(method)}, nil
 	case t.NumIn() == 3 && t.NumOut() == 1 && t.In(1).Kind() == reflect.Pointer && t.In(2).Kind() == reflect.Pointer:
-		return &endpoint{amends: true, request: reflectedRequest(t.In(1)), handle: amending(method)}, nil
+		return &endpoint{amends: true, request: reflectedRequest(t.In(1)), takes: t.In(1), gives: t.In(2), handle: amending(method)}, nil
 	}
 	return nil, wrong
 }

@@ -176,11 +176,7 @@ func (s *Service) writeRecord(ctx context.Context) error {
 	defer s.updating.Add(-1)
 	registered := false
 	err := s.announcer.Update(ctx, func(r *registry.Record) error {
-		eps := s.sortedEndpoints()
-		r.Endpoints = make([]registry.Endpoint, 0, len(eps))
-		for _, ep := range eps {
-			r.Endpoints = append(r.Endpoints, ep.record())
-		}
+		r.Endpoints = s.endpointRecords(s.sortedEndpoints())
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		wanted = s.wanted

@@ -83,6 +83,7 @@ type Service struct {
 
 	attributing chan struct{} // held while an attribute changes
 	updating    atomic.Int64  // how many Update the announcer now
+	schemasLeft sync.Once     // told that schemas were left out
 
 	mu         sync.Mutex
 	endpoints  map[string]*endpoint

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -60,21 +61,26 @@ func HandleStream(s *Service, name string, h func(ctx context.Context, st *Serve
 	return s.add(opts, &endpoint{name: name, stream: h})
 }
 
+// handleMessages adds a stream whose messages have types.
+func handleMessages[Req, Resp any](s *Service, name string, opts []EndpointOption, h func(ctx context.Context, st *ServerStream) error) error {
+	return s.add(opts, &endpoint{name: name, takes: reflect.TypeFor[Req](), gives: reflect.TypeFor[Resp](), stream: h})
+}
+
 // HandleServerStream adds an endpoint that answers one request with many messages.
 func HandleServerStream[Req, Resp any](s *Service, name string, h func(ctx context.Context, req Req, out *Sender[Resp]) error, opts ...EndpointOption) error {
-	return HandleStream(s, name, func(ctx context.Context, st *ServerStream) error {
+	return handleMessages[Req, Resp](s, name, opts, func(ctx context.Context, st *ServerStream) error {
 		req, err := decodeMessage[Req](st.codec, st.Request())
 		if err != nil {
 			return bus.Errorf(bus.InvalidArgument, "request is not %s of the right shape: %w", st.ContentType(), err)
 		}
 		return h(ctx, req, &Sender[Resp]{end: st, codec: st.codec})
-	}, opts...)
+	})
 }
 
 // HandleClientStream adds an endpoint that answers many messages with one response. in ends with the caller's last message; an
 // error in it is the last value.
 func HandleClientStream[Req, Resp any](s *Service, name string, h func(ctx context.Context, in iter.Seq2[Req, error]) (Resp, error), opts ...EndpointOption) error {
-	return HandleStream(s, name, func(ctx context.Context, st *ServerStream) error {
+	return handleMessages[Req, Resp](s, name, opts, func(ctx context.Context, st *ServerStream) error {
 		in := &Receiver[Req]{end: st, codec: st.codec}
 		resp, err := h(ctx, in.All(ctx))
 		if err != nil {
@@ -82,14 +88,14 @@ func HandleClientStream[Req, Resp any](s *Service, name string, h func(ctx conte
 		}
 		out := &Sender[Resp]{end: st, codec: st.codec}
 		return out.Send(ctx, resp)
-	}, opts...)
+	})
 }
 
 // HandleBidi adds an endpoint that takes and gives many messages. One goroutine may use in while another uses out.
 func HandleBidi[Req, Resp any](s *Service, name string, h func(ctx context.Context, in *Receiver[Req], out *Sender[Resp]) error, opts ...EndpointOption) error {
-	return HandleStream(s, name, func(ctx context.Context, st *ServerStream) error {
+	return handleMessages[Req, Resp](s, name, opts, func(ctx context.Context, st *ServerStream) error {
 		return h(ctx, &Receiver[Req]{end: st, codec: st.codec}, &Sender[Resp]{end: st, codec: st.codec})
-	}, opts...)
+	})
 }
 
 func (s *Service) openMux() (err error) {

@@ -23,7 +23,7 @@ type cli struct {
 	Router     routerCmd     `cmd:"" help:"Run a router: it serves routes as a service, and does asynchronous steps."`
 	Agent      agentCmd      `cmd:"" help:"Run a watcher that removes the records of dead instances, and reports."`
 	Run        runCmd        `cmd:"" help:"Keep copies of a program running: restart the dead, replace the hung."`
-	Services   servicesCmd   `cmd:"" help:"List the services."`
+	Services   servicesCmd   `cmd:"" help:"List the services, and show their endpoints."`
 	Versions   versionsCmd   `cmd:"" help:"List the versions of services."`
 	Regions    regionsCmd    `cmd:"" help:"List the regions where services run."`
 	Hosts      hostsCmd      `cmd:"" help:"List the hosts where services run."`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,16 @@ type instanceRow struct {
 	Load  registry.Load  `json:"load"`
 }
 
+// newInstanceRow leaves out the schemas, which `skybus services show` has.
+func newInstanceRow(i *registry.Instance) instanceRow {
+	row := instanceRow{i.Record, i.State, i.Load()}
+	row.Endpoints = slices.Clone(row.Endpoints)
+	for n := range row.Endpoints {
+		row.Endpoints[n].Request, row.Endpoints[n].Response = nil, nil
+	}
+	return row
+}
+
 // Run lists the instances.
 func (c *instancesListCmd) Run(ctx context.Context, app *App) error {
 	if c.Watch {
@@ -60,7 +71,7 @@ func (c *instancesListCmd) Run(ctx context.Context, app *App) error {
 	}
 	rows := []instanceRow{}
 	for _, i := range instances {
-		rows = append(rows, instanceRow{i.Record, i.State, i.Load()})
+		rows = append(rows, newInstanceRow(i))
 	}
 	if len(rows) == 0 {
 		c.noteNone(app, "instances")
@@ -146,7 +157,7 @@ func (c *instancesListCmd) follow(ctx context.Context, app *App, conn *bus.Conn,
 	})
 	for change := range reg.Watch(ctx, chosen) {
 		i := change.Instance
-		e := instanceEvent{change.Kind, instanceRow{i.Record, i.State, i.Load()}}
+		e := instanceEvent{change.Kind, newInstanceRow(i)}
 		if err := printEvent(app, e, e.line(c.Wide)); err != nil {
 			return err
 		}

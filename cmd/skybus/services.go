@@ -10,15 +10,21 @@ import (
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
-type servicesCmd struct{ criteria }
+type servicesCmd struct {
+	List servicesListCmd `cmd:"" default:"withargs" help:"List the services (the default)."`
+	Show servicesShowCmd `cmd:"" help:"Show the endpoints of a service: their properties, and the schemas of requests and responses."`
+}
+
+type servicesListCmd struct{ criteria }
 
 // Help is shown below the usage.
-func (*servicesCmd) Help() string {
+func (*servicesListCmd) Help() string {
 	return `Examples:
 
     skybus services
     skybus services --service getwidgets -o json
-    skybus services --region north --registered`
+    skybus services --region north --registered
+    skybus services show getwidgets`
 }
 
 // serviceRow is a service as it is listed.
@@ -30,7 +36,7 @@ type serviceRow struct {
 }
 
 // Run lists the services.
-func (c *servicesCmd) Run(ctx context.Context, app *App) error {
+func (c *servicesListCmd) Run(ctx context.Context, app *App) error {
 	instances, err := c.instances(ctx, app)
 	if err != nil {
 		return err
