@@ -21,7 +21,10 @@ import (
 const (
 	firstRetry = 5 * time.Millisecond
 	lastRetry  = 250 * time.Millisecond
-	lastChance = 20 * time.Millisecond // the least an attempt is given to be answered
+
+	// How long before the deadline the last attempt begins: a tenth of the time left after the first, within these bounds.
+	minLastChance = 20 * time.Millisecond
+	maxLastChance = 200 * time.Millisecond
 )
 
 // perform makes the attempts of a call. It may change r.
@@ -84,6 +87,7 @@ type attempts struct {
 	inherited      bool // the request id is of the request that this call is made for
 	attemptTimeout time.Duration
 	patience       time.Time // until when to try where nobody is
+	lastStart      time.Time // until when attempts begin; not known before there is a second
 
 	foreign  *foreignEndpoint // where the service is none of ours
 	found    bool             // that was found out just now
@@ -112,7 +116,6 @@ type attempt struct {
 
 // inTurn makes one attempt after the other.
 func (a *attempts) inTurn(ctx context.Context) (Reply, error) {
-	deadline, _ := ctx.Deadline()
 	retry := firstRetry
 	for {
 		_ = a.client.conn.WaitConnected(ctx) // an attempt's time counts from here; a failure Request meets too
@@ -126,13 +129,27 @@ func (a *attempts) inTurn(ctx context.Context) (Reply, error) {
 			a.found = false
 			continue // the next one is known
 		}
-		// An attempt that the deadline cuts short would hide what is known of the one before.
-		wait := min(rand.N(retry)+retry/2, time.Until(deadline)-lastChance)
-		if wait <= 0 || !backoff.Sleep(ctx, wait) {
+		if wait := a.pause(ctx, retry); wait <= 0 || !backoff.Sleep(ctx, wait) || late(ctx) {
 			return t.reply, a.explain(t.err)
 		}
 		retry = min(2*retry, lastRetry)
 	}
+}
+
+// pause is how long to wait before the next attempt, 0 or less when there is no time for one: an attempt that the deadline
+// cuts short would hide what is known of those before.
+func (a *attempts) pause(ctx context.Context, retry time.Duration) time.Duration {
+	if a.lastStart.IsZero() {
+		deadline, _ := ctx.Deadline()
+		a.lastStart = deadline.Add(-min(max(time.Until(deadline)/10, minLastChance), maxLastChance))
+	}
+	return min(rand.N(retry)+retry/2, time.Until(a.lastStart))
+}
+
+// late tells whether who slept before an attempt woke too late for it.
+func late(ctx context.Context) bool {
+	deadline, _ := ctx.Deadline()
+	return time.Until(deadline) < minLastChance/2
 }
 
 // prepare makes the message of a planned attempt.

@@ -3,7 +3,6 @@ package micro
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -85,12 +84,16 @@ func (a *attempts) hedged(ctx context.Context) (Reply, error) {
 				return t.reply, a.explain(t.err)
 			}
 			if replace == nil && h.mayReplace(ctx, t) {
-				replace = time.After(rand.N(h.retry) + h.retry/2)
+				if wait := a.pause(ctx, h.retry); wait > 0 {
+					replace = time.After(wait)
+				}
 				h.retry = min(2*h.retry, lastRetry)
 			}
 		case <-replace:
 			replace = nil
-			h.start(run)
+			if !late(ctx) {
+				h.start(run)
+			}
 		case <-every.C:
 			if h.inFlight > 0 && h.room() && a.peer.budget.Retry() {
 				h.start(run)
