@@ -18,12 +18,31 @@ import (
 const maxInput = 64 << 20
 
 type callCmd struct {
-	Target     string `arg:"" help:"What to call: service.endpoint."`
-	Body       string `arg:"" optional:"" help:"Request as JSON, @FILE to read it from a file, or - from standard input. Default: none."`
+	Target string `arg:"" help:"What to call: service.endpoint."`
+	Body   string `arg:"" optional:"" help:"Request as JSON, @FILE to read it from a file, or - from standard input. Default: none."`
+
+	callTo
+
+	Header []string      `help:"Header to send along; may be given several times." placeholder:"NAME:VALUE" sep:"none" env:"-"`
+	Hedge  time.Duration `help:"Ask another instance too each time that so long passed without an answer." placeholder:"DURATION" env:"-"`
+
+	Idempotent bool `help:"Call again when no answer comes in time: being called twice does no harm."`
+	Once       bool `help:"Exactly one attempt, also where nobody was there to take it." env:"-"`
+	Trace      bool `help:"Print what each instance that took part did, and how long it took, to stderr." env:"-"`
+
+	All    bool          `help:"Call all instances, registered or not, and list what each answers." env:"-"`
+	Quiet  time.Duration `help:"With --all: end when no answer came for so long. Default: when all have answered, or --timeout is over." placeholder:"DURATION" env:"-"`
+	OneWay bool          `help:"Send a message that nobody answers." aliases:"notify" env:"-"`
+	Stream bool          `help:"Print the messages that the endpoint streams, as they come, until the end." env:"-"`
+}
+
+// callTo are the flags that choose an instance.
+type callTo struct {
 	ToVersion  string `help:"Only an instance of this version." placeholder:"VERSION" xor:"to"`
 	ToInstance string `help:"Only this instance." placeholder:"ID" xor:"to"`
-	Idempotent bool   `help:"Call again when no answer comes in time: being called twice does no harm."`
-	Trace      bool   `help:"Print what each instance that took part did, and how long it took, to stderr." env:"-"`
+	ToRegion   string `help:"Only an instance that runs in this region." placeholder:"REGION" aliases:"region" env:"-"`
+	Policy     string `help:"How to choose among the instances: random, nearest, best-quality, mod-hash or consistent-hash. Default: NATS does." enum:",random,nearest,best-quality,mod-hash,consistent-hash" default:"" placeholder:"POLICY" env:"-"`
+	Key        string `help:"What the call is about: always to the same instance, by consistent hash unless --policy says otherwise." placeholder:"KEY" env:"-"`
 }
 
 // Help is shown below the usage.
@@ -33,7 +52,12 @@ func (*callCmd) Help() string {
     skybus call getwidgets.get '{"input":"x"}'
     skybus call getwidgets.get @request.json --timeout 30s
     skybus call shop.order @order.json --trace
-    echo '{"input":"x"}' | skybus call getwidgets.get -`
+    echo '{"input":"x"}' | skybus call getwidgets.get -
+    skybus call getwidgets.get --to-region eu --hedge 20ms
+    skybus call cart.show --key ada --header 'Accept-Language: de'
+    skybus call cache.clear --all
+    skybus call log.write '{"line":"x"}' --one-way
+    skybus call prices.follow '{"symbol":"x"}' --stream -o json`
 }
 
 // Run calls the endpoint and prints its answer.
@@ -42,24 +66,42 @@ func (c *callCmd) Run(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
-	conn, err := app.Connect(ctx)
+	conn, err := app.connectJSON(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // the answer is there
-	call, cancel := app.withTimeout(ctx)
+	load, cancel := app.withTimeout(ctx)
 	defer cancel()
-	client, err := micro.NewClient(call, conn, micro.ClientConfig{Name: "cli"})
+	client, err := micro.NewClient(load, conn, micro.ClientConfig{Name: "cli"})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }()
+	switch {
+	case c.OneWay:
+		err = c.notify(load, client, req)
+	case c.All:
+		return c.callAll(load, app, client, req)
+	case c.Stream:
+		err = c.stream(ctx, app, client, req)
+	default:
+		return c.call(load, app, client, req)
+	}
+	if err != nil {
+		return c.failure(ctx, err)
+	}
+	return nil
+}
+
+// call makes one call and prints its answer.
+func (c *callCmd) call(ctx context.Context, app *App, client *micro.Client, req micro.Request) error {
 	var hops []micro.Hop
 	if c.Trace {
 		req.Trace = &hops
 	}
 	begin := time.Now()
-	reply, err := client.Do(call, req)
+	reply, err := client.Do(ctx, req)
 	if c.Trace {
 		if err := app.printTrace(hops, time.Since(begin)); err != nil {
 			return err
@@ -73,18 +115,15 @@ func (c *callCmd) Run(ctx context.Context, app *App) error {
 
 // request is what to call and with what. What is wrong with it is wrong usage.
 func (c *callCmd) request(ctx context.Context, app *App) (micro.Request, error) {
-	req := micro.Request{Version: c.ToVersion, Instance: c.ToInstance, Idempotent: c.Idempotent}
-	var err error
-	if req.Service, req.Endpoint, err = micro.ParseTarget(c.Target); err != nil {
-		return req, usagef("%s", message(err))
+	if err := c.checkFlags(); err != nil {
+		return micro.Request{}, err
 	}
-	if c.ToVersion != "" {
-		err = bus.CheckVersion(c.ToVersion)
-	}
-	if c.ToInstance != "" {
-		err = bus.CheckToken("instance", c.ToInstance)
-	}
+	opts, err := c.options()
 	if err != nil {
+		return micro.Request{}, err
+	}
+	req := micro.Request{Idempotent: c.Idempotent, Once: c.Once}.With(opts...)
+	if req.Service, req.Endpoint, err = micro.ParseTarget(c.Target); err != nil {
 		return req, usagef("%s", message(err))
 	}
 	if req.Body, err = app.input(ctx, c.Body); err != nil {
@@ -100,7 +139,7 @@ func (c *callCmd) request(ctx context.Context, app *App) (micro.Request, error) 
 
 // failure is why there is no good answer, and who knows more.
 func (c *callCmd) failure(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return err // interrupted
 	}
 	answer := &answerError{bus.AsError(err)}

@@ -38,3 +38,23 @@ func TestLoginWithoutRights(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may not send a one-way message hears of it, though nobody answers one.
+func TestOneWayDenied(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t, bustest.TCP(), bustest.Configure(func(o *server.Options) {
+		denied := &server.SubjectPermission{Deny: []string{"default.dev.one.log.>", "default.dev.all.log.>", "default.dev.inst.log.>"}}
+		o.Users = []*server.User{{Username: "some", Password: "x", Permissions: &server.Permissions{Publish: denied}}}
+	}))
+	for _, flags := range []string{"", "--all", "--to-instance x"} {
+		args := append([]string{"call", "log.write", "--one-way", "-s", s.URL(), "--user", "some", "--password", "x"}, strings.Fields(flags)...)
+		code, _, stderr := runs(t.Context(), &cli{}, args...)
+		if code != exitFailed || !strings.HasPrefix(stderr, "skybus: permission_denied: ") {
+			t.Errorf("%s: exit %d, stderr %q", flags, code, stderr)
+		}
+		args[1] = "other.write"
+		if code, _, stderr := runs(t.Context(), &cli{}, args...); code != exitOK {
+			t.Errorf("%s: what is allowed: exit %d, stderr %q", flags, code, stderr)
+		}
+	}
+}
