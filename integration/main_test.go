@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/skybus-io/skybus/bus/bustest"
 )
 
 // Variables that TestMain sets for the tests and their children.
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if testing.Short() {
-		os.Exit(m.Run())
+		bustest.Main(m, module)
 	}
 	dir, err := buildPrograms()
 	if err != nil {
@@ -32,6 +34,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
+	if err := bustest.Leaks(module); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)
 		code = max(code, 1)

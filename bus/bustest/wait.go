@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,11 +31,23 @@ func Eventually(t testing.TB, what string, cond func() bool) {
 // packages whose import paths begin with one of the prefixes, are left five seconds after the last test.
 func Main(m *testing.M, prefixes ...string) {
 	code := m.Run()
-	if left := leaked(append(prefixes, "github.com/nats-io/nats.go.")); code == 0 && len(left) > 0 {
-		fmt.Fprintf(os.Stderr, "%d goroutines outlive the tests:\n\n%s\n", len(left), strings.Join(left, "\n\n"))
-		code = 1
+	if code == 0 {
+		if err := Leaks(prefixes...); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
 	}
 	os.Exit(code)
+}
+
+// Leaks is the check of [Main], for a TestMain that has more to do: after the tests, it waits at most five seconds for the
+// goroutines to end, and the error has the stacks of those that did not.
+func Leaks(prefixes ...string) error {
+	left := leaked(append(slices.Clip(prefixes), "github.com/nats-io/nats.go."))
+	if len(left) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d goroutines outlive the tests:\n\n%s", len(left), strings.Join(left, "\n\n"))
 }
 
 // leaked gives goroutines that are on their way out the time to end, and returns those that did not.
@@ -51,7 +64,7 @@ func running(prefixes []string) []string {
 	buf := make([]byte, stackMax)
 	var found []string
 	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		if strings.Contains(stack, "bustest.Main(") {
+		if strings.Contains(stack, "bustest.Leaks(") {
 			continue // this one
 		}
 		for _, prefix := range prefixes {

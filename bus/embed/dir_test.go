@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/bus/embed"
 )
 
@@ -24,7 +25,7 @@ const dirVar = "EMBED_TEST_DIR"
 func TestMain(m *testing.M) {
 	dir := os.Getenv(dirVar)
 	if dir == "" {
-		os.Exit(m.Run())
+		bustest.Main(m, "github.com/skybus-io/skybus/")
 	}
 	s, err := embed.Start(context.Background(), embed.Config{Dir: dir, Listen: ":0"})
 	if err != nil {

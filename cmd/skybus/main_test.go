@@ -16,12 +16,14 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/skybus-io/skybus/bus/bustest"
 )
 
 const waitTimeout = 20 * time.Second
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(noLeaks{m}, map[string]func(){
 		"skybus": main,
 		// connect is skybus with one more command, that shows what App.Connect does.
 		"connect": func() {
@@ -38,6 +40,18 @@ func TestMain(m *testing.M) {
 			}))
 		},
 	})
+}
+
+// noLeaks fails tests that leave goroutines behind.
+type noLeaks struct{ *testing.M }
+
+func (m noLeaks) Run() int {
+	code := m.M.Run()
+	if err := bustest.Leaks("github.com/skybus-io/skybus/"); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 func TestScripts(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 	"github.com/skybus-io/skybus/micro"
 )
 
+func TestMain(m *testing.M) { bustest.Main(m, "github.com/skybus-io/skybus/") }
+
 // lines is a writer that can be read meanwhile.
 type lines struct {
 	mu   sync.Mutex
