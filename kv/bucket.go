@@ -229,7 +229,7 @@ func (b *bucket) leaderGet(ctx context.Context, req getRequest) (record, error) 
 		if err != nil {
 			return record{}, fmt.Errorf("headers of revision %d: %w", m.Seq, err)
 		}
-		r.deleted, r.id = isDeletion(h), last(h, headerMessageID)
+		r.read(h, len(h[headerSequence]) > 0)
 	}
 	return r, nil
 }

@@ -22,7 +22,8 @@ type Entry[T any] struct {
 	Created time.Time
 	// Deleted says that the key was deleted or has expired. Value is zero then.
 	Deleted bool
-	// Err says why the value does not decode. Value is zero then.
+	// Err says why there is no value to believe: it does not decode, or is a copy that JetStream was made to write. Value is
+	// zero then.
 	Err error
 }
 
@@ -53,6 +54,7 @@ type record struct {
 	seq     uint64
 	time    time.Time
 	deleted bool
+	copied  bool   // written by the server, as the answer to a get of another stored message
 	id      string // that the writer gave it
 	data    []byte
 }
@@ -71,7 +73,17 @@ func (b *bucket) parse(m *nats.Msg) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("message without time: %w", err)
 	}
-	return record{key: key, seq: seq, time: at, deleted: isDeletion(m.Header), id: last(m.Header, headerMessageID), data: m.Data}, nil
+	r := record{key: key, seq: seq, time: at, data: m.Data}
+	r.read(m.Header, len(m.Header[headerSequence]) > 1)
+	return r, nil
+}
+
+// read takes from the headers of a stored message what its writer said. Who may not write a key can still have JetStream write
+// there what he may read, as the reply to a direct get: that is copied, and its headers mean nothing.
+func (r *record) read(h nats.Header, copied bool) {
+	r.copied = copied
+	r.deleted = !copied && isDeletion(h)
+	r.id = last(h, headerMessageID)
 }
 
 func isDeletion(h nats.Header) bool {
@@ -95,6 +107,10 @@ func number(h nats.Header, key string) uint64 {
 func decode[T any](codec bus.Codec, r record) Entry[T] {
 	e := Entry[T]{Key: r.key, Revision: r.seq, Created: r.time, Deleted: r.deleted}
 	if r.deleted {
+		return e
+	}
+	if r.copied {
+		e.Err = fmt.Errorf("revision %d is the answer to a direct get, sent to this key", r.seq)
 		return e
 	}
 	var v T
