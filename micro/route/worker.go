@@ -205,6 +205,10 @@ func (w *Worker) call(ctx context.Context, runner *Runner, msg jetstream.Msg, at
 	if err != nil {
 		return err
 	}
+	// Who may not store steps can still have JetStream send its answers here, without headers or as a copy of what is stored.
+	if env.RequestID == "" || len(msg.Headers()[jetstream.SequenceHeader]) > 0 {
+		return bus.Errorf(bus.PermissionDenied, "route: step %s was not stored by who runs a route", target)
+	}
 	ctx = micro.Continue(ctx, micro.RequestInfo{RequestID: env.RequestID, Origin: env.Origin, Traceparent: env.Traceparent})
 	if service == RouterService {
 		if ctx, err = withPath(ctx, msg.Headers().Get(headerPath)); err != nil {
