@@ -14,8 +14,8 @@ const (
 	// Service serves the services it is made for, and nothing else; it keeps their records, their liveness and their leases
 	// of election, and may do what a Client may.
 	Service Role = "service"
-	// Client calls services, runs routes, and reads and watches instances, routes and configuration. It changes nothing
-	// but what the services it calls change.
+	// Client calls services, runs routes, and reads and watches instances, routes and configuration. It is meant to change nothing
+	// but what the services it calls change; what NATS leaves open there, [Role.Permissions] says.
 	Client Role = "client"
 	// Admin may everything in its account: make the buckets and streams, edit routes and configuration, stop instances.
 	// Programs that run for long do without it where they can.
@@ -45,6 +45,11 @@ const (
 // Nobody is allowed responses by themselves (allow_responses in NATS): with those, who sends a request chooses the subject
 // that the service publishes its answer to, also one that neither of the two may publish to. All may publish to inboxes
 // instead; those of others cannot be guessed.
+//
+// These hold for what a user publishes, not for what JetStream does: its answers go to whatever reply subject a request has. Who
+// may ask for any bucket can so have an answer stored under any key of the account, which destroys what was there. Package kv
+// believes none of the answers that hold a value as another stored it, and route does none of them as a step. Against such
+// malice only an account of its own helps.
 func (r Role) Permissions() Permissions {
 	switch r {
 	case Service:
