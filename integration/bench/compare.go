@@ -85,28 +85,40 @@ func (b *bench) compare(ctx context.Context, w workload) (all []comparison, err 
 
 // profile writes profiles of both sides at the highest number of calls in flight, in windows that count for nothing else.
 func (b *bench) profile(w workload, sides []*trio) error {
+	callers := slices.Max(b.set.callers)
+	for _, t := range sides {
+		err := b.profiled(fmt.Sprintf("%s-c%d-%s", w, callers, t.side), t.all(), func() error {
+			_, err := t.window(callers, b.set.window)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// profiled writes profiles of the processes while they do what f makes them do, where profiles are wanted at all.
+func (b *bench) profiled(name string, processes []*child, f func() error) error {
 	if b.set.profile == "" {
 		return nil
 	}
+	b.progress.step(name, "profiling")
 	if err := os.MkdirAll(b.set.profile, 0o755); err != nil {
 		return err
 	}
-	callers := slices.Max(b.set.callers)
-	for _, t := range sides {
-		b.progress.step(string(w), "profiling "+string(t.side))
-		for _, c := range t.all() {
-			file := filepath.Join(b.set.profile, fmt.Sprintf("%s-c%d-%s-%s", w, callers, t.side, c.role))
-			if _, err := c.do(order{Op: opProfile, File: file}); err != nil {
-				return err
-			}
-		}
-		if _, err := t.window(callers, b.set.window); err != nil {
+	for _, c := range processes {
+		file := filepath.Join(b.set.profile, name+"-"+string(c.role))
+		if _, err := c.do(order{Op: opProfile, File: file}); err != nil {
 			return err
 		}
-		for _, c := range t.all() {
-			if _, err := c.do(order{Op: opWritten}); err != nil {
-				return err
-			}
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	for _, c := range processes {
+		if _, err := c.do(order{Op: opWritten}); err != nil {
+			return err
 		}
 	}
 	return nil

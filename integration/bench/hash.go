@@ -11,7 +11,10 @@ import (
 	"github.com/skybus-io/skybus/micro/registry"
 )
 
-const hashKeys = 100_000
+const (
+	hashKeys    = 100_000
+	hashWindows = 3 // at most: they differ in nothing but the ids
+)
 
 // hash counts the keys that another instance has when one of n came or went. It needs no process and no clock.
 func (b *bench) hash(ctx context.Context) ([]section, error) {
@@ -20,13 +23,17 @@ func (b *bench) hash(ctx context.Context) ([]section, error) {
 		Notes: []string{"hash: share of 100,000 keys that another instance has after one came or went, for instances with random ids, a new set in" +
 			" each window. bound is what must move: 1/n of the keys when one of n goes, 1/(n+1) when one comes to n."},
 	}
+	windows := min(b.set.windows, hashWindows)
+	if b.set.quick {
+		windows = 1
+	}
 	for _, n := range []int{3, 10, 50} {
 		for _, comes := range []bool{false, true} {
 			what := fmt.Sprintf("one of %d goes", n)
 			if comes {
 				what = fmt.Sprintf("one comes to %d", n)
 			}
-			rows, err := b.turns(ctx, nameHash, b.set.windows, []variant{{what, func() ([]float64, error) {
+			rows, err := b.turns(ctx, nameHash, windows, []variant{{what, func() ([]float64, error) {
 				few := randomInstances(n)
 				many := slices.Clone(few)
 				if comes {

@@ -152,7 +152,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		})
 	})
 	f.StringVar(&s.output, "o", s.output, "`FORMAT` of the output: table, or json with each single window")
-	f.StringVar(&s.profile, "profile", "", "write CPU and allocation profiles of typed and raw to `DIR`, taken in windows of their own")
+	f.StringVar(&s.profile, "profile", "", "write CPU and allocation profiles of typed, raw and stream to `DIR`, taken in windows of their own")
 	if err := f.Parse(args); err != nil {
 		return s, err
 	}

@@ -20,6 +20,7 @@ func TestRun(t *testing.T) {
 		t.Skip("starts many processes")
 	}
 	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // each of many processes would wait a second at its end
 	var stdout, stderr strings.Builder
 	profiles := t.TempDir()
 	args := []string{"-only", "typed,raw,lookup", "-windows", "2", "-window", "20ms", "-c", "2", "-o", "json", "-profile", profiles}
@@ -175,6 +176,7 @@ func TestParts(t *testing.T) {
 		t.Skip("starts many processes")
 	}
 	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // each of many processes would wait a second at its end
 	var names []string
 	for _, p := range parts() {
 		names = append(names, p.name)

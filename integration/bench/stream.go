@@ -168,6 +168,12 @@ func (b *bench) streamOf(ctx context.Context, name string, size int, ends []stre
 		}})
 	}
 	rows, err := b.turns(ctx, name, b.set.windows, variants)
+	for _, e := range ends {
+		err = errors.Join(err, b.profiled(fmt.Sprintf("%s-%dB-%s", nameStream, size, e.side), e.all, func() error {
+			_, err := e.client.do(order{Op: opAct, Size: size, For: b.set.window})
+			return err
+		}))
+	}
 	if err != nil {
 		return section{}, err
 	}
