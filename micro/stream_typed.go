@@ -1,7 +1,6 @@
 package micro
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -95,7 +94,7 @@ func decodeMessage[T any](codec bus.Codec, data []byte) (T, error) {
 	var v T
 	var target any = &v
 	if b, ok := target.(*[]byte); ok {
-		*b = bytes.Clone(data)
+		*b = data[:len(data):len(data)] // nobody else keeps it
 		return v, nil
 	}
 	if t := reflect.TypeFor[T](); t.Kind() == reflect.Pointer {

@@ -21,7 +21,7 @@ func first(h nats.Header, key string) string {
 	return ""
 }
 
-// Recv returns the next message. It waits until ctx ends; what comes later is not lost. io.EOF is the end of what the other
+// Recv returns the next message, which is the caller's to keep and change. It waits until ctx ends; what comes later is not lost. io.EOF is the end of what the other
 // side sends, any other error why the stream failed, told after the messages before it. A message above MaxMessage ends the
 // stream with resource_exhausted (413).
 func (s *Stream) Recv(ctx context.Context) ([]byte, error) {
