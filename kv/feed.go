@@ -104,16 +104,38 @@ func (f *feed) run(ctx context.Context) {
 			}
 			f.b.log.WarnContext(ctx, "the feed is refused since the connection is back: changes are learned of late", "error", err)
 		case <-f.timer.C:
-			q := f.question()
-			wg.Go(func() { f.found <- f.b.find(ctx, q) })
+			q, loaded := f.question(), f.loaded
+			wg.Go(func() {
+				found := f.b.find(ctx, q)
+				if !loaded {
+					_ = f.b.conn.Flush(ctx) // a refusal is told first; without an answer there is none to tell of
+				}
+				f.found <- found
+			})
 		case found := <-f.found:
-			if !f.loaded && bus.CodeOf(found.err) == bus.PermissionDenied {
-				f.out.fail(found.err)
+			if err := f.refused(found); err != nil {
+				f.out.fail(err)
 				return
 			}
 			f.conclude(ctx, found)
 		}
 	}
+}
+
+// refused is why the feed cannot begin: the server refuses what it asks, or its subscription.
+func (f *feed) refused(found finding) error {
+	if f.loaded {
+		return nil
+	}
+	select {
+	case err := <-f.denied:
+		return err
+	default:
+	}
+	if bus.CodeOf(found.err) == bus.PermissionDenied {
+		return found.err
+	}
+	return nil
 }
 
 // subscribe hears the bucket's writes from now on and nothing of before.

@@ -18,7 +18,7 @@ import (
 )
 
 // configurationRetry is how often a client looks for a configuration that it may not make.
-const configurationRetry = 10 * time.Second
+const configurationRetry = 3 * time.Second
 
 // ownSettings is the live configuration, opened by a client. Where there is none and the client may not make it, the
 // environment is all there is until somebody else does.
@@ -56,7 +56,7 @@ func openSettings(ctx context.Context, conn *bus.Conn, log *slog.Logger) (*ownSe
 // look tries until there are values.
 func (s *ownSettings) look(ctx context.Context, conn *bus.Conn, cfg config.Config) {
 	for backoff.Sleep(ctx, configurationRetry-rand.N(configurationRetry/4)) {
-		loading, cancel := context.WithTimeout(ctx, configurationRetry)
+		loading, cancel := context.WithTimeout(ctx, DefaultCallTimeout)
 		values, err := config.Open(loading, conn, cfg)
 		cancel()
 		if err == nil {

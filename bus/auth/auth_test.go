@@ -167,6 +167,23 @@ func roleTests() []roleTest {
 		{auth.UserConfig{Role: auth.Service, Services: []string{"Orders", "pay"}}, `
 			+s shop.prod.svc.Orders.get +s shop.prod.svc.pay.get -s shop.prod.svc.orders.get
 			+p $KV.skybus_instances.shop.prod.Orders.i1 -p $KV.skybus_instances.shop.prod.orders.i1`},
+		{auth.UserConfig{Role: auth.Router}, `
+			+s shop.prod.svc.route.x +s shop.prod.ctl.route.r1.* -s shop.prod.svc.orders.get +p shop.prod.svc.orders.get
+			+p $KV.skybus_instances.shop.prod.route.r1 -p $KV.skybus_instances.shop.prod.orders.i1 -p $KV.skybus_routes.shop.prod.chain.x
+			+p $JS.API.CONSUMER.CREATE.SKYBUS_ASYNC.shop=prod.skybus.async.shop.prod.>
+			-p $JS.API.CONSUMER.CREATE.SKYBUS_ASYNC.shop=dev.skybus.async.shop.dev.>
+			-p $JS.API.CONSUMER.CREATE.SKYBUS_ASYNC.shop=prod.skybus.async.>
+			-p $JS.API.CONSUMER.CREATE.SKYBUS_ASYNC.shop=prod -p $JS.API.CONSUMER.CREATE.SKYBUS_ASYNC
+			+p $JS.API.CONSUMER.MSG.NEXT.SKYBUS_ASYNC.shop=prod -p $JS.API.CONSUMER.MSG.NEXT.SKYBUS_ASYNC.shop=dev
+			+p $JS.ACK.SKYBUS_ASYNC.shop=prod.1.1.1.1.0 -p $JS.ACK.SKYBUS_ASYNC.shop=dev.1.1.1.1.0
+			+p skybus.async.shop.prod.pay.refund -p skybus.async.shop.dev.pay.refund
+			+p skybus.dlq.shop.prod.async.x -p skybus.dlq.shop.dev.async.x -p $JS.API.STREAM.PURGE.SKYBUS_DLQ`},
+		{auth.UserConfig{Role: auth.Agent}, `
+			+p $KV.skybus_instances.shop.prod.orders.i1 -p $KV.skybus_instances.shop.dev.orders.i1 -p $KV.skybus_liveness.shop.prod.orders.i1
+			+p shop.prod.ctl.orders.i1.ping -p shop.prod.ctl.orders.i1.stop +p shop.prod.ev.instance.orders.i1.offline
+			-p shop.dev.ev.instance.orders.i1.offline -p shop.prod.svc.orders.get -p skybus.async.shop.prod.orders.get -p $SRV.INFO
+			-p _INBOX.x.y +s skybus.kv.skybus_liveness.shop.prod.> -s skybus.kv.skybus_liveness.shop.dev.> -s shop.prod.svc.orders.get
+			+p $JS.API.DIRECT.GET.KV_skybus_instances -p $JS.API.STREAM.PURGE.KV_skybus_instances`},
 		{auth.UserConfig{Role: auth.Admin}, `+s > +p $JS.API.STREAM.CREATE.X +p shop.prod.ctl.pay.i1.stop`},
 	}
 }

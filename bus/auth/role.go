@@ -1,10 +1,6 @@
 package auth
 
-import (
-	"slices"
-
-	"github.com/nats-io/jwt/v2"
-)
+import "github.com/nats-io/jwt/v2"
 
 // Role is a set of permissions, see [Role.Permissions].
 type Role string
@@ -17,13 +13,19 @@ const (
 	// Client calls services, runs routes, and reads and watches instances, routes and configuration. It is meant to change nothing
 	// but what the services it calls change; what NATS leaves open there, [Role.Permissions] says.
 	Client Role = "client"
+	// Router runs routes as the service "route" and does asynchronous steps, as `skybus router` does, and may do what a Client
+	// may. It may not make room among dead letters.
+	Router Role = "router"
+	// Agent removes the records of dead instances, as `skybus agent` does: it may write the records of its namespace, ask
+	// instances whether they live, tell events of them, and read what a Client reads. It calls nobody.
+	Agent Role = "agent"
 	// Admin may everything in its account: make the buckets and streams, edit routes and configuration, stop instances.
 	// Programs that run for long do without it where they can.
 	Admin Role = "admin"
 )
 
 // Roles are all roles of an account.
-func Roles() []Role { return []Role{Service, Client, Admin} }
+func Roles() []Role { return []Role{Service, Client, Router, Agent, Admin} }
 
 // Permissions are subjects that users of a role may publish to and subscribe to; nothing else is allowed. {{...}} stands for
 // what a server fills in from the user: its public key, or the tags app, env, svc (a service it serves) and call (a service
@@ -38,7 +40,12 @@ const (
 	namespace = "{{tag(app)}}.{{tag(env)}}"
 	served    = "{{tag(svc)}}"
 	called    = "{{tag(call)}}"
+
+	asyncConsumer = "SKYBUS_ASYNC.{{tag(app)}}={{tag(env)}}" // of the namespace
 )
+
+// routerService is what a [Router] serves.
+const routerService = "route"
 
 // Permissions are those of the role, nil subjects for what the role does not know.
 //
@@ -56,6 +63,10 @@ func (r Role) Permissions() Permissions {
 		return union(client(), service())
 	case Client:
 		return client()
+	case Router:
+		return union(client(), service(), worker())
+	case Agent:
+		return union(reader(), agent())
 	case Admin:
 		return Permissions{Publish: []string{">"}, Subscribe: []string{">"}}
 	}
@@ -63,25 +74,27 @@ func (r Role) Permissions() Permissions {
 }
 
 func client() Permissions {
-	p := Permissions{
-		Publish: []string{
-			"_INBOX.>", // credits of a stream go to the service's inbox
-			namespace + ".svc." + called + ".>",
-			namespace + ".ver." + called + ".>",
-			namespace + ".one." + called + ".>",
-			namespace + ".inst." + called + ".>",
-			namespace + ".all." + called + ".>",
-			namespace + ".ctl." + called + ".*.ping",
-			namespace + ".ctl." + called + ".all.cancel",
-			"skybus.async." + namespace + "." + called + ".>",
-			"$JS.API.STREAM.INFO.SKYBUS_ASYNC",
-			"$SRV.>",
-		},
-		Subscribe: []string{
-			"_INBOX.{{subject()}}.>",
-			namespace + ".ev.>",
-		},
-	}
+	return union(reader(), Permissions{Publish: []string{
+		"_INBOX.>", // credits of a stream go to the service's inbox
+		namespace + ".svc." + called + ".>",
+		namespace + ".ver." + called + ".>",
+		namespace + ".one." + called + ".>",
+		namespace + ".inst." + called + ".>",
+		namespace + ".all." + called + ".>",
+		namespace + ".ctl." + called + ".*.ping",
+		namespace + ".ctl." + called + ".all.cancel",
+		"skybus.async." + namespace + "." + called + ".>",
+		"$JS.API.STREAM.INFO.SKYBUS_ASYNC",
+		"$SRV.>",
+	}})
+}
+
+// reader is what all roles may: to read what is kept of their namespace.
+func reader() Permissions {
+	p := Permissions{Subscribe: []string{
+		"_INBOX.{{subject()}}.>",
+		namespace + ".ev.>",
+	}}
 	for _, bucket := range []string{"skybus_instances", "skybus_liveness", "skybus_config", "skybus_routes", "skybus_leases"} {
 		p.Publish = append(p.Publish,
 			"$JS.API.STREAM.INFO.KV_"+bucket,
@@ -123,8 +136,33 @@ func service() Permissions {
 	return p
 }
 
-func union(a, b Permissions) Permissions {
-	return Permissions{Publish: slices.Concat(a.Publish, b.Publish), Subscribe: slices.Concat(a.Subscribe, b.Subscribe)}
+// worker is what doing asynchronous steps takes: the consumer of the namespace and no other.
+func worker() Permissions {
+	return Permissions{Publish: []string{
+		"$JS.API.CONSUMER.CREATE." + asyncConsumer + ".skybus.async." + namespace + ".>",
+		"$JS.API.CONSUMER.INFO." + asyncConsumer,
+		"$JS.API.CONSUMER.MSG.NEXT." + asyncConsumer,
+		"$JS.ACK." + asyncConsumer + ".>",
+		"$JS.API.STREAM.INFO.SKYBUS_DLQ",
+		"skybus.dlq." + namespace + ".async.*",
+	}}
+}
+
+// agent is what removing the dead takes.
+func agent() Permissions {
+	return Permissions{Publish: []string{
+		"$KV.skybus_instances." + namespace + ".*.*",
+		namespace + ".ctl.*.*.ping",
+		namespace + ".ev.instance.>",
+	}}
+}
+
+func union(all ...Permissions) Permissions {
+	var u Permissions
+	for _, p := range all {
+		u.Publish, u.Subscribe = append(u.Publish, p.Publish...), append(u.Subscribe, p.Subscribe...)
+	}
+	return u
 }
 
 // template is the role as the account carries it.

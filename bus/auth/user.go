@@ -118,6 +118,9 @@ func (cfg UserConfig) check() error {
 	if serves := len(cfg.Services) > 0; serves != (cfg.Role == Service) {
 		return fmt.Errorf("%d services are given: want at least one for the role %q and none for others", len(cfg.Services), Service)
 	}
+	if cfg.Role == Agent && len(cfg.Calls) > 0 {
+		return fmt.Errorf("%d calls are given: the role %q calls nobody", len(cfg.Calls), Agent)
+	}
 	for _, name := range slices.Concat(cfg.Services, cfg.Calls) {
 		if err := checkToken("service", name); err != nil {
 			return err
@@ -138,6 +141,13 @@ func (cfg UserConfig) tags() jwt.TagList {
 	tags = append(tags, "app:"+cfg.App, "env:"+cfg.Env)
 	for _, name := range cfg.Services {
 		tags = append(tags, "svc:"+name)
+	}
+	switch cfg.Role {
+	case Agent:
+		return tags
+	case Router:
+		tags = append(tags, "svc:"+routerService)
+	default:
 	}
 	for _, name := range cfg.Calls {
 		tags = append(tags, "call:"+name)
