@@ -76,7 +76,7 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 		return p, err
 	}
 	if c.Demo {
-		if err := p.startDemo(ctx, app); err != nil {
+		if err := p.startDemo(ctx, app, settings); err != nil {
 			return p, err
 		}
 	}
@@ -137,10 +137,10 @@ func (p *platform) startServer(ctx context.Context, app *App, c *upCmd) error {
 }
 
 // startDemo returns when the demo's services take requests.
-func (p *platform) startDemo(ctx context.Context, app *App) error {
+func (p *platform) startDemo(ctx context.Context, app *App, values *config.Values) error {
 	started := make(chan struct{})
 	p.run(ctx, func(ctx context.Context) error {
-		cfg := getwidgets.Config{Drain: upDrain, Logger: app.log, LogLevel: app.level}
+		cfg := getwidgets.Config{Drain: upDrain, Logger: app.log, LogLevel: app.level, Values: values}
 		if err := getwidgets.Run(ctx, p.conn, demoInstances, cfg, func() { close(started) }); err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/config"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
@@ -84,6 +85,9 @@ type Config struct {
 	Drain time.Duration
 	// Hooks are passed to the service.
 	Hooks micro.Hooks
+	// Values is the live configuration, of which a service obeys region and host when it starts, and service.register always.
+	// Nil means none.
+	Values *config.Values
 }
 
 // NewService makes one instance of the demo's service called name.
@@ -91,7 +95,7 @@ func NewService(conn *bus.Conn, name string, cfg Config) (*micro.Service, error)
 	if cfg.Logger == nil {
 		cfg.Logger = conn.Logger()
 	}
-	svc, err := micro.NewService(conn, micro.Config{
+	service := micro.Config{
 		Name:     name,
 		Version:  Version,
 		Instance: cfg.Instance,
@@ -99,7 +103,9 @@ func NewService(conn *bus.Conn, name string, cfg Config) (*micro.Service, error)
 		LogLevel: cfg.LogLevel,
 		Drain:    cfg.Drain,
 		Hooks:    cfg.Hooks,
-	})
+	}
+	settle(&service, cfg.Values)
+	svc, err := micro.NewService(conn, service)
 	if err != nil {
 		return nil, err
 	}
@@ -193,18 +199,21 @@ func Run(ctx context.Context, conn *bus.Conn, instances int, cfg Config, started
 			services = append(services, svc)
 		}
 	}
-	return RunAll(ctx, services)
+	return RunAll(ctx, cfg, services)
 }
 
-// RunAll runs services until ctx ends or one of them fails, which stops the others.
-func RunAll(ctx context.Context, services []*micro.Service) error {
+// RunAll runs services until ctx ends or one of them fails, which stops the others. Of cfg it needs Values and Logger.
+func RunAll(ctx context.Context, cfg Config, services []*micro.Service) error {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var running sync.WaitGroup
 	errs := make([]error, len(services))
 	for i, svc := range services {
 		running.Go(func() {
-			if errs[i] = svc.Run(ctx); errs[i] != nil {
+			if errs[i] = runFollowing(ctx, svc, cfg.Values, cfg.Logger); errs[i] != nil {
 				stop()
 			}
 		})

@@ -375,7 +375,7 @@ func TestRunAllFails(t *testing.T) {
 	}
 	services = append(services, services[0]) // cannot run twice
 	done := make(chan error, 1)
-	go func() { done <- getwidgets.RunAll(t.Context(), services) }()
+	go func() { done <- getwidgets.RunAll(t.Context(), getwidgets.Config{}, services) }()
 	select {
 	case err := <-done:
 		if bus.CodeOf(err) != bus.FailedPrecondition {

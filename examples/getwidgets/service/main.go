@@ -2,7 +2,8 @@
 //
 //	go run ./examples/getwidgets/service --name getwidgets --server nats://127.0.0.1:4222
 //
-// Start several, kill any, and go on.
+// Start several, kill any, and go on. It obeys the live configuration: log.level and service.register as they change, region and
+// host (or SKYBUS_REGION and SKYBUS_HOST) when it starts.
 package main
 
 import (
@@ -16,11 +17,13 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/examples/getwidgets"
 	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/config"
 )
 
 func main() {
@@ -72,6 +75,19 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	if err := getwidgets.Install(ctx, conn); err != nil {
 		return err
 	}
+	var following sync.WaitGroup
+	defer following.Wait()
+	values, err := config.Open(ctx, conn, config.Config{Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, values.Close()) }() // which ends the following, too
+	scope := config.Scope{}
+	if len(names) == 1 {
+		scope = config.Scope{Service: names[0], Version: getwidgets.Version}
+	}
+	following.Go(func() { config.FollowLogLevel(ctx, values, scope, level) })
+	cfg.Values = values
 	return serve(ctx, conn, names, cfg, log)
 }
 
@@ -86,5 +102,5 @@ func serve(ctx context.Context, conn *bus.Conn, names []string, cfg getwidgets.C
 		}
 		services = append(services, svc)
 	}
-	return getwidgets.RunAll(ctx, services)
+	return getwidgets.RunAll(ctx, cfg, services)
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/examples/getwidgets"
 	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/config"
+	"github.com/skybus-io/skybus/micro/registry"
 )
 
 func TestMain(m *testing.M) { bustest.Main(m, "github.com/skybus-io/skybus/") }
@@ -72,6 +74,69 @@ func TestRun(t *testing.T) {
 	}
 	if text, err := os.ReadFile(record); err != nil || !strings.HasSuffix(string(text), " \"tea\"\n") {
 		t.Errorf("record %q, %v", text, err)
+	}
+}
+
+// The program obeys the live configuration: where it runs when it starts, whether it takes requests and what it logs at once.
+func TestRunObeysConfiguration(t *testing.T) {
+	t.Parallel()
+	srv := bustest.Server(t, bustest.TCP())
+	conn, err := bus.Connect(t.Context(), bus.Config{Server: srv.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }() // fails only with the server
+	table, err := config.Table(t.Context(), conn, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(key, value string) {
+		t.Helper()
+		bucketKey, err := config.BucketKey(conn.Namespace(), config.Scope{Service: "log"}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := table.Put(t.Context(), bucketKey, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(config.Region, "north")
+	set(config.Host, "h1")
+	set(config.ServiceRegister, "false")
+	ctx, cancel := context.WithCancel(t.Context())
+	var stderr lines
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"--server", srv.URL(), "--name", "log", "--instance", "one"}, &stderr)
+	}()
+	client, err := micro.NewClient(t.Context(), conn, micro.ClientConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }() // has no error to tell
+	becomes := func(state registry.State) {
+		t.Helper()
+		bustest.Eventually(t, "the instance to be "+string(state), func() bool {
+			i := client.Registry().Service("log").Instance("one")
+			return i != nil && i.State == state && i.Region == "north" && i.Host == "h1"
+		})
+	}
+	becomes(registry.Unregistered)
+	set(config.ServiceRegister, "true")
+	becomes(registry.Online)
+	set(config.ServiceRegister, "false")
+	becomes(registry.Unregistered)
+	if strings.Contains(stderr.String(), "level=DEBUG") {
+		t.Errorf("it logged all at first: %s", stderr.String())
+	}
+	set(config.LogLevel, "debug")
+	bustest.Eventually(t, "a line for debugging", func() bool {
+		_, err := micro.Call[getwidgets.Response](t.Context(), client, "log.write", getwidgets.Request{Input: "tea"}, micro.ToInstance("one"))
+		return err == nil && strings.Contains(stderr.String(), "level=DEBUG")
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("run: %v", err)
 	}
 }
 
