@@ -25,6 +25,12 @@ func startRouter(t *testing.T, server, instance string) *platform {
 	return startPlatform(t, "router", "--server", server, "--instance", instance)
 }
 
+// startGateway starts `skybus gateway`.
+func startGateway(t *testing.T, server string) *platform {
+	t.Helper()
+	return startPlatform(t, "gateway", "--server", server, "--http", "127.0.0.1:0")
+}
+
 // awaitRoutes waits until each online router serves each of the routes.
 func awaitRoutes(t *testing.T, reg *registry.Registry, routers int, names ...string) {
 	t.Helper()
@@ -103,10 +109,10 @@ func TestKillRouter(t *testing.T) {
 func TestKillGateway(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	app := startApplication(t, startServer(t, "--sync", "1s").ports["nats"]) // measures no disk
-	victim, gateways := app.initiator, []string{app.gateway}
-	app.initiate("127.0.0.1:0")
-	gateways = append(gateways, app.gateway)
+	server := startServer(t, "--sync", "1s").ports["nats"] // measures no disk
+	startApplication(t, server)
+	victim, other := startGateway(t, server), startGateway(t, server)
+	gateways := []string{victim.ports["http"], other.ports["http"]}
 	b := newBrowser(t)
 	var turn, moved atomic.Int64
 	l := startLoad(t, 8, func(ctx context.Context) (string, error) {
