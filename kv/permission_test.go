@@ -1,6 +1,8 @@
 package kv_test
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,5 +127,36 @@ func TestMissingRights(t *testing.T) {
 	}
 	if got := list(t, lister, ">"); got != "a=1" {
 		t.Errorf("List = %q", got)
+	}
+}
+
+// Followers that are refused beside each other are each told before they hear of anything.
+func TestRefusedSideBySide(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t, bustest.Configure(func(o *server.Options) {
+		o.Users = []*server.User{
+			{Username: "admin", Password: "admin"},
+			{Username: "deaf", Password: "deaf", Permissions: &server.Permissions{
+				Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
+			}},
+		}
+	}))
+	put(t, open(t, connect(t, node, nats.UserInfo("admin", "admin")), kv.Config{}), "a", 1)
+	conn := connect(t, node, nats.UserInfo("deaf", "deaf"))
+	table := open(t, conn, kv.Config{})
+	var heard atomic.Int64
+	for range 50 {
+		var following sync.WaitGroup
+		for _, pattern := range []string{"a", ">", "a.*", "b"} {
+			following.Go(func() {
+				refused(t, "follow "+pattern, func() error {
+					return table.Follow(t.Context(), pattern, func([]kv.Entry[widget]) { heard.Add(1) })
+				})
+			})
+		}
+		following.Wait()
+	}
+	if n := heard.Load(); n > 0 {
+		t.Errorf("%d followers heard of what is there, and then no more", n)
 	}
 }
