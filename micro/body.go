@@ -97,8 +97,10 @@ func (c *Client) collect(ctx context.Context, answer *nats.Msg, err error) (*nat
 	for _, name := range [...]string{bus.HeaderServiceError, bus.HeaderServiceErrorCode, bus.HeaderErrorCode} {
 		delete(answer.Header, name) // for who cannot fetch
 	}
+	_, offered, _ := strings.Cut(answer.Header[bus.HeaderBody][0], " ")
 	release, err := c.bodies.fetch(ctx, "the response", answer)
 	if err != nil {
+		c.mux.Decline(offered)
 		return answer, err
 	}
 	release() // the caller's from here

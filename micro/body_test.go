@@ -180,6 +180,23 @@ func TestBodyOfForeignSubject(t *testing.T) {
 	}
 }
 
+// A response that the caller does not want holds nobody up.
+func TestLargeResponseRefused(t *testing.T) {
+	t.Parallel()
+	srv := bustest.Server(t, bustest.MaxPayload(16<<10))
+	i := serve(t, connect(t, srv), micro.Config{Name: "files"}, endpoint("make", func(_ context.Context, n int) ([]byte, error) { return pattern(n), nil }))
+	c := newClient(t, connect(t, srv), micro.ClientConfig{MaxBody: 32 << 10})
+	_, err := micro.Call[[]byte](t.Context(), c, "files.make", 33<<10)
+	wantTooLarge(t, err, "the response has 33792 bytes")
+	began := time.Now()
+	if err := i.stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > micro.DefaultDrain/2 {
+		t.Errorf("the service took %v to stop", took)
+	}
+}
+
 // A caller that goes while its response waits is no longer waited for.
 func TestLargeResponseToNobody(t *testing.T) {
 	t.Parallel()
@@ -201,7 +218,9 @@ func TestLargeResponseToNobody(t *testing.T) {
 		done <- err
 	}()
 	receive(t, entered, "the handler")
+	connected := srv.Server().NumClients()
 	conn.NATS().Close()
+	bustest.Eventually(t, "the server to know that the caller is gone", func() bool { return srv.Server().NumClients() < connected })
 	close(leave)
 	if err := receive(t, done, "the call to fail"); err == nil {
 		t.Error("the call succeeded")

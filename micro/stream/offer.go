@@ -14,12 +14,12 @@ import (
 type offer struct {
 	data    []byte
 	base    func() context.Context
-	fetched chan struct{} // holds one value after it was sent to somebody
+	fetched chan struct{} // holds one value after it was sent to somebody, or nobody wants it
 }
 
 // Offer makes a subject of which data can be had by [Mux.Fetch], as often as somebody asks before withdraw is called. fetched
-// is sent a value, once, when data is on its way to the first of them, or when a message with subject as its reply has reached
-// nobody. What is on its way when ctx ends is not sent to its
+// is sent a value, once, when data is on its way to the first of them, when [Mux.Decline] told that nobody will ask, or when a
+// message with subject as its reply has reached nobody. What is on its way when ctx ends is not sent to its
 // end. Until both, data must not change. Who is told the subject must be told over the Mux's own connection.
 func (m *Mux) Offer(ctx context.Context, data []byte) (subject string, fetched <-chan struct{}, withdraw func(), err error) {
 	o := &offer{data: data, base: func() context.Context { return ctx }, fetched: make(chan struct{}, 1)}
@@ -42,8 +42,8 @@ func (m *Mux) serveLocked(o *offer, msg *nats.Msg) {
 	if m.closed {
 		return
 	}
-	if first(msg.Header, "Status") == statusNoResponders {
-		signal(o.fetched) // who was told is gone
+	if msg.Reply == "" { // who was told is gone, or declines
+		signal(o.fetched)
 		return
 	}
 	m.running.Go(func() {
@@ -61,6 +61,13 @@ func (m *Mux) serveLocked(o *offer, msg *nats.Msg) {
 		_ = s.Finish(nil, nil) // who gets it knows by then that this was all
 		signal(o.fetched)
 	})
+}
+
+// Decline tells who offers something on subject, of which [Mux.Fetch] got nothing, that it need not be kept.
+func (m *Mux) Decline(subject string) {
+	if m.conn.IsInbox(subject) {
+		_ = m.conn.NATS().Publish(subject, nil) // unheard it is kept until its deadline
+	}
 }
 
 // Fetch gets what is offered on subject, which came from outside and must be an inbox, and must have the size that was told.
