@@ -269,6 +269,7 @@ func TestStreamsDrain(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Server(t)
 	c := newClient(t, connect(t, srv), micro.ClientConfig{})
+	hasty := newClient(t, c.Conn(), micro.ClientConfig{Registry: c.Registry(), Patience: -1})
 	serveOne := func(drain time.Duration) (*instance, *micro.Duplex[number, number]) {
 		i := serve(t, connect(t, srv), micro.Config{Name: "math", Drain: drain}, streams)
 		both, err := micro.CallBidi[number, number](t.Context(), c, "math.double", micro.ToInstance(i.id))
@@ -281,7 +282,10 @@ func TestStreamsDrain(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- i.stop() }()
 	bustest.Eventually(t, "the service to take no more", func() bool {
-		_, err := micro.CallBidi[number, number](t.Context(), c, "math.double", micro.ToInstance(i.id))
+		late, err := micro.CallBidi[number, number](t.Context(), hasty, "math.double", micro.ToInstance(i.id))
+		if err == nil {
+			_ = late.Close() // it would be waited for
+		}
 		return err != nil
 	})
 	for n := range 10 {
