@@ -213,7 +213,7 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 	}
 	last := !a.inherited || a.client.siblings.leave(key)
 	if last && begun && answer == nil && errors.Is(ctx.Err(), context.Canceled) && t.foreign == nil {
-		a.client.cancelRemote(key)
+		a.client.cancelRemote(key, a.client.conn.NATS().NewRespInbox())
 	}
 }
 

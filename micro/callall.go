@@ -50,7 +50,8 @@ func AtMost(n int) CallOption {
 //
 // It ends when all instances that the registry knew at the beginning have answered, or as [Quiet] and [AtMost] say, or when
 // ctx ends (the client's Timeout where it has no deadline); then nothing tells who did not answer. Each instance is
-// asked once: nothing is tried again, and what is lost is lost. Ranging again asks again.
+// asked once: nothing is tried again, and what is lost is lost. The ctx of handlers that have not answered when it ends is
+// ended too. Ranging again asks again.
 func CallAll[Resp any](ctx context.Context, c *Client, target string, req any, opts ...CallOption) iter.Seq2[Gathered[Resp], error] {
 	return func(yield func(Gathered[Resp], error) bool) {
 		r, err := c.oneWay(target, req, opts)
@@ -96,9 +97,9 @@ func (c *Client) gather(ctx context.Context, r *Request, each func(Reply, error)
 	g := &gathering{client: c, request: r, missing: map[string]bool{}, seen: map[string]bool{}}
 	g.expect(c.registry.Service(r.Service))
 	nc := c.conn.NATS()
-	inbox := nc.NewInbox()
+	inbox := nc.NewInbox() // of this request alone: by it the handlers know who cancels
 	var err error
-	if g.sub, err = nc.SubscribeSync(inbox); err != nil {
+	if g.sub, err = nc.SubscribeSync(inbox + ".0"); err != nil {
 		return bus.Wrap(bus.Unavailable, "call all: the connection is closed", err)
 	}
 	defer func() { _ = g.sub.Unsubscribe() }()                  // fails on a closed connection, which has none
@@ -106,7 +107,7 @@ func (c *Client) gather(ctx context.Context, r *Request, each func(Reply, error)
 	env := c.envelope(ctx, r)
 	deadline, _ := ctx.Deadline()
 	env.Timeout = time.Until(deadline)
-	msg := &nats.Msg{Subject: c.conn.Namespace().AllSubject(r.Service, r.Endpoint), Reply: inbox, Header: env.Header(), Data: r.Body}
+	msg := &nats.Msg{Subject: c.conn.Namespace().AllSubject(r.Service, r.Endpoint), Reply: g.sub.Subject, Header: env.Header(), Data: r.Body}
 	maps.Copy(msg.Header, r.Header)
 	return c.conn.Permitted(ctx, bus.Access{Publish: []string{msg.Subject}}, func(ctx context.Context) error {
 		err := c.conn.Publish(msg)
@@ -121,8 +122,18 @@ func (c *Client) gather(ctx context.Context, r *Request, each func(Reply, error)
 		if err != nil {
 			return err
 		}
-		return g.run(ctx, each)
+		err = g.run(ctx, each)
+		if g.abandons(ctx, err) {
+			c.cancelRemote(cancelKey{r.Service, r.Endpoint, env.RequestID, 1}, inbox+".1")
+		}
+		return err
 	})
+}
+
+// abandons tells whether somebody may work for an answer that nobody waits for, and does not know it by the deadline.
+func (g *gathering) abandons(ctx context.Context, err error) bool {
+	known := len(g.missing)+len(g.seen) > 0
+	return (!known || len(g.missing) > 0) && !errors.Is(err, bus.ErrNoResponders) && !errors.Is(ctx.Err(), context.DeadlineExceeded)
 }
 
 // expect notes who should answer.

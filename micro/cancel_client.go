@@ -50,11 +50,12 @@ func (s *siblings) leave(k cancelKey) bool {
 }
 
 // cancelRemote tells whoever handles the attempt that nobody waits for it any more. Who handles it is not known, so all
-// instances are told. They obey for requests that came from the inbox that the message names as its own.
-func (c *Client) cancelRemote(k cancelKey) {
+// instances are told. They obey for requests that came from the inbox that the message names as its own: reply is as that of
+// the request, up to its last dot. Nobody answers there.
+func (c *Client) cancelRemote(k cancelKey, reply string) {
 	msg := &nats.Msg{
 		Subject: c.conn.Namespace().ControlSubject(k.service, everyInstance, verbCancel),
-		Reply:   c.conn.NATS().NewRespInbox(), // as the request's own; nobody answers
+		Reply:   reply,
 		Header: nats.Header{
 			bus.HeaderRequestID: {k.requestID},
 			bus.HeaderAttempt:   {strconv.Itoa(k.attempt)},

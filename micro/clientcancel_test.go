@@ -191,3 +191,63 @@ func cancelled(ctx context.Context) context.Context {
 	cancel()
 	return ctx
 }
+
+// Who leaves a broadcast, or gives it up, ends the handlers that have not answered.
+func TestCancelOfBroadcasts(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	entered, ended := make(chan string, 10), make(chan error, 10)
+	for _, id := range []string{"quick", "slow1", "slow2"} {
+		serve(t, connect(t, s), micro.Config{Name: "who", Instance: id, Drain: time.Millisecond}, endpoint("are", func(ctx context.Context, _ hello) (string, error) {
+			if id == "quick" {
+				return id, nil
+			}
+			entered <- id
+			<-ctx.Done()
+			ended <- ctx.Err()
+			return "", ctx.Err()
+		}))
+	}
+	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: time.Minute})
+	sees(t, c, "who", 3)
+	bothEnd := func(how string) {
+		t.Helper()
+		for range 2 {
+			if err := receive(t, ended, how+": the end of a handler"); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: its ctx says %v", how, err)
+			}
+		}
+	}
+	for _, err := range micro.CallAll[string](t.Context(), c, "who.are", hello{}) {
+		if err != nil {
+			t.Error(err)
+		}
+		receive(t, entered, "a handler")
+		receive(t, entered, "the other")
+		break
+	}
+	bothEnd("left")
+
+	for _, err := range micro.CallAll[string](t.Context(), c, "who.are", hello{}, micro.Quiet(200*time.Millisecond)) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	bothEnd("quiet")
+	for len(entered) > 0 {
+		<-entered
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-entered
+		<-entered
+		cancel()
+	}()
+	for _, err := range micro.CallAll[string](ctx, c, "who.are", hello{}, micro.Quiet(time.Minute)) {
+		if err != nil {
+			wantCode(t, err, bus.Canceled)
+		}
+	}
+	bothEnd("given up")
+}
