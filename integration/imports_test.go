@@ -92,6 +92,7 @@ func TestImports(t *testing.T) {
 
 	server := paths{"github.com/nats-io/nats-server/v2/..."}
 	grpc := paths{"google.golang.org/grpc/..."}
+	protobuf := paths{"google.golang.org/protobuf/..."}
 	testOnly := paths{"testing/...", "github.com/google/go-cmp/...", "github.com/rogpeppe/go-internal/..."}
 	commandLine := paths{
 		"github.com/alecthomas/kong/...", "github.com/jotaen/kong-completion/...", "github.com/jedib0t/go-pretty/...",
@@ -112,6 +113,7 @@ func TestImports(t *testing.T) {
 		{"yaml is for files", ours("..."), ours("cmd/...", "micro/config/file"), yaml},
 		{"the lock stays with the server", ours("..."), append(ours("cmd/..."), withServer...), paths{"github.com/gofrs/flock/..."}},
 		{"grpc stays in grpcbus", library, ours("micro/grpcbus/..."), grpc},
+		{"protobuf is for who asks for it", library, ours("bus/protobuf", "micro/grpcbus/..."), protobuf},
 		{"leaves reach nothing of ours", ours("bus", "bus/auth", "bus/bustest", "bus/embed", "bus/protobuf", "internal/...", "scheduler/webhook"), nil, ours("...")},
 		{"kv stands on bus alone", ours("kv/..."), nil, ours("micro/...", "scheduler/...", "mirror/...", "initiators/...")},
 		{"micro is below the capabilities", ours("micro/..."), nil, ours("scheduler/...", "mirror/...", "initiators/...")},
@@ -136,6 +138,7 @@ func TestImportsSeesViolations(t *testing.T) {
 		{"bus/bustest", "testing/..."},
 		{"bus", "github.com/nats-io/nats.go/internal/..."}, // not imported by bus itself
 		{"kv", module + "bus/..."},
+		{"bus/protobuf", "google.golang.org/protobuf/..."},
 	} {
 		way := all.chain(module+known.from, paths{known.forbidden})
 		if len(way) < 2 || !(paths{known.forbidden}).has(way[len(way)-1]) {
