@@ -39,7 +39,7 @@ type callCmd struct {
 // callTo are the flags that choose an instance.
 type callTo struct {
 	ToVersion  string `help:"Only an instance of this version." placeholder:"VERSION" xor:"to"`
-	ToInstance string `help:"Only this instance." placeholder:"ID" xor:"to"`
+	ToInstance string `help:"Only this instance, by its id or its address." placeholder:"ID" xor:"to"`
 	ToRegion   string `help:"Only an instance that runs in this region." placeholder:"REGION" aliases:"region" env:"-"`
 	Policy     string `help:"How to choose among the instances: random, nearest, best-quality, mod-hash or consistent-hash. Default: NATS does." enum:",random,nearest,best-quality,mod-hash,consistent-hash" default:"" placeholder:"POLICY" env:"-"`
 	Key        string `help:"What the call is about: always to the same instance, by consistent hash unless --policy says otherwise." placeholder:"KEY" env:"-"`
@@ -116,6 +116,9 @@ func (c *callCmd) call(ctx context.Context, app *App, client *micro.Client, req 
 // request is what to call and with what. What is wrong with it is wrong usage.
 func (c *callCmd) request(ctx context.Context, app *App) (micro.Request, error) {
 	if err := c.checkFlags(); err != nil {
+		return micro.Request{}, err
+	}
+	if err := c.resolve(app); err != nil {
 		return micro.Request{}, err
 	}
 	opts, err := c.options()

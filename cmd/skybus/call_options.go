@@ -47,6 +47,30 @@ func (c *callCmd) checkFlags() error {
 	return nil
 }
 
+// resolve makes an id of the address of an instance, as listings print it.
+func (c *callCmd) resolve(app *App) error {
+	if !strings.HasPrefix(c.ToInstance, "skybus://") {
+		return nil
+	}
+	address, err := bus.ParseAddress(c.ToInstance)
+	if err != nil {
+		return usagef("--to-instance: %s", message(err))
+	}
+	ns, err := app.namespace()
+	if err != nil {
+		return err
+	}
+	service, _, _ := strings.Cut(c.Target, ".")
+	switch {
+	case address.Namespace != ns:
+		return withHint(usagef("--to-instance %s: its namespace is not %s", address, ns), "--namespace %s calls it", address.Namespace)
+	case address.Service != service || address.Instance == "":
+		return usagef("--to-instance %s: want an instance of %s", address, service)
+	}
+	c.ToInstance = address.Instance
+	return nil
+}
+
 // options are the flags that the SDK has options for.
 func (c *callCmd) options() ([]micro.CallOption, error) {
 	var opts []micro.CallOption

@@ -122,6 +122,9 @@ func TestCallChooses(t *testing.T) {
 	if len(got) != 1 || got[0].Header != "red" || got[0].Input != "x" {
 		t.Errorf("with a header: %v", got)
 	}
+	if got := calls(t, url, "who.are", "--to-instance", "skybus://default.dev.who/us2"); len(got) != 1 || got[0].By != "us2" {
+		t.Errorf("by its address: %v", got)
+	}
 	code, _, stderr := runs(t.Context(), &cli{}, "call", "who.are", "--server", url, "--region", "ap", "--timeout", "300ms")
 	if code != exitFailed || !strings.Contains(stderr, `in region "ap"`) {
 		t.Errorf("exit %d, stderr %q", code, stderr)
@@ -231,7 +234,9 @@ func TestCallFlagsTogether(t *testing.T) {
 	for _, args := range []string{
 		"--all --stream", "--all --to-region eu", "--all --key x", "--all --hedge 1s", "--all --trace", "--one-way --stream", "--one-way --trace",
 		"--one-way --once", "--stream --hedge 1s", "--once --hedge 1s", "--once --idempotent", "--to-instance a --key x", "--hedge -1s",
-		"--quiet 1s", "--all --quiet -1s", "--policy mod-hash", "--policy best", "--header x", "--header Skybus-From:me", "--header a\x01:b",
+		"--quiet 1s", "--all --quiet -1s", "--policy mod-hash", "--policy best", "--header x",
+		"--to-instance skybus://default.dev.b/x", "--to-instance skybus://default.dev.a", "--to-instance skybus://a.b.a/x", "--to-instance skybus://a",
+		"--header Skybus-From:me", "--header a\x01:b",
 	} {
 		code, _, stderr := runs(t.Context(), &cli{}, append([]string{"call", "a.b", "--server", "nats://127.0.0.1:1"}, strings.Fields(args)...)...)
 		if code != exitUsage {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -45,14 +46,16 @@ Examples:
 
 // instanceRow is an instance as it is listed.
 type instanceRow struct {
+	Address string `json:"address"`
 	registry.Record
 	State registry.State `json:"state"`
 	Load  registry.Load  `json:"load"`
 }
 
 // newInstanceRow leaves out the schemas, which `skybus services show` has.
-func newInstanceRow(i *registry.Instance) instanceRow {
-	row := instanceRow{i.Record, i.State, i.Load()}
+func newInstanceRow(ns bus.Namespace, i *registry.Instance) instanceRow {
+	address := bus.Address{Namespace: ns, Service: i.Service, Instance: i.Instance}
+	row := instanceRow{address.String(), i.Record, i.State, i.Load()}
 	row.Endpoints = slices.Clone(row.Endpoints)
 	for n := range row.Endpoints {
 		row.Endpoints[n].Request, row.Endpoints[n].Response = nil, nil
@@ -69,16 +72,20 @@ func (c *instancesListCmd) Run(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
+	ns, err := app.namespace()
+	if err != nil {
+		return err
+	}
 	rows := []instanceRow{}
 	for _, i := range instances {
-		rows = append(rows, newInstanceRow(i))
+		rows = append(rows, newInstanceRow(ns, i))
 	}
 	if len(rows) == 0 {
 		c.noteNone(app, "instances")
 	}
 	header := []string{"service", "instance", "version", "state", "in flight", "up"}
 	if c.Wide {
-		header = append(header, "region", "host", "pid", "latency", "shed", "endpoints")
+		header = append(header, "region", "host", "pid", "latency", "shed", "attributes", "endpoints")
 	}
 	return printList(app, rows, header, func(r instanceRow) []any {
 		row := []any{r.Service, r.Instance, r.Version, r.State, r.Load.InFlight, r.up()}
@@ -90,7 +97,7 @@ func (c *instancesListCmd) Run(ctx context.Context, app *App) error {
 			endpoints = append(endpoints, ep.Name)
 		}
 		latency := time.Duration(r.Load.Latency) * time.Microsecond
-		return append(row, r.Region, r.Host, r.PID, latency, r.Load.Shed, strings.Join(endpoints, " "))
+		return append(row, r.Region, r.Host, r.PID, latency, r.Load.Shed, r.attributes(), strings.Join(endpoints, " "))
 	})
 }
 
@@ -100,6 +107,15 @@ func (r instanceRow) up() string {
 		return ""
 	}
 	return age(r.Started)
+}
+
+// attributes are the instance's own, by name.
+func (r instanceRow) attributes() string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(r.Attributes)) {
+		all = append(all, name+"="+compact(r.Attributes[name]))
+	}
+	return strings.Join(all, " ")
 }
 
 // age is how long ago t was, in two units at most.
@@ -123,7 +139,8 @@ type instanceEvent struct {
 func (e instanceEvent) line(wide bool) string {
 	line := fmt.Sprintf("%-8s %s %s %s %s", e.Change, e.Service, e.Instance, e.Version, e.State)
 	if wide {
-		line += fmt.Sprintf(" region %q host %q pid %d", e.Region, e.Host, e.PID)
+		line += fmt.Sprintf(" region %q host %q pid %d %s", e.Region, e.Host, e.PID, e.attributes())
+		line = strings.TrimSuffix(line, " ")
 	}
 	return line
 }
@@ -157,7 +174,7 @@ func (c *instancesListCmd) follow(ctx context.Context, app *App, conn *bus.Conn,
 	})
 	for change := range reg.Watch(ctx, chosen) {
 		i := change.Instance
-		e := instanceEvent{change.Kind, newInstanceRow(i)}
+		e := instanceEvent{change.Kind, newInstanceRow(conn.Namespace(), i)}
 		if err := printEvent(app, e, e.line(c.Wide)); err != nil {
 			return err
 		}

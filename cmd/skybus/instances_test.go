@@ -37,6 +37,7 @@ func putInstances(t *testing.T, conn *bus.Conn) {
 		{registry.Record{
 			Service: "shop", Instance: "b", Version: "1.1.0", Region: "north", Host: "h1", PID: 7, Registered: true,
 			Started: time.Now().Add(-25 * time.Hour), Endpoints: endpoints,
+			Attributes: map[string]json.RawMessage{"price": []byte(`12.5`), "colors": []byte(`["red", "blue"]`)},
 		}, &registry.Load{InFlight: 3, Limit: 256, Latency: 1500, Shed: 2}},
 		{registry.Record{Service: "shop", Instance: "a", Version: "1.0.0", Started: time.Now().Add(-90 * time.Minute), Endpoints: endpoints[:1]}, &registry.Load{}},
 		{registry.Record{Service: "shop", Instance: "c", Version: "1.0.0", Registered: true, Started: time.Now()}, nil},
@@ -58,14 +59,20 @@ func TestInstancesOfEachState(t *testing.T) {
 	t.Parallel()
 	s := bustest.Server(t, bustest.TCP())
 	putInstances(t, connectTo(t, s))
-	const want = `SERVICE  INSTANCE  VERSION  STATE         IN FLIGHT  UP     REGION  HOST  PID  LATENCY  SHED  ENDPOINTS
-shop     a         1.0.0    unregistered  0          1h30m  -       -     0    0s       0     get
-shop     b         1.1.0    online        3          1d1h   north   h1    7    1.5ms    2     get count
-shop     c         1.0.0    offline       0          -      -       -     0    0s       0     -
+	const want = `SERVICE  INSTANCE  VERSION  STATE         IN FLIGHT  UP     REGION  HOST  PID  LATENCY  SHED  ATTRIBUTES                        ENDPOINTS
+shop     a         1.0.0    unregistered  0          1h30m  -       -     0    0s       0     -                                 get
+shop     b         1.1.0    online        3          1d1h   north   h1    7    1.5ms    2     colors=["red","blue"] price=12.5  get count
+shop     c         1.0.0    offline       0          -      -       -     0    0s       0     -                                 -
 `
 	code, stdout, stderr := runs(t.Context(), &cli{}, "instances", "--wide", "--server", s.URL())
 	if diff := cmp.Diff(want, stdout); code != exitOK || stderr != "" || diff != "" {
 		t.Errorf("exit %d, stderr %q (-want +got):\n%s", code, stderr, diff)
+	}
+	code, stdout, stderr = runs(t.Context(), &cli{}, "instances", "--region", "north", "--server", s.URL(), "-o", "yaml")
+	for _, want := range []string{"- address: skybus://default.dev.shop/b\n", "  attributes:\n", "    price: 12.5\n"} {
+		if code != exitOK || !strings.Contains(stdout, want) {
+			t.Errorf("exit %d, stderr %q, no %q in\n%s", code, stderr, want, stdout)
+		}
 	}
 	code, stdout, stderr = runs(t.Context(), &cli{}, "services", "--server", s.URL(), "-o", "json")
 	var rows []serviceRow
