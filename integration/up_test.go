@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
@@ -166,11 +167,14 @@ func TestAdmin(t *testing.T) {
 	}
 	var vars struct {
 		Memstats map[string]any
-		Skybus   map[string]float64
+		Skybus   struct {
+			Out   float64              `json:"out_msgs"`
+			Calls *[]micro.CalleeStats `json:"calls"`
+		}
 	}
 	a := b.get(t, admin+"/debug/vars")
-	if err := json.Unmarshal([]byte(a.body), &vars); err != nil || len(vars.Memstats) == 0 || vars.Skybus["out_msgs"] == 0 {
-		t.Errorf("/debug/vars answers %v (%v): %s", vars.Skybus, err, a.body)
+	if err := json.Unmarshal([]byte(a.body), &vars); err != nil || len(vars.Memstats) == 0 || vars.Skybus.Out == 0 || vars.Skybus.Calls == nil {
+		t.Errorf("/debug/vars answers %+v (%v): %s", vars.Skybus, err, a.body)
 	}
 
 	server.kill()

@@ -38,6 +38,7 @@ const (
 type platform struct {
 	server *embed.Server // nil where somebody else's is used
 	conn   *bus.Conn
+	client *micro.Client // nil in a part that calls nobody
 	http   net.Listener
 	admin  *admin
 
@@ -190,6 +191,7 @@ func (p *platform) startRunner(ctx context.Context, cfg micro.ClientConfig) (*mi
 	if err != nil {
 		return nil, nil, err
 	}
+	p.client = client
 	p.onClose(client.Close)
 	runner, err := route.NewRunner(ctx, client, route.Config{})
 	if err != nil {
@@ -355,9 +357,13 @@ func (p *platform) publish() {
 	}
 	expvar.Publish("skybus", expvar.Func(func() any {
 		stats := p.conn.NATS().Stats()
-		return map[string]any{
+		figures := map[string]any{
 			"in_msgs": stats.InMsgs, "out_msgs": stats.OutMsgs, "in_bytes": stats.InBytes, "out_bytes": stats.OutBytes,
 			"reconnects": stats.Reconnects, "async_errors": p.conn.AsyncErrors(),
 		}
+		if p.client != nil {
+			figures["calls"] = p.client.Stats()
+		}
+		return figures
 	}))
 }
