@@ -210,10 +210,10 @@ func TestCancelOfBroadcasts(t *testing.T) {
 	}
 	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: time.Minute})
 	sees(t, c, "who", 3)
-	bothEnd := func(how string) {
+	bothEnd := func(how string, with error) {
 		t.Helper()
 		for range 2 {
-			if err := receive(t, ended, how+": the end of a handler"); !errors.Is(err, context.Canceled) {
+			if err := receive(t, ended, how+": the end of a handler"); !errors.Is(err, with) {
 				t.Errorf("%s: its ctx says %v", how, err)
 			}
 		}
@@ -226,14 +226,14 @@ func TestCancelOfBroadcasts(t *testing.T) {
 		receive(t, entered, "the other")
 		break
 	}
-	bothEnd("left")
+	bothEnd("left", context.Canceled)
 
 	for _, err := range micro.CallAll[string](t.Context(), c, "who.are", hello{}, micro.Quiet(200*time.Millisecond)) {
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	bothEnd("quiet")
+	bothEnd("quiet", context.Canceled)
 	for len(entered) > 0 {
 		<-entered
 	}
@@ -249,5 +249,15 @@ func TestCancelOfBroadcasts(t *testing.T) {
 			wantCode(t, err, bus.Canceled)
 		}
 	}
-	bothEnd("given up")
+	bothEnd("given up", context.Canceled)
+
+	// Its deadline they know.
+	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	for _, err := range micro.CallAll[string](ctx, c, "who.are", hello{}, micro.Quiet(time.Minute)) {
+		if err != nil {
+			wantCode(t, err, bus.DeadlineExceeded)
+		}
+	}
+	bothEnd("too late", context.DeadlineExceeded)
 }

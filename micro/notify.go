@@ -13,7 +13,8 @@ import (
 // Notify sends msg to one registered instance of target, "service.endpoint", and waits for nobody: [ToInstance], [ToVersion],
 // [ToRegion] and a policy choose which, else the queue group does. The endpoint must take one-way messages ([OneWay]).
 //
-// A message is handled at most once. The error is nil when the connection took it, and nobody tells what became of it after:
+// A message is handled at most once. ctx is for the sending alone: the message outlives a request that it is sent for, and its handler has
+// the time that its service gives it ([Config.Timeout]). The error is nil when the connection took it, and nobody tells what became of it after:
 // not whether anybody was there, had the endpoint, took one-way messages, had room for it or failed. While the
 // connection is down messages are kept, up to nats.go's ReconnectBufSize (8 MiB), and sent when it is back. The errors
 // are invalid_argument for a bad target or a msg that does not encode, resource_exhausted (413) for one that is too
