@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
 )
+
+// leastRate is how many bytes a second have to come of what is fetched.
+const leastRate = 128 << 10
 
 // offer is data for whoever opens a stream on its subject.
 type offer struct {
@@ -70,12 +74,21 @@ func (m *Mux) Decline(subject string) {
 	}
 }
 
+// FetchTime is how long a [Mux.Fetch] of so many bytes may take: DeadAfter, and a second for each 128 KiB.
+func (m *Mux) FetchTime(size int) time.Duration {
+	return m.cfg.DeadAfter + time.Duration(size/leastRate)*time.Second
+}
+
 // Fetch gets what is offered on subject, which came from outside and must be an inbox, and must have the size that was told.
-// The memory is taken at once.
+// The memory is taken at once. Who offers has it all and can send it at once: what has not come after [Mux.FetchTime] is
+// deadline_exceeded, however long ctx has, so that nobody keeps memory and a handler's place taken by sending nothing.
 func (m *Mux) Fetch(ctx context.Context, subject string, size int) ([]byte, error) {
 	if size < 0 || !m.conn.IsInbox(subject) {
 		return nil, bus.Errorf(bus.InvalidArgument, "stream: fetch %d bytes of %.80q: want a size and an inbox", size, subject)
 	}
+	limit := m.FetchTime(size)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, bus.Errorf(bus.DeadlineExceeded, "stream: %d bytes did not come within %v", size, limit))
+	defer cancel()
 	s, err := m.Open(ctx, &nats.Msg{Subject: subject})
 	if err != nil {
 		return nil, err

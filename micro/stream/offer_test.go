@@ -3,8 +3,11 @@ package stream_test
 import (
 	"bytes"
 	"context"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
@@ -67,5 +70,33 @@ func flush(t testing.TB, conn *bus.Conn) {
 	t.Helper()
 	if err := conn.NATS().Flush(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Who offers and then sends nothing, alive though it is, keeps who fetches no longer than the size allows.
+func TestFetchOfNothing(t *testing.T) {
+	t.Parallel()
+	srv := bustest.Server(t)
+	nc := srv.Connect(t)
+	offer := nats.NewInbox()
+	if _, err := nc.Subscribe(offer, func(msg *nats.Msg) {
+		answer := "pong 0"
+		if strings.HasPrefix(msg.Header.Get(bus.HeaderStream), "open") {
+			answer = "accept 0 2 1000"
+		}
+		_ = msg.RespondMsg(&nats.Msg{Reply: offer, Header: nats.Header{bus.HeaderStream: {answer}}})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	m := newMux(t, connect(t, srv), stream.Config{PingInterval: 50 * time.Millisecond, DeadAfter: 200 * time.Millisecond})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, err := m.Fetch(ctx, offer, 1000)
+	wantCode(t, err, bus.DeadlineExceeded, "1000 bytes did not come within 200ms")
+	if ctx.Err() != nil {
+		t.Error("it took as long as it was given")
 	}
 }
