@@ -19,8 +19,11 @@ import (
 // DefaultMaxBody is the largest request or response of a call, in bytes.
 const DefaultMaxBody = 64 << 20
 
-// bodiesAtATime is how many bodies of the largest size one side holds.
-const bodiesAtATime = 4
+const (
+	bodiesAtATime = 4 // of the largest size, that one side holds
+	// offerAgain is when a caller is told once more of a response that waits for it. Callers look at the first reply only.
+	offerAgain = 500 * time.Millisecond
+)
 
 // bodies are those that fit into no message. Who sends one offers it to be fetched and sends, in its place, the header
 // [bus.HeaderBody]: so a call with large bodies is a call as any other, with its attempts, its deadline and its reply.
@@ -167,7 +170,8 @@ func (s *Service) offerReply(msg, reply *nats.Msg, tooLarge error) (sent bool, e
 		return false, err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeout(context.Background(), orDefault(env.Timeout, s.cfg.Timeout))
+	wait := min(orDefault(env.Timeout, s.cfg.Timeout), s.mux.FetchTime(len(reply.Data))) // who fetches does it at once
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	header, fetched, withdraw, err := s.bodies.offer(ctx, reply.Data)
 	if err != nil {
@@ -181,11 +185,18 @@ func (s *Service) offerReply(msg, reply *nats.Msg, tooLarge error) (sent bool, e
 	if err := s.send(msg, told); err != nil {
 		return false, err
 	}
-	select {
-	case <-fetched:
-	case <-s.bodies.mux.Done():
-	case <-ctx.Done():
-		return true, bus.Errorf(bus.DeadlineExceeded, "the response of %d bytes was not fetched in time", len(reply.Data))
+	again := time.NewTicker(offerAgain)
+	defer again.Stop()
+	for {
+		select {
+		case <-fetched:
+			return true, nil
+		case <-s.bodies.mux.Done():
+			return true, nil
+		case <-again.C:
+			_ = s.send(msg, told) // a caller who was going when it was told is gone by now, and the server says so
+		case <-ctx.Done():
+			return true, bus.Errorf(bus.DeadlineExceeded, "the response of %d bytes was not fetched in time", len(reply.Data))
+		}
 	}
-	return true, nil
 }
