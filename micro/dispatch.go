@@ -131,7 +131,7 @@ func (s *Service) handle(base context.Context, in *inbound) *nats.Msg {
 	out, err := s.invoke(handling, in)
 	var reply *nats.Msg
 	if err == nil {
-		reply, err = s.encode(in.codec, out)
+		reply, err = s.encodeAnswer(handling, in, out)
 	}
 	late := in.answer(nil)
 	if err == nil && late || err != nil && errors.Is(err, ctx.Err()) {
@@ -245,6 +245,16 @@ func innermost(ctx context.Context, call *Unary) (any, error) {
 			call.Service, call.Endpoint, call.Request, in.ep.request.Type)
 	}
 	return in.run(ctx, req)
+}
+
+// encodeAnswer is encode, with panics of a type's own methods as in [Service.invoke].
+func (s *Service) encodeAnswer(ctx context.Context, in *inbound, out any) (reply *nats.Msg, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			reply, err = nil, s.panicked(ctx, in, p)
+		}
+	}()
+	return s.encode(in.codec, out)
 }
 
 func (s *Service) encode(codec bus.Codec, out any) (*nats.Msg, error) {
