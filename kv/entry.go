@@ -38,7 +38,6 @@ const (
 	headerMarker       = "Nats-Marker-Reason"
 	headerOperation    = "KV-Operation"
 	headerTTL          = "Nats-TTL"
-	headerRollup       = "Nats-Rollup"
 	headerMessageID    = "Nats-Msg-Id"
 	headerExpected     = "Nats-Expected-Last-Subject-Sequence"
 	headerStatus       = "Status"

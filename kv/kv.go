@@ -71,6 +71,9 @@ type Config struct {
 	// Bind makes Open and all that is done with the table create nothing: a bucket that does not exist is [ErrNoBucket],
 	// also for reads and writes when it is lost later. Followers wait until somebody creates it again.
 	Bind bool
+	// NoExpiry: no value expires, and a write with [TTL] is an error. Only of such a bucket can nobody who may write one key remove
+	// all others: where followers are to hear of what expires, the server obeys the header Nats-Rollup, from whomever it comes.
+	NoExpiry bool
 	// Codec encodes the values. Nil means JSON.
 	Codec bus.Codec
 	// Logger hears of lost and recreated buckets. Nil means discard.
@@ -197,23 +200,24 @@ func (t *Table[T]) read(ctx context.Context, key string, req getRequest) (Entry[
 // streamConfig is the bucket as JetStream creates it, shaped as nats.go shapes a key-value bucket.
 func (b *bucket) streamConfig(recreated bool) jetstream.StreamConfig {
 	cfg := jetstream.StreamConfig{
-		Name:                   b.stream,
-		Description:            b.cfg.Description,
-		Subjects:               []string{b.prefix + ">"},
-		MaxMsgsPerSubject:      int64(b.cfg.History),
-		MaxMsgSize:             int32(min(b.cfg.MaxValue+headerRoom, 1<<30)),
-		MaxMsgs:                -1,
-		MaxBytes:               b.cfg.MaxBytes,
-		MaxConsumers:           -1,
-		Storage:                jetstream.FileStorage,
-		Discard:                jetstream.DiscardNew,
-		Duplicates:             dedupeWindow,
-		AllowRollup:            true,
-		DenyDelete:             true,
-		AllowDirect:            true,
-		AllowMsgTTL:            true,
-		SubjectDeleteMarkerTTL: markerTTL,
-		RePublish:              &jetstream.RePublish{Source: b.prefix + ">", Destination: b.feedSubject(">")},
+		Name:              b.stream,
+		Description:       b.cfg.Description,
+		Subjects:          []string{b.prefix + ">"},
+		MaxMsgsPerSubject: int64(b.cfg.History),
+		MaxMsgSize:        int32(min(b.cfg.MaxValue+headerRoom, 1<<30)),
+		MaxMsgs:           -1,
+		MaxBytes:          b.cfg.MaxBytes,
+		MaxConsumers:      -1,
+		Storage:           jetstream.FileStorage,
+		Discard:           jetstream.DiscardNew,
+		Duplicates:        dedupeWindow,
+		DenyDelete:        true,
+		AllowDirect:       true,
+		AllowMsgTTL:       true,
+		RePublish:         &jetstream.RePublish{Source: b.prefix + ">", Destination: b.feedSubject(">")},
+	}
+	if !b.cfg.NoExpiry { // the server has markers only where it takes rollups
+		cfg.AllowRollup, cfg.SubjectDeleteMarkerTTL = true, markerTTL
 	}
 	if b.cfg.firstSeq != nil {
 		cfg.FirstSeq = b.cfg.firstSeq()

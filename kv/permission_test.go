@@ -3,6 +3,8 @@ package kv_test
 import (
 	"sync"
 	"sync/atomic"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,5 +160,34 @@ func TestRefusedSideBySide(t *testing.T) {
 	}
 	if n := heard.Load(); n > 0 {
 		t.Errorf("%d followers heard of what is there, and then no more", n)
+	}
+}
+
+// Who may write one key cannot remove others with it.
+func TestNoRollup(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, bustest.Server(t))
+	for _, history := range []int{1, 5} {
+		table, err := kv.Open[widget](t.Context(), conn, fmt.Sprintf("widgets%d", history), kv.Config{History: history, NoExpiry: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := table.Put(t.Context(), "x", widget{}, kv.TTL(time.Minute)); err == nil {
+			t.Error("a TTL was taken")
+		}
+		put(t, table, "theirs", 1)
+		for _, rollup := range []string{"all", "sub"} {
+			msg := &nats.Msg{Subject: "$KV." + table.Bucket() + ".mine", Header: nats.Header{"Nats-Rollup": {rollup}}, Data: []byte(`{}`)}
+			ack, err := conn.NATS().RequestMsg(msg, 10*time.Second)
+			if err != nil || !strings.Contains(string(ack.Data), "error") {
+				t.Errorf("rollup %s: %v, %v", rollup, ack, err)
+			}
+		}
+		if e, err := table.Get(t.Context(), "theirs"); err != nil || e.Value.Size != 1 {
+			t.Errorf("history %d: the other key is %+v, %v", history, e, err)
+		}
+		if err := table.Delete(t.Context(), "theirs"); err != nil {
+			t.Error(err)
+		}
 	}
 }

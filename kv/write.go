@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 )
 
@@ -115,6 +114,9 @@ func (t *Table[T]) message(key string, v T, opts []PutOption) (*nats.Msg, error)
 		opt(&o)
 	}
 	if o.ttl != nil {
+		if t.b.cfg.NoExpiry {
+			return nil, fmt.Errorf("ttl of %v in a bucket without expiry", *o.ttl)
+		}
 		if *o.ttl < minTTL {
 			return nil, fmt.Errorf("ttl of %v: want %v or more", *o.ttl, minTTL)
 		}
@@ -200,7 +202,6 @@ func (b *bucket) deletion(key string) *nats.Msg {
 	if b.shortMarkers.Load() {
 		h = nats.Header{
 			headerOperation: {operationPurge},
-			headerRollup:    {jetstream.MsgRollupSubject},
 			headerTTL:       {strconv.Itoa(int(deletionTTL / time.Second))},
 		}
 	}

@@ -85,7 +85,7 @@ type value struct {
 // Table opens the bucket for who writes to it. Keys are those of [BucketKey]. With bind it is not created, see [kv.Config].
 func Table(ctx context.Context, conn *bus.Conn, bind bool) (*kv.Table[[]byte], error) {
 	return kv.Open[[]byte](ctx, conn, Bucket, kv.Config{
-		Bind: bind, History: history, MaxValue: MaxValue, Codec: bus.Raw{}, Logger: conn.Logger(), Description: "skybus: configuration",
+		Bind: bind, History: history, NoExpiry: true, MaxValue: MaxValue, Codec: bus.Raw{}, Logger: conn.Logger(), Description: "skybus: configuration",
 	})
 }
 

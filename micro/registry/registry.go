@@ -246,7 +246,7 @@ func follow[T any](ctx, run context.Context, wg *sync.WaitGroup, t *kv.Table[T],
 }
 
 func tables(ctx context.Context, conn *bus.Conn, log *slog.Logger, bind bool) (*kv.Table[Record], *kv.Table[Load], error) {
-	instances, err := kv.Open[Record](ctx, conn, InstancesBucket, kv.Config{Bind: bind, Logger: log, Description: "skybus: who serves what"})
+	instances, err := kv.Open[Record](ctx, conn, InstancesBucket, kv.Config{Bind: bind, NoExpiry: true, Logger: log, Description: "skybus: who serves what"})
 	if err != nil {
 		return nil, nil, err
 	}

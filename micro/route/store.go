@@ -62,7 +62,7 @@ type StoreConfig struct {
 
 // OpenStore binds to the bucket of routes and creates it when it does not exist, unless cfg.Bind.
 func OpenStore(ctx context.Context, conn *bus.Conn, cfg StoreConfig) (*Store, error) {
-	table, err := kv.Open[value](ctx, conn, Bucket, kv.Config{Bind: cfg.Bind, History: historyKept, Logger: cfg.Logger, Description: "skybus: routes"})
+	table, err := kv.Open[value](ctx, conn, Bucket, kv.Config{Bind: cfg.Bind, History: historyKept, NoExpiry: true, Logger: cfg.Logger, Description: "skybus: routes"})
 	if err != nil {
 		return nil, fmt.Errorf("route: %w", err)
 	}
