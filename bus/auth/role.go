@@ -55,7 +55,8 @@ const routerService = "route"
 //
 // These hold for what a user publishes, not for what JetStream does: its answers go to whatever reply subject a request has. Who
 // may ask for any bucket can so have an answer stored under any key of the account, which destroys what was there. Package kv
-// believes none of the answers that hold a value as another stored it, and route does none of them as a step. Against such
+// believes none of the answers that hold a value as another stored it, and route does none of them as a step. Nor do they hold
+// for what a header makes of a write: who may write one liveness or lease can remove all of them (Nats-Rollup). Against such
 // malice only an account of its own helps.
 func (r Role) Permissions() Permissions {
 	switch r {
