@@ -26,6 +26,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -195,7 +196,7 @@ func (v *Values) apply(batch []kv.Entry[[]byte]) {
 		raw, err := normalize(e.Value)
 		if e.Err != nil || err != nil {
 			v.rejected.Add(1)
-			v.log.Warn("value in the configuration is not readable, the one before stays", "key", e.Key, "revision", e.Revision, "error", err)
+			v.log.Warn("value in the configuration is not readable, the one before stays", "key", e.Key, "revision", e.Revision, "error", cmp.Or(e.Err, err))
 			continue
 		}
 		if next.values[key] == nil {
