@@ -1,10 +1,10 @@
 package kv_test
 
 import (
-	"sync"
-	"sync/atomic"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
