@@ -113,15 +113,17 @@ func callErr[Resp any](ctx context.Context, c *micro.Client, target string, opts
 func TestCancelOfHedges(t *testing.T) {
 	t.Parallel()
 	s := bustest.Server(t)
-	ended := make(chan error, 10)
+	ended, entered := make(chan error, 10), make(chan struct{}, 10)
 	var answered atomic.Int64
 	for _, id := range []string{"a", "b"} {
 		serve(t, connect(t, s), micro.Config{Name: "who", Instance: id}, endpoint("are", func(ctx context.Context, _ hello) (string, error) {
 			if micro.Info(ctx).Attempt == 1 {
+				entered <- struct{}{}
 				<-ctx.Done()
 				ended <- ctx.Err()
 				return "", ctx.Err()
 			}
+			<-entered // else it may be told before it began
 			answered.Add(1)
 			return id, ctx.Err()
 		}))

@@ -95,7 +95,7 @@ func (a *attempts) hedged(ctx context.Context) (Reply, error) {
 				h.start(run)
 			}
 		case <-every.C:
-			if h.inFlight > 0 && !late(ctx) && h.room() && a.peer.budget.Retry() {
+			if h.inFlight > 0 && h.room() && !late(ctx) && a.peer.budget.Retry() {
 				h.start(run)
 			}
 		case <-ctx.Done():
