@@ -3,6 +3,7 @@ package micro_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -194,11 +195,10 @@ func cancelled(ctx context.Context) context.Context {
 	return ctx
 }
 
-// Who leaves a broadcast, or gives it up, ends the handlers that have not answered.
-func TestCancelOfBroadcasts(t *testing.T) {
-	t.Parallel()
-	s := bustest.Server(t)
-	entered, ended := make(chan string, 10), make(chan error, 10)
+// serveSlow runs three instances of which two wait for the end of their ctx, and tell of their beginning and end.
+func serveSlow(t *testing.T, s *bustest.Node) (entered chan string, ended chan error) {
+	t.Helper()
+	entered, ended = make(chan string, 10), make(chan error, 10)
 	for _, id := range []string{"quick", "slow1", "slow2"} {
 		serve(t, connect(t, s), micro.Config{Name: "who", Instance: id, Drain: time.Millisecond}, endpoint("are", func(ctx context.Context, _ hello) (string, error) {
 			if id == "quick" {
@@ -210,8 +210,31 @@ func TestCancelOfBroadcasts(t *testing.T) {
 			return "", ctx.Err()
 		}))
 	}
+	return entered, ended
+}
+
+// Who leaves a broadcast, or gives it up, ends the handlers that have not answered.
+func TestCancelOfBroadcasts(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	entered, ended := serveSlow(t, s)
 	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: time.Minute})
 	sees(t, c, "who", 3)
+	all := func(ctx context.Context, code bus.Code, each func() (goOn bool), opts ...micro.CallOption) {
+		t.Helper()
+		for _, err := range micro.CallAll[string](ctx, c, "who.are", hello{}, opts...) {
+			if err != nil {
+				wantCode(t, err, code)
+			}
+			if !each() {
+				break
+			}
+		}
+	}
+	bothEnter := func() {
+		receive(t, entered, "a handler")
+		receive(t, entered, "the other")
+	}
 	bothEnd := func(how string, with error) {
 		t.Helper()
 		for range 2 {
@@ -220,46 +243,22 @@ func TestCancelOfBroadcasts(t *testing.T) {
 			}
 		}
 	}
-	for _, err := range micro.CallAll[string](t.Context(), c, "who.are", hello{}) {
-		if err != nil {
-			t.Error(err)
-		}
-		receive(t, entered, "a handler")
-		receive(t, entered, "the other")
-		break
-	}
+	goOn := func() bool { return true }
+	all(t.Context(), "", func() bool { bothEnter(); return false })
 	bothEnd("left", context.Canceled)
 
-	for _, err := range micro.CallAll[string](t.Context(), c, "who.are", hello{}, micro.Quiet(200*time.Millisecond)) {
-		if err != nil {
-			t.Error(err)
-		}
-	}
+	all(t.Context(), "", goOn, micro.Quiet(200*time.Millisecond))
+	bothEnter()
 	bothEnd("quiet", context.Canceled)
-	for len(entered) > 0 {
-		<-entered
-	}
 
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		<-entered
-		<-entered
-		cancel()
-	}()
-	for _, err := range micro.CallAll[string](ctx, c, "who.are", hello{}, micro.Quiet(time.Minute)) {
-		if err != nil {
-			wantCode(t, err, bus.Canceled)
-		}
-	}
+	giveUp := sync.OnceFunc(func() { bothEnter(); cancel() }) // the last value is the error
+	all(ctx, bus.Canceled, func() bool { giveUp(); return true }, micro.Quiet(time.Minute))
 	bothEnd("given up", context.Canceled)
 
 	// Its deadline they know.
 	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	for _, err := range micro.CallAll[string](ctx, c, "who.are", hello{}, micro.Quiet(time.Minute)) {
-		if err != nil {
-			wantCode(t, err, bus.DeadlineExceeded)
-		}
-	}
+	all(ctx, bus.DeadlineExceeded, goOn, micro.Quiet(time.Minute))
 	bothEnd("too late", context.DeadlineExceeded)
 }

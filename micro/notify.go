@@ -13,12 +13,12 @@ import (
 // Notify sends msg to one registered instance of target, "service.endpoint", and waits for nobody: [ToInstance], [ToVersion],
 // [ToRegion] and a policy choose which, else the queue group does. The endpoint must take one-way messages ([OneWay]).
 //
-// A message is handled at most once. ctx is for the sending alone: the message outlives a request that it is sent for, and its handler has
-// the time that its service gives it ([Config.Timeout]). The error is nil when the connection took it, and nobody tells what became of it after:
-// not whether anybody was there, had the endpoint, took one-way messages, had room for it or failed. While the
-// connection is down messages are kept, up to nats.go's ReconnectBufSize (8 MiB), and sent when it is back. The errors
-// are invalid_argument for a bad target or a msg that does not encode, resource_exhausted (413) for one that is too
-// large, and unavailable when the connection is closed or its buffer full, or no instance of the version or region is known.
+// A message is handled at most once. ctx is for the sending alone: the message outlives a request that it is sent for, and its
+// handler has the time that its service gives it ([Config.Timeout]). The error is nil when the connection took it, and nobody
+// tells what became of it after: not whether anybody was there, had the endpoint, took one-way messages, had room for it or
+// failed. While the connection is down messages are kept, up to nats.go's ReconnectBufSize (8 MiB), and sent when it is back.
+// The errors are invalid_argument for a bad target or a msg that does not encode, resource_exhausted (413) for one that is
+// too large, and unavailable when the connection is closed or its buffer full, or no instance of the version or region is known.
 // Options on attempts and times mean nothing here.
 func Notify(ctx context.Context, c *Client, target string, msg any, opts ...CallOption) error {
 	r, err := c.oneWay(target, msg, opts)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"reflect"
+	"slices"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -94,7 +95,7 @@ func decodeMessage[T any](codec bus.Codec, data []byte) (T, error) {
 	var v T
 	var target any = &v
 	if b, ok := target.(*[]byte); ok {
-		*b = data[:len(data):len(data)] // nobody else keeps it
+		*b = slices.Clip(data) // nobody else keeps it
 		return v, nil
 	}
 	if t := reflect.TypeFor[T](); t.Kind() == reflect.Pointer {

@@ -70,7 +70,9 @@ func startWho(t *testing.T, regions map[string]string, heard chan<- said) string
 		go func() { done <- svc.Run(ctx) }()
 		t.Cleanup(func() {
 			stop()
-			<-done // what was under way is cut off
+			if err := <-done; err != nil {
+				t.Log(err) // what was under way was cut off
+			}
 		})
 		<-started
 	}
