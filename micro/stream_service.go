@@ -133,6 +133,9 @@ func (s *Service) accept(base context.Context, in *inbound) (context.Context, *s
 	ctx, st, err := s.mux.Accept(ctx, in.msg, nats.Header{bus.HeaderFrom: s.from, bus.HeaderContentType: {in.codec.ContentType()}})
 	if err != nil {
 		release()
+		if e := bus.AsError(err); e.Code == bus.ResourceExhausted { // another instance may have room
+			err = bus.Wrap(bus.Unavailable, e.Message, err).With("reason", ReasonOverloaded)
+		}
 		return nil, nil, nil, err
 	}
 	return ctx, st, release, nil
