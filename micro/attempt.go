@@ -95,6 +95,7 @@ type attempts struct {
 	gone     []string         // instances that did not listen, or refused because they had too much to do
 	tried    []string         // instances that were sent an attempt
 	noCanary bool             // nobody listened for the version that the weights chose
+	untold   bool             // nobody will tell how it ended: it is no probe of an instance that failed
 }
 
 // attempt is one of them. What is above the line is planned, what is below is known when it ran.

@@ -121,7 +121,7 @@ func (a *attempts) pick(service *registry.Service, policy balance.Policy, weight
 		} else if i = policy.Pick(fit, a.call()); i == nil {
 			return nil
 		}
-		if a.peer.begin(i.Instance) {
+		if a.untold || a.peer.begin(i.Instance) {
 			return i
 		}
 		fit = without(fit, []string{i.Instance}) // somebody else probes it

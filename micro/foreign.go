@@ -3,6 +3,7 @@ package micro
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -181,9 +182,12 @@ func readInfo(conn *bus.Conn, name string, data []byte) *foreignService {
 	return s
 }
 
+// ourKinds are the third tokens of skybus's subjects.
+func ourKinds() []string { return []string{"svc", "ver", "one", "inst", "all", "ctl", "ev"} }
+
 // mayCall tells whether we send requests to a subject because a stranger says so. It is nothing that we may do and the
-// stranger perhaps not: no API of the server, nobody's inbox, nothing of skybus, and no service of our namespace, which are
-// all in the registry.
+// stranger perhaps not: no API of the server, nobody's inbox, nothing of skybus, nothing of our namespace, whose services are
+// all in the registry, and nothing that looks like the services of another.
 func mayCall(conn *bus.Conn, subject string) bool {
 	if subject == "" || len(subject) > mostForeignSub || strings.ContainsAny(subject, "*>") || conn.IsInbox(subject) {
 		return false
@@ -193,10 +197,9 @@ func mayCall(conn *bus.Conn, subject string) bool {
 			return false
 		}
 	}
-	for token := range strings.SplitSeq(subject, ".") {
-		if token == "" {
-			return false
-		}
+	tokens := strings.Split(subject, ".")
+	if slices.Contains(tokens, "") || len(tokens) > 3 && slices.Contains(ourKinds(), tokens[2]) {
+		return false
 	}
 	for _, prefix := range []string{"$", "_INBOX", "_R_", "skybus.", conn.Namespace().String() + "."} {
 		if strings.HasPrefix(subject, prefix) {

@@ -192,7 +192,7 @@ func TestForeignDeputy(t *testing.T) {
 	heard := make(chan *nats.Msg, 1000)
 	for i, subject := range []string{
 		"$JS.API.STREAM.DELETE.SKYBUS_DLQ", "$SYS.REQ.SERVER.PING", "$KV.skybus_routes.default.dev.chain.x", "_INBOX.abc.def", "_R_.x", "answers.x",
-		"skybus.dlq.default.dev.x.y", "default.dev.ctl.greeter.all.stop", "default.dev.svc.bank.pay", "a.*", "a.>", ">", "*", "a b", "a\tb", "a\r\nPUB x 0\r\n", "",
+		"skybus.dlq.default.dev.x.y", "default.dev.ctl.greeter.all.stop", "default.dev.svc.bank.pay", "other.prod.svc.bank.pay", "other.prod.ctl.bank.x.stop", "a.*", "a.>", ">", "*", "a b", "a\tb", "a\r\nPUB x 0\r\n", "",
 		".a", "a.", "a..b", strings.Repeat("x", 257), strings.Repeat("x", 5000), "größe", "a\x00b",
 	} {
 		name := fmt.Sprint("evil", i)

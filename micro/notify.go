@@ -69,7 +69,7 @@ func (c *Client) notify(ctx context.Context, r *Request) error {
 	if r.Instance != "" && r.Region == "" {
 		return c.publish(ctx, r, ns.InstanceSubject(r.Service, r.Instance, r.Endpoint))
 	}
-	a := &attempts{client: c, req: r, peer: c.peer(r.Service), n: 1}
+	a := &attempts{client: c, req: r, peer: c.peer(r.Service), n: 1, untold: true}
 	policy, weights := c.policy(r), c.settings.canary(r)
 	if policy != nil || r.Version != "" || r.Region != "" || len(weights) > 0 {
 		service := c.registry.Service(r.Service)

@@ -278,3 +278,32 @@ func TestRetryBudget(t *testing.T) {
 		})
 	}
 }
+
+// A one-way message is no probe: nobody hears how it ended, and the instance would stay out for it.
+func TestNotifyIsNoProbe(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	var fine, bad atomic.Value
+	var others, handled atomic.Int64
+	serveFailing(t, s, "a", &fine, &others)
+	serveFailing(t, s, "b", &bad, &handled)
+	const out = 300 * time.Millisecond
+	c := newClient(t, connect(t, s), micro.ClientConfig{
+		Policy: balance.RoundRobin(), Outliers: micro.OutlierConfig{BaseEjectionTime: out, Interval: time.Hour},
+	})
+	sees(t, c, "who", 2)
+	bad.Store(bus.Internal)
+	if failed := failures(t, c, 40); failed != 5 {
+		t.Fatalf("%d of 40 calls failed, want the 5 that eject", failed)
+	}
+	bad.Store(bus.Code(""))
+	<-time.After(out)
+	for range 10 {
+		if err := micro.Notify(t.Context(), c, "who.are", hello{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if by := spread(t, c, 40); by["b"] < 10 {
+		t.Errorf("answers %v: the one that is well again gets none", by)
+	}
+}

@@ -328,7 +328,7 @@ func (r *Registry) applyLiveness(batch []kv.Entry[Load]) {
 	touched := map[string]struct{}{}
 	for _, e := range batch {
 		service, _, ok := r.splitKey(e.Key)
-		if !ok {
+		if !ok || e.Err != nil { // written by something else: the next heartbeat says whether the instance is alive
 			continue
 		}
 		load, known := r.alive[e.Key]

@@ -345,3 +345,33 @@ func TestBuckets(t *testing.T) {
 		}
 	}
 }
+
+// What is no load is no sign of life.
+func TestGarbageIsNoLife(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, bustest.Server(t))
+	records, liveness := tables(t, conn)
+	if _, err := records.Put(t.Context(), "default.dev.shop.a", record("shop", "a")); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, conn, nil)
+	if i := r.Service("shop").Instance("a"); i == nil || i.State != registry.Offline {
+		t.Fatalf("before: %+v", i)
+	}
+	for _, key := range []string{"a", "marker"} {
+		value := []byte(`garbage`)
+		if key == "marker" {
+			value = []byte(`{}`)
+			if _, err := records.Put(t.Context(), "default.dev.shop.marker", record("shop", "marker")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := conn.JetStream().Publish(t.Context(), "$KV."+liveness.Bucket()+".default.dev.shop."+key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bustest.Eventually(t, "the one that is alive", func() bool { return len(r.Service("shop").Online) == 1 })
+	if i := r.Service("shop").Instance("a"); i.State != registry.Offline {
+		t.Errorf("after garbage was written: %s", i.State)
+	}
+}
