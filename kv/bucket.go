@@ -38,6 +38,7 @@ type bucket struct {
 
 	// shortMarkers says that a deletion may vanish after a while, because it hides no older revisions.
 	shortMarkers atomic.Bool
+	clock        atomic.Pointer[serverClock] // nil until the leader was asked
 }
 
 func (b *bucket) feedSubject(pattern string) string { return "skybus.kv." + b.name + "." + pattern }
@@ -65,6 +66,7 @@ func (b *bucket) openStream(ctx context.Context, recreated bool) (jetstream.Stre
 		if err != nil {
 			return jetstream.StreamConfig{}, err
 		}
+		b.setClock(stream.CachedInfo().TimeStamp)
 		return stream.CachedInfo().Config, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, bindTimeout)
@@ -200,6 +202,9 @@ func (b *bucket) info(ctx context.Context) (streamInfo, error) {
 	if err == nil && info.Cluster != nil && info.Cluster.Leader == "" {
 		err = errNoLeader // any replica answers then
 	}
+	if err == nil {
+		b.setClock(info.Now)
+	}
 	return info, err
 }
 
@@ -231,6 +236,7 @@ func (b *bucket) leaderGet(ctx context.Context, req getRequest) (record, error) 
 		}
 		r.read(h, len(h[headerSequence]) > 0)
 	}
+	r.deleted = r.deleted || b.stale(r)
 	return r, nil
 }
 

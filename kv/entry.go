@@ -52,6 +52,7 @@ type record struct {
 	key     string
 	seq     uint64
 	time    time.Time
+	ttl     time.Duration // 0 means it does not expire
 	deleted bool
 	copied  bool   // written by the server, as the answer to a get of another stored message
 	id      string // that the writer gave it
@@ -74,6 +75,7 @@ func (b *bucket) parse(m *nats.Msg) (record, error) {
 	}
 	r := record{key: key, seq: seq, time: at, data: m.Data}
 	r.read(m.Header, len(m.Header[headerSequence]) > 1)
+	r.deleted = r.deleted || b.stale(r)
 	return r, nil
 }
 
@@ -83,6 +85,9 @@ func (r *record) read(h nats.Header, copied bool) {
 	r.copied = copied
 	r.deleted = !copied && isDeletion(h)
 	r.id = last(h, headerMessageID)
+	if !copied {
+		r.ttl = parseTTL(last(h, headerTTL))
+	}
 }
 
 func isDeletion(h nats.Header) bool {

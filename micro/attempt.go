@@ -299,7 +299,7 @@ func (a *attempts) again(ctx context.Context, t *attempt) bool {
 	}
 	switch {
 	case a.req.Once:
-		return false
+		return a.elsewhere(t) // it has reached nobody: the one it was addressed to died a moment ago
 	case nobody:
 		return a.elsewhere(t) || time.Now().Before(a.patience) && !a.unimplemented()
 	case refused(t.err):

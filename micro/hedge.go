@@ -38,7 +38,8 @@ func Send[Resp any](ctx context.Context, c *Client, target string, req any, opts
 	return Call[Resp](ctx, c, target, req, append([]CallOption{asSend}, opts...)...)
 }
 
-// SendOnce is [Call] with exactly one attempt: nothing is tried again, not even where nobody was there to take it.
+// SendOnce is [Call] with one attempt: what may have reached an instance is not tried again, and nobody is waited for. Only where
+// the attempt was addressed to an instance that proves to be gone, another one is asked at once.
 func SendOnce[Resp any](ctx context.Context, c *Client, target string, req any, opts ...CallOption) (Resp, error) {
 	return Call[Resp](ctx, c, target, req, append([]CallOption{asSendOnce}, opts...)...)
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/micro"
+	"github.com/skybus-io/skybus/micro/balance"
+	"github.com/skybus-io/skybus/micro/registry"
 )
 
 // serveHedged runs instances that hang as long as hang says so, and note what they see.
@@ -230,6 +232,27 @@ func TestSendThroughFrozen(t *testing.T) {
 		id, err := micro.Send[string](t.Context(), c, "who.are", hello{})
 		if err != nil || id == "a" || time.Since(start) > patience/2 {
 			t.Fatal(fmt.Sprint("call ", i), id, err, time.Since(start))
+		}
+	}
+}
+
+// One that died a moment ago still counts as alive: who is addressed by name instead of it is asked at once.
+func TestSendOnceGoesPastTheDead(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	conn := connect(t, s)
+	serve(t, connect(t, s), micro.Config{Name: "who", Instance: "living"}, endpoint("are", func(context.Context, hello) (string, error) { return "living", nil }))
+	for i := range 8 {
+		key := fmt.Sprintf("default.dev.who.dead%d", i)
+		put(t, s.Connect(t), registry.LivenessBucket, key, `{}`)
+		put(t, s.Connect(t), registry.InstancesBucket, key, `{"version":"0.0.0","registered":true,"endpoints":[{"name":"are"}]}`)
+	}
+	c := newClient(t, conn, micro.ClientConfig{})
+	sees(t, c, "who", 9)
+	for range 50 {
+		id, err := micro.SendOnce[string](t.Context(), c, "who.are", hello{}, micro.WithPolicy(balance.Random()))
+		if err != nil || id != "living" {
+			t.Fatalf("%q, %v", id, err)
 		}
 	}
 }

@@ -116,8 +116,12 @@ func (p *Reaper) reap(ctx context.Context, i *Instance) (alive bool) {
 	if err == nil && got == answered {
 		return true
 	}
-	if err == nil {
-		err = p.remove(ctx, i)
+	if err == nil && ctx.Err() == nil {
+		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout) // what was removed is told, also at a stop
+		err = p.remove(removing, i)
+		cancel()
+	} else if err == nil {
+		return false
 	}
 	switch {
 	case err == nil:
@@ -136,6 +140,9 @@ func (p *Reaper) reap(ctx context.Context, i *Instance) (alive bool) {
 	}
 	return false
 }
+
+// removeTimeout is how long the servers have to remove a record.
+const removeTimeout = 5 * time.Second
 
 // errCameBack says that an instance is alive, or was removed by another.
 var errCameBack = errors.New("instance is back or gone")

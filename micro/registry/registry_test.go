@@ -157,8 +157,8 @@ func TestBadEntries(t *testing.T) {
 	put(registry.InstancesBucket, "default.dev.no.json", `{"version":`)
 	put(registry.InstancesBucket, "default.dev.wrong.type", `{"version":5}`)
 	put(registry.InstancesBucket, "default.dev.lies.here", `{"service":"other","instance":"there","version":"1.0.0","registered":true}`)
-	put(registry.LivenessBucket, "default.dev.lies.here", `no load`)
-	becomes(t, r, "lies", "here", registry.Online) // the key decides, and any liveness is one
+	put(registry.LivenessBucket, "default.dev.lies.here", `{"unknown":true}`)
+	becomes(t, r, "lies", "here", registry.Online) // the key decides
 	if l := find(r, "lies", "here").Load(); l != (registry.Load{}) {
 		t.Errorf("load %+v", l)
 	}
