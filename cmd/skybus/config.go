@@ -109,12 +109,15 @@ type configPutCmd struct {
 
 // Help is shown below the usage.
 func (*configPutCmd) Help() string {
-	return `A value that begins with a dash goes after --, one that begins with @ goes by standard input.
+	return `A value that begins with a dash goes after --, one that begins with @ goes by standard input. Any key can be set; those that
+skybus reads itself are log.level, region, host, service.register, client.timeout.retry, client.timeout.total and client.canary
+(weights of versions), and take only values of their kind.
 
 Examples:
 
     skybus config put log.level debug
     skybus config put client.timeout.total 5s --service getwidgets
+    skybus config put client.canary '{"1.2.0": 95, "1.3.0": 5}' --service getwidgets
     skybus config put limits @limits.json --service getwidgets --for-version 1.0.0
     skybus config put offset -- -5`
 }
@@ -127,6 +130,9 @@ func (c *configPutCmd) Run(ctx context.Context, app *App) error {
 	value, err := app.input(ctx, c.Value)
 	if err != nil {
 		return err
+	}
+	if err := config.CheckValue(c.Key, value); err != nil {
+		return usagef("%s", message(err))
 	}
 	return c.with(ctx, app, false, func(ctx context.Context, table *kv.Table[[]byte], key string) error {
 		var revision uint64

@@ -68,3 +68,35 @@ func FuzzParseBucketKey(f *testing.F) {
 		}
 	})
 }
+
+func TestCheckValue(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		key, value string
+		ok         bool
+	}{
+		{"log.level", "debug", true},
+		{"log.level", `"info+2"`, true},
+		{"log.level", "loud", false},
+		{"log.level", "", false},
+		{"client.timeout.total", "1.5s", true},
+		{"client.timeout.total", "5", false},
+		{"client.timeout.total", "0", false},
+		{"client.timeout.retry", "-2s", false},
+		{"client.canary", `{"1.2.0":95,"1.3.0":5}`, true},
+		{"client.canary", `{}`, true},
+		{"client.canary", `{"x":1}`, false},
+		{"client.canary", `{"1.0.0":-1}`, false},
+		{"service.register", "false", true},
+		{"service.register", "perhaps", false},
+		{"mine", "", true},
+		{"mine", "anything", true},
+		{"mine", "\x00\xff", true},
+		{"log.level", "\x00\xff", false},
+	} {
+		err := config.CheckValue(tt.key, []byte(tt.value))
+		if tt.ok != (err == nil) || err != nil && bus.CodeOf(err) != bus.InvalidArgument {
+			t.Errorf("%s = %.20q: %v", tt.key, tt.value, err)
+		}
+	}
+}
