@@ -74,7 +74,7 @@ func holderOf(e Entry[leaseRecord]) Holder {
 
 // HeldError says who holds the lease that was asked for. It is [ErrHeld].
 type HeldError struct {
-	// Holder is empty when the bucket was lost and nobody knows.
+	// Holder is empty when nobody knows: the bucket was lost, or the servers lack the quorum.
 	Holder Holder
 	// RetryAfter is how long to wait for what cannot be heard of, 0 when there is a holder.
 	RetryAfter time.Duration
@@ -83,7 +83,7 @@ type HeldError struct {
 // Error names the holder.
 func (e *HeldError) Error() string {
 	if e.RetryAfter > 0 {
-		return fmt.Sprintf("the bucket was lost and made anew: who held the lease may still do so for %v", e.RetryAfter)
+		return fmt.Sprintf("nobody can get it for %v: its bucket was made anew and who held it may still do so, or another is about to get it, or the servers lack the quorum", e.RetryAfter)
 	}
 	return fmt.Sprintf("lease is held by %.80q with term %v", e.Holder.Owner, e.Holder.Term)
 }
@@ -218,6 +218,11 @@ func (l *Leases) acquire(ctx context.Context, key, owner string, ttl time.Durati
 				return nil, herr
 			}
 			return nil, &HeldError{Holder: holder}
+		}
+		if errors.Is(err, ErrConflict) {
+			// Somebody else is about to get it; or nobody can, because the servers lack the quorum to replace one that has
+			// run out.
+			return nil, &HeldError{RetryAfter: min(ttl, attemptTimeout)}
 		}
 		if err != nil {
 			return nil, err
