@@ -1,0 +1,38 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// EventKind is what happened to a timer.
+type EventKind string
+
+// The events. They are told at once, on the subject <app>.<env>.ev.timer.<kind>.<id>, to whoever listens then, and kept nowhere.
+const (
+	Created   EventKind = "created"
+	Updated   EventKind = "updated" // also by Pause and Resume
+	Fired     EventKind = "fired"
+	Delivered EventKind = "delivered"
+	Retried   EventKind = "retried" // an attempt failed, another one will be made
+	Failed    EventKind = "failed"  // an attempt failed
+	DeadEvent EventKind = "dead"    // given up
+	Cancelled EventKind = "cancelled"
+	Skipped   EventKind = "skipped" // an occurrence did not happen: Repeat.Overlap or Repeat.Missed
+)
+
+// Event is one thing that happened to a timer.
+type Event struct {
+	Kind       EventKind `json:"kind"`
+	ID         string    `json:"id"`
+	Time       time.Time `json:"time"`
+	Due        time.Time `json:"due,omitzero"`
+	Occurrence int64     `json:"occurrence,omitempty"`
+	Delivery   string    `json:"delivery,omitempty"` // [Delivery.ID]
+	Attempt    int       `json:"attempt,omitempty"`
+	Status     int       `json:"status,omitempty"`
+	Code       bus.Code  `json:"code,omitempty"`
+	Error      string    `json:"error,omitempty"`
+	Next       time.Time `json:"next,omitzero"` // when it fires or is tried next
+}

@@ -1,0 +1,173 @@
+package scheduler
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// Headers of messages in a shard's stream.
+const (
+	headerTimer    = "Skybus-Timer"    // the record, JSON
+	headerDue      = "Skybus-Due-Ns"   // Unix nanoseconds, jitter included
+	headerFired    = "Skybus-Fired-Ns" // the same; absent where the server fired
+	headerAttempts = "Skybus-Attempts" // what was tried so far, JSON: on retries
+	headerDefers   = "Skybus-Defers"   // how often in a row it was put off without an attempt: on retries
+
+	// NATS's own, ADR-51 and ADR-8.
+	headerSchedule       = "Nats-Schedule"
+	headerScheduleTarget = "Nats-Schedule-Target"
+	headerScheduleRollup = "Nats-Schedule-Rollup"
+	headerScheduleNext   = "Nats-Schedule-Next"
+	headerScheduler      = "Nats-Scheduler"
+	headerRollup         = "Nats-Rollup"
+	headerTTL            = "Nats-TTL"
+	headerExpectSeq      = "Nats-Expected-Last-Subject-Sequence"
+	headerExpectSubject  = "Nats-Expected-Last-Subject-Sequence-Subject"
+)
+
+// record is all of a timer but its id, time due and payload. It goes along with every message of the timer.
+type record struct {
+	// Gen tells this life of the id from others: the id may be given again once the timer is gone. It is also what a creation whose
+	// answer was lost is recognised by.
+	Gen string `json:"g"`
+	// N is the number of the occurrence, from 1.
+	N int64 `json:"n"`
+	// Manual makes the delivery of an occurrence fired by hand, beside the schedule, another one than that of the schedule.
+	Manual      string            `json:"m,omitempty"`
+	Created     int64             `json:"c"`           // Unix nanoseconds
+	Nominal     int64             `json:"d,omitempty"` // of recurring timers: when the occurrence is due without its jitter
+	Target      Target            `json:"t"`
+	ContentType string            `json:"y,omitempty"`
+	Header      map[string]string `json:"h,omitempty"`
+	Retry       Retry             `json:"r,omitzero"`
+	Repeat      *Repeat           `json:"p,omitempty"`
+	Labels      map[string]string `json:"l,omitempty"`
+	Key         string            `json:"k,omitempty"`
+	Paused      bool              `json:"z,omitempty"`
+}
+
+// delivery is what all attempts of the occurrence have in common: a token of at most 128 characters.
+func (r *record) delivery(id string) string {
+	n := strconv.FormatInt(r.N, 10)
+	if r.Manual != "" {
+		n = r.Manual
+	}
+	return id + "-" + r.Gen + "-" + n
+}
+
+// stored is a message of a timer as it was read.
+type stored struct {
+	id      string
+	kind    string // of its subject
+	subject string
+	seq     uint64
+	at      time.Time // when it was stored
+	due     int64
+	fired   int64 // 0 where nobody said
+	record  record
+	header  nats.Header
+	payload []byte
+}
+
+// readStored reads a message of a shard's stream.
+func readStored(subject string, seq uint64, at time.Time, h nats.Header, payload []byte) (*stored, error) {
+	m := &stored{subject: subject, seq: seq, at: at, header: h, payload: payload, id: idOf(subject), kind: kindOf(subject)}
+	var err error
+	if m.due, err = strconv.ParseInt(first(h, headerDue), 10, 64); err != nil {
+		return nil, fmt.Errorf("scheduler: message %d at %q: header %s: %w", seq, subject, headerDue, err)
+	}
+	if fired := first(h, headerFired); fired != "" {
+		if m.fired, err = strconv.ParseInt(fired, 10, 64); err != nil {
+			return nil, fmt.Errorf("scheduler: message %d at %q: header %s: %w", seq, subject, headerFired, err)
+		}
+	}
+	if err := json.Unmarshal([]byte(first(h, headerTimer)), &m.record); err != nil {
+		return nil, fmt.Errorf("scheduler: message %d at %q: header %s: %w", seq, subject, headerTimer, err)
+	}
+	return m, nil
+}
+
+func first(h nats.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// pendingMessage is the timer as it is stored: a native schedule that the server fires by itself, a grace after the time due, should
+// nobody else; for recurring timers one that only tells, at whole seconds, that it is overdue. A paused timer is no schedule.
+// expect is the sequence of the message it takes the place of, 0 for none.
+func (s space) pendingMessage(id string, due int64, r *record, payload []byte, grace time.Duration, now time.Time, expect uint64) (*nats.Msg, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler: encode timer %q: %w", id, err)
+	}
+	h := nats.Header{
+		headerTimer:     {string(body)},
+		headerDue:       {strconv.FormatInt(due, 10)},
+		headerExpectSeq: {strconv.FormatUint(expect, 10)},
+	}
+	overdue := time.Unix(0, due).Add(grace)
+	switch {
+	case r.Paused:
+		h[headerRollup] = []string{"sub"}
+	case r.Repeat != nil:
+		// Repeating, so that the record stays where it is: only who fires by compare-and-set may replace it.
+		wait := max(overdue.Sub(now), 0).Truncate(time.Second) + time.Second
+		h[headerSchedule] = []string{"@every " + wait.String()}
+		h[headerScheduleTarget] = []string{s.subject(kindOverdue, id)}
+		h[headerScheduleRollup] = []string{"sub"}
+	default:
+		h[headerSchedule] = []string{"@at " + overdue.UTC().Format(time.RFC3339Nano)}
+		h[headerScheduleTarget] = []string{s.subject(kindDue, id)}
+	}
+	return &nats.Msg{Subject: s.subject(kindPending, id), Header: h, Data: payload}, nil
+}
+
+// dueMessage fires m: stored only while m is the last message of its subject.
+// For a timer that fires once it removes m in the same step. For a recurring one m stays until it is replaced by the next occurrence,
+// and a repeat of this message within two minutes is recognised by its id.
+func (s space) dueMessage(m *stored, fired time.Time) *nats.Msg {
+	h := nats.Header{
+		headerTimer:         {first(m.header, headerTimer)},
+		headerDue:           {strconv.FormatInt(m.due, 10)},
+		headerFired:         {strconv.FormatInt(fired.UnixNano(), 10)},
+		headerExpectSeq:     {strconv.FormatUint(m.seq, 10)},
+		headerExpectSubject: {m.subject},
+	}
+	if m.record.Repeat == nil {
+		h[headerScheduleNext], h[headerScheduler] = []string{"purge"}, []string{m.subject}
+	} else {
+		h[nats.MsgIdHdr] = []string{m.record.delivery(m.id)}
+	}
+	return &nats.Msg{Subject: s.subject(kindDue, m.id), Header: h, Data: m.payload}
+}
+
+// cancelMessage takes the place of the pending timer m, if that is the last message of its subject, and is gone itself after a
+// second. Without a record it is no timer: see [isGone].
+func (s space) cancelMessage(m *stored) *nats.Msg {
+	return &nats.Msg{Subject: m.subject, Header: nats.Header{
+		headerRollup:    {"sub"},
+		headerTTL:       {"1s"},
+		headerExpectSeq: {strconv.FormatUint(m.seq, 10)},
+	}}
+}
+
+// isGone tells whether a message at a pending subject is what a cancel left behind.
+func isGone(h nats.Header) bool { return first(h, headerTimer) == "" }
+
+// checkHeaderValue finds what would break a header.
+func checkHeaderValue(field, value string) error {
+	for i := range len(value) {
+		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return bus.Errorf(bus.InvalidArgument, "%s has a control character at %d", field, i)
+		}
+	}
+	return nil
+}

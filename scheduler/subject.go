@@ -1,0 +1,72 @@
+package scheduler
+
+import (
+	"hash/fnv"
+	"strconv"
+	"strings"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// Kinds of messages in a shard's stream, a token of their subjects.
+const (
+	kindPending = "s" // the timer itself: a native schedule, or a plain message while it is paused
+	kindDue     = "f" // an occurrence to be delivered
+	kindRetry   = "r" // one to be tried again: a native schedule
+	kindOverdue = "o" // told by the server: a recurring timer was not fired in time
+)
+
+const (
+	streamPrefix  = "SKYBUS_TMR_"
+	subjectPrefix = "skybus.tmr."
+	feedPrefix    = "skybus.tmrn." // where stored timers are told to owners, on the subject they have after subjectPrefix
+)
+
+// StreamName is the name of the stream that holds a shard.
+func streamName(shard int) string { return streamPrefix + strconv.Itoa(shard) }
+
+// shardOf is the shard that holds the timer.
+func shardOf(ns bus.Namespace, id string, shards int) int {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(ns.String() + "." + id)) // never fails
+	return int(h.Sum64() % uint64(shards))
+}
+
+// space is the subjects of one shard and namespace.
+type space struct {
+	shard int
+	ns    bus.Namespace
+}
+
+func (s space) subject(kind, id string) string {
+	return subjectPrefix + strconv.Itoa(s.shard) + "." + kind + "." + s.ns.String() + "." + id
+}
+
+// all matches every message of the kind; the retries have one token more.
+func (s space) all(kind string) string { return s.subject(kind, ">") }
+
+// retry is where one delivery waits to be tried again. Several of a timer may at the same time.
+func (s space) retry(id, delivery string) string { return s.subject(kindRetry, id) + "." + delivery }
+
+// feed is where owners hear of pending timers stored.
+func (s space) feed() string {
+	return feedPrefix + strconv.Itoa(s.shard) + "." + kindPending + "." + s.ns.String() + ".>"
+}
+
+// idOf is the timer's id in any subject of this package.
+func idOf(subject string) string {
+	tokens := strings.SplitN(subject, ".", 8)
+	if len(tokens) < 7 {
+		return ""
+	}
+	return tokens[6]
+}
+
+// kindOf is the kind of message that any subject of this package is for.
+func kindOf(subject string) string {
+	tokens := strings.SplitN(subject, ".", 5)
+	if len(tokens) < 5 {
+		return ""
+	}
+	return tokens[3]
+}
