@@ -12,6 +12,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/internal/httpx"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
@@ -73,49 +74,23 @@ func emptyObject(contentType string) []byte {
 	return []byte("{}")
 }
 
-// problem is an error as RFC 9457 writes it, with our code and details beside.
-type problem struct {
-	Type      string            `json:"type"`
-	Title     string            `json:"title"`
-	Status    int               `json:"status"`
-	Detail    string            `json:"detail"`
-	Code      bus.Code          `json:"code"`
-	RequestID string            `json:"request_id,omitempty"`
-	Details   map[string]string `json:"details,omitempty"`
-}
-
 func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, a Answer, err error) {
 	a.Error = asError(err)
 	a.Status = a.Error.HTTPStatus()
 	if a.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	w.Header().Set("Cache-Control", "no-store")
 	if a.Status >= http.StatusInternalServerError {
 		g.log.DebugContext(r.Context(), "request failed", "route", a.Route, "request_id", a.RequestID, "error", err)
 	}
 	if wantsHTML(r) {
+		w.Header().Set("Cache-Control", "no-store")
 		g.page(w, a)
 		return
 	}
-	body, merr := json.Marshal(problem{
-		Type: "about:blank", Title: statusTitle(a.Status), Status: a.Status, Detail: a.Error.Message,
-		Code: a.Error.Code, RequestID: a.RequestID, Details: a.Error.Details,
-	})
-	if merr != nil {
-		http.Error(w, a.Error.Message, a.Status)
-		return
-	}
-	w.Header().Set("Content-Type", typeProblem)
-	w.WriteHeader(a.Status)
-	_, _ = w.Write(append(body, '\n')) // the client has gone
-}
-
-func statusTitle(status int) string {
-	if text := http.StatusText(status); text != "" {
-		return text
-	}
-	return "Client Closed Request" // 499 has no name in net/http
+	httpx.Problem{
+		Status: a.Status, Detail: a.Error.Message, Code: string(a.Error.Code), RequestID: a.RequestID, Details: a.Error.Details,
+	}.Write(w)
 }
 
 func (g *Gateway) page(w http.ResponseWriter, a Answer) {
@@ -146,7 +121,7 @@ func wantsHTML(r *http.Request) bool {
 			quality, _ = strconv.ParseFloat(q, 64) // what is no number is 0: not wanted
 		}
 		switch media {
-		case "text/html", typeJSON, typeMessagePack, typeProblem:
+		case "text/html", typeJSON, typeMessagePack, httpx.TypeProblem:
 			if quality > best {
 				best, html = quality, media == "text/html"
 			}

@@ -19,7 +19,6 @@ const (
 	typeJSON        = "application/json"
 	typeMessagePack = "application/msgpack"
 	typeForm        = "application/x-www-form-urlencoded"
-	typeProblem     = "application/problem+json"
 
 	maxFormFields = 1000
 )
