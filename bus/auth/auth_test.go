@@ -151,7 +151,7 @@ func roleTests() []roleTest {
 			-p $JS.ACK.SKYBUS_ASYNC.c.1.1.1.1.0      -p $SYS.REQ.SERVER.PING -p skybus.kv.skybus_config.shop.prod.x
 			+p _INBOX.x.y +p _R_.x.y +p shop.prod.svc.pay.refund +p shop.prod.ev.instance.orders.i1.online
 			-p shop.prod.ev.instance.pay.i1.online  -p shop.prod.ctl.pay.i1.stop +p skybus.async.shop.prod.pay.refund
-			-p skybus.dlq.shop.prod.async.x`},
+			-p skybus.dlq.shop.prod.async.x -p skybus.tmr.0.s.shop.prod.t1 -p $JS.API.DIRECT.GET.SKYBUS_TMR_0`},
 		{auth.UserConfig{Role: auth.Client, Calls: []string{"orders", "pay"}}, `
 			+p shop.prod.svc.orders.get +p shop.prod.svc.pay.refund -p shop.prod.svc.admin.drop
 			+p shop.prod.inst.pay.i1.refund +p shop.prod.ver.pay.1_0_0.refund +p shop.prod.one.pay.refund +p shop.prod.all.pay.refund
@@ -159,7 +159,8 @@ func roleTests() []roleTest {
 			+p skybus.async.shop.prod.pay.refund -p skybus.async.shop.prod.admin.drop +p $SRV.INFO
 			-s shop.prod.svc.orders.get -s shop.prod.> -s _INBOX.> -s $SRV.PING
 			-p $KV.skybus_instances.shop.prod.orders.i1 -p $KV.skybus_leases.shop.prod.election.orders
-			+s skybus.kv.skybus_routes.shop.prod.chain.> +s shop.prod.ev.> -s shop.dev.ev.>`},
+			+s skybus.kv.skybus_routes.shop.prod.chain.> +s shop.prod.ev.> -s shop.dev.ev.>
+			-p skybus.tmr.0.s.shop.prod.t1 -p $JS.API.STREAM.INFO.SKYBUS_TMR_0 -p shop.prod.ev.timer.created.t1`},
 		{auth.UserConfig{Role: auth.Service, Services: []string{"orders"}, Calls: []string{"orders"}}, `
 			+p shop.prod.ctl.orders.i1.ping -p shop.prod.ctl.pay.i1.ping -p shop.prod.svc.pay.refund`},
 		{auth.UserConfig{Role: auth.Client}, `
@@ -184,6 +185,31 @@ func roleTests() []roleTest {
 			-p shop.dev.ev.instance.orders.i1.offline -p shop.prod.svc.orders.get -p skybus.async.shop.prod.orders.get -p $SRV.INFO
 			-p _INBOX.x.y +s skybus.kv.skybus_liveness.shop.prod.> -s skybus.kv.skybus_liveness.shop.dev.> -s shop.prod.svc.orders.get
 			+p $JS.API.DIRECT.GET.KV_skybus_instances -p $JS.API.STREAM.PURGE.KV_skybus_instances`},
+		{auth.UserConfig{Role: auth.Scheduler}, `
+			+s skybus.tmrn.0.s.shop.prod.> -s skybus.tmrn.0.s.shop.dev.> -s skybus.tmrn.> -s skybus.tmr.> -s shop.prod.svc.orders.get
+			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +p skybus.tmr.3.f.shop.prod.t1 -p skybus.tmr.3.f.shop.dev.t1
+			+p skybus.tmr.0.r.shop.prod.t1.t1-g-1 -p skybus.tmr.0.r.shop.dev.t1.t1-g-1 -p skybus.tmr.0.o.shop.prod.t1
+			+p $JS.API.STREAM.INFO.SKYBUS_TMR_3 -p $JS.API.STREAM.INFO.SKYBUS_TMR_4 -p $JS.API.STREAM.CREATE.SKYBUS_TMR_0
+			+p $JS.API.DIRECT.GET.SKYBUS_TMR_0 -p $JS.API.DIRECT.GET.ORDERS -p $JS.API.STREAM.PURGE.SKYBUS_TMR_0
+			+p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.exec-shop-prod -p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.exec-shop-dev
+			+p $JS.API.CONSUMER.MSG.NEXT.SKYBUS_TMR_3.exec-shop-prod -p $JS.API.CONSUMER.MSG.NEXT.SKYBUS_TMR_0.exec-shop-dev
+			+p $JS.ACK.SKYBUS_TMR_0.exec-shop-prod.1.1.1.1.0 -p $JS.ACK.SKYBUS_TMR_0.exec-shop-dev.1.1.1.1.0
+			+p skybus.dlq.shop.prod.timer.x -p skybus.dlq.shop.dev.timer.x -p skybus.dlq.shop.prod.async.x -p $JS.API.STREAM.PURGE.SKYBUS_DLQ
+			+p $KV.skybus_leases.shop.prod.timers.0 -p $KV.skybus_leases.shop.prod.election.orders -p $KV.skybus_leases.shop.dev.timers.0
+			+p $JS.API.DIRECT.GET.KV_skybus_secrets -p $KV.skybus_secrets.shop.prod.x -s skybus.kv.skybus_secrets.shop.dev.>
+			+p shop.prod.ev.timer.fired.t1 -p shop.dev.ev.timer.fired.t1 -p shop.prod.ev.instance.orders.i1.online
+			+p shop.prod.pub.x -p shop.dev.pub.x -p shop.prod.x +p shop.prod.svc.orders.get +p skybus.async.shop.prod.orders.get`},
+		{auth.UserConfig{Role: auth.Scheduler, Calls: []string{"orders"}, Shards: 1}, `
+			+p shop.prod.svc.orders.get -p shop.prod.svc.pay.refund +p $JS.API.STREAM.INFO.SKYBUS_TMR_0 -p $JS.API.STREAM.INFO.SKYBUS_TMR_1`},
+		{auth.UserConfig{Role: auth.Client, Timers: true}, `
+			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +p skybus.tmr.3.f.shop.prod.t1 -p skybus.tmr.3.f.shop.dev.t1
+			+p $JS.API.STREAM.INFO.SKYBUS_TMR_0 +p $JS.API.DIRECT.GET.SKYBUS_TMR_0
+			+p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.prod.t1 -p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.dev.t1
+			+p shop.prod.ev.timer.created.t1 -p shop.prod.ev.instance.orders.i1.online +s shop.prod.ev.timer.>
+			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.exec-shop-prod -p $KV.skybus_leases.shop.prod.timers.0 -p shop.prod.pub.x
+			-p $JS.API.DIRECT.GET.KV_skybus_secrets -p skybus.dlq.shop.prod.timer.x -s skybus.tmrn.0.s.shop.prod.>`},
+		{auth.UserConfig{Role: auth.Service, Services: []string{"orders"}, Timers: true}, `
+			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +s shop.prod.svc.orders.get`},
 		{auth.UserConfig{Role: auth.Admin}, `+s > +p $JS.API.STREAM.CREATE.X +p shop.prod.ctl.pay.i1.stop`},
 	}
 }

@@ -19,17 +19,22 @@ const (
 	// Agent removes the records of dead instances, as `skybus agent` does: it may write the records of its namespace, ask
 	// instances whether they live, tell events of them, and read what a Client reads. It calls nobody.
 	Agent Role = "agent"
+	// Scheduler fires and delivers the timers of its namespace, as `skybus scheduler` does: it keeps them, calls what a Client may, publishes
+	// what timers publish, signs with the namespace's secrets and stores what was given up. It may not make secrets or remove
+	// what was given up.
+	Scheduler Role = "scheduler"
 	// Admin may everything in its account: make the buckets and streams, edit routes and configuration, stop instances.
 	// Programs that run for long do without it where they can.
 	Admin Role = "admin"
 )
 
 // Roles are all roles of an account.
-func Roles() []Role { return []Role{Service, Client, Router, Agent, Admin} }
+func Roles() []Role { return []Role{Service, Client, Router, Agent, Scheduler, Admin} }
 
 // Permissions are subjects that users of a role may publish to and subscribe to; nothing else is allowed. {{...}} stands for
-// what a server fills in from the user: its public key, or the tags app, env, svc (a service it serves) and call (a service
-// it calls; * for all). A tag that a user has several of makes as many subjects.
+// what a server fills in from the user: its public key, or the tags app, env, svc (a service it serves), call (a service
+// it calls; * for all), timers, event and shard (for who may set timers: "tmr", "timer" and each stream that holds some). A tag that a user has
+// several of makes as many subjects, one that it lacks none.
 type Permissions struct {
 	Publish   []string
 	Subscribe []string
@@ -40,6 +45,10 @@ const (
 	namespace = "{{tag(app)}}.{{tag(env)}}"
 	served    = "{{tag(svc)}}"
 	called    = "{{tag(call)}}"
+
+	timerSubjects = "skybus.{{tag(timers)}}." // of those who may set timers
+	shard         = "{{tag(shard)}}"
+	execConsumer  = shard + ".exec-{{tag(app)}}-{{tag(env)}}"
 
 	asyncConsumer = "SKYBUS_ASYNC.{{tag(app)}}={{tag(env)}}" // of the namespace
 )
@@ -61,13 +70,15 @@ const routerService = "route"
 func (r Role) Permissions() Permissions {
 	switch r {
 	case Service:
-		return union(client(), service())
+		return union(client(), service(), timers())
 	case Client:
-		return client()
+		return union(client(), timers())
 	case Router:
 		return union(client(), service(), worker())
 	case Agent:
 		return union(reader(), agent())
+	case Scheduler:
+		return union(client(), timers(), scheduler())
 	case Admin:
 		return Permissions{Publish: []string{">"}, Subscribe: []string{">"}}
 	}
@@ -147,6 +158,44 @@ func worker() Permissions {
 		"$JS.API.STREAM.INFO.SKYBUS_DLQ",
 		"skybus.dlq." + namespace + ".async.*",
 	}}
+}
+
+// timers is what it takes to set, find and change timers, of users with [UserConfig].Timers.
+func timers() Permissions {
+	return Permissions{Publish: []string{
+		timerSubjects + "*.s." + namespace + ".*",
+		timerSubjects + "*.f." + namespace + ".*", // to fire by hand
+		timerSubjects + "*.r." + namespace + ".*.*",
+		namespace + ".ev.{{tag(event)}}.>",
+		"$JS.API.STREAM.INFO." + shard,
+		"$JS.API.STREAM.MSG.GET." + shard,
+		"$JS.API.DIRECT.GET." + shard,
+		"$JS.API.DIRECT.GET." + shard + ".skybus.tmr.*.*." + namespace + ".>",
+	}}
+}
+
+// scheduler is what firing and delivering takes: the consumers of the namespace and no others.
+func scheduler() Permissions {
+	return Permissions{
+		Publish: []string{
+			"$JS.API.CONSUMER.CREATE." + execConsumer,
+			"$JS.API.CONSUMER.INFO." + execConsumer,
+			"$JS.API.CONSUMER.MSG.NEXT." + execConsumer,
+			"$JS.ACK." + execConsumer + ".>",
+			"$JS.API.STREAM.INFO.SKYBUS_DLQ",
+			"skybus.dlq." + namespace + ".timer.*",
+			"$KV.skybus_leases." + namespace + ".timers.*",
+			"$JS.API.STREAM.INFO.KV_skybus_secrets",
+			"$JS.API.STREAM.MSG.GET.KV_skybus_secrets",
+			"$JS.API.DIRECT.GET.KV_skybus_secrets",
+			namespace + ".pub.>",
+		},
+		Subscribe: []string{
+			"skybus.tmrn.*.s." + namespace + ".>",
+			"skybus.kv.skybus_secrets." + namespace + ".>",
+			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_skybus_secrets",
+		},
+	}
 }
 
 // agent is what removing the dead takes.

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,11 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// maxToken is the longest token of a subject that comes from a user, in bytes.
-const maxToken = 64
+const (
+	maxToken      = 64 // bytes of a subject's token that comes from a user
+	defaultShards = 4  // as package scheduler has them
+	maxShards     = 64
+)
 
 // UserConfig describes a user. Role is required; App and Env are too, but for an [Admin], and Services for a [Service].
 type UserConfig struct {
@@ -27,6 +31,11 @@ type UserConfig struct {
 	// Calls are the services that the user may call; routers are the service "route". Empty means all of its namespace; its
 	// own service alone means no other.
 	Calls []string
+	// Timers lets a [Client] or a [Service] set, find and change the timers of its namespace; a [Scheduler] may anyway. Give it to whom
+	// you trust with all timers of the account: see [Role.Permissions].
+	Timers bool
+	// Shards is how many streams the account's timers are spread over, for who may set timers. 0 means 4; at most 64.
+	Shards int
 	// Expires is when the servers close the user's connections and let it in no more. Zero means never.
 	Expires time.Time
 }
@@ -88,6 +97,9 @@ func (a *Account) newUser(cfg UserConfig) (User, error) {
 	return u, err
 }
 
+// timers tells whether the user may set timers.
+func (cfg UserConfig) timers() bool { return cfg.Timers || cfg.Role == Scheduler }
+
 func (cfg UserConfig) name() string {
 	switch {
 	case cfg.Name != "":
@@ -102,6 +114,12 @@ func (cfg UserConfig) name() string {
 func (cfg UserConfig) check() error {
 	if err := checkExpiry(cfg.Expires); err != nil {
 		return err
+	}
+	if cfg.Timers && cfg.Role != Client && cfg.Role != Service {
+		return fmt.Errorf("timers are given: that is for the roles %q and %q", Client, Service)
+	}
+	if cfg.Shards < 0 || cfg.Shards > maxShards || cfg.Shards > 0 && !cfg.timers() {
+		return fmt.Errorf("%d shards are given: want at most %d, for who may set timers", cfg.Shards, maxShards)
 	}
 	if cfg.Role == Admin {
 		if cfg.App != "" || cfg.Env != "" || len(cfg.Services)+len(cfg.Calls) > 0 {
@@ -139,6 +157,12 @@ func (cfg UserConfig) tags() jwt.TagList {
 		return tags
 	}
 	tags = append(tags, "app:"+cfg.App, "env:"+cfg.Env)
+	if cfg.timers() {
+		tags = append(tags, "timers:tmr", "event:timer")
+		for shard := range cmp.Or(cfg.Shards, defaultShards) {
+			tags = append(tags, fmt.Sprintf("shard:SKYBUS_TMR_%d", shard))
+		}
+	}
 	for _, name := range cfg.Services {
 		tags = append(tags, "svc:"+name)
 	}
