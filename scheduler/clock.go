@@ -1,3 +1,119 @@
 package scheduler
 
-type clock struct{}
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+const (
+	clockSamples = 3
+	clockFresh   = 10 * time.Second
+	clockStale   = time.Minute // then it is no longer believed
+	clockWarn    = 500 * time.Millisecond
+	clockTimeout = 2 * time.Second
+)
+
+// clock tells the time of the server that leads a shard: the one that fires what nobody else has fired.
+type clock struct {
+	stream jetstream.Stream
+	grace  time.Duration
+	ahead  *atomic.Int64            // nanoseconds, of virtual time
+	warn   func(skew time.Duration) // the server's clock is that far from this process's
+
+	last      atomic.Pointer[reading] // nil before the first
+	warned    atomic.Bool
+	measuring chan struct{} // of capacity 1: held by who measures
+}
+
+// reading is a measurement of the server's clock.
+type reading struct {
+	at     time.Time // of this process, when it was made
+	server time.Time
+	within time.Duration // how far the server's time may be from that, before and after
+}
+
+// now is the server's time, or a little before it: never later than the server's own.
+func (c *clock) now(ctx context.Context) (time.Time, error) {
+	r := c.last.Load()
+	if r != nil && time.Since(r.at) < clockFresh {
+		return c.at(time.Now()), nil
+	}
+	err := c.refresh(ctx)
+	if r = c.last.Load(); r == nil || err != nil && time.Since(r.at) > clockStale {
+		return time.Time{}, err
+	}
+	return c.at(time.Now()), nil
+}
+
+// at is the server's time when this process's was t, by the last measurement. There must have been one.
+func (c *clock) at(t time.Time) time.Time {
+	r := c.last.Load()
+	return r.server.Add(t.Sub(r.at) - r.within + time.Duration(c.ahead.Load()))
+}
+
+// skew is how far the server's clock is ahead of this process's, and how exact that is; 0 before the first measurement.
+func (c *clock) skew() (skew, within time.Duration) {
+	r := c.last.Load()
+	if r == nil {
+		return 0, 0
+	}
+	return r.server.Sub(r.at.Round(0)), r.within // Round: by the wall clocks
+}
+
+// refresh measures, unless somebody else does so at the moment: then it waits for that where there is nothing to go by yet.
+func (c *clock) refresh(ctx context.Context) error {
+	select {
+	case c.measuring <- struct{}{}:
+	default:
+		if r := c.last.Load(); r != nil && time.Since(r.at) < clockStale {
+			return nil
+		}
+		select {
+		case c.measuring <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	defer func() { <-c.measuring }()
+	if r := c.last.Load(); r != nil && time.Since(r.at) < clockFresh {
+		return nil
+	}
+	r, err := c.measure(ctx)
+	if err != nil {
+		return err
+	}
+	c.last.Store(&r)
+	skew, within := c.skew()
+	if large := skew.Abs() > clockWarn+within; c.warned.Swap(large) != large && large {
+		c.warn(skew)
+	}
+	return nil
+}
+
+// measure asks the server for its time. The middle of the shortest exchange is taken for when it answered.
+func (c *clock) measure(ctx context.Context) (reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, clockTimeout)
+	defer cancel()
+	best := reading{within: math.MaxInt64}
+	for range clockSamples {
+		before := time.Now()
+		info, err := c.stream.Info(ctx)
+		if err != nil {
+			return reading{}, fmt.Errorf("scheduler: time of the server: %w", err)
+		}
+		if half := time.Since(before) / 2; half < best.within {
+			best = reading{at: before.Add(half), server: info.TimeStamp, within: half}
+		}
+	}
+	if best.within > c.grace/2 {
+		return reading{}, bus.Errorf(bus.Unavailable, "scheduler: time of the server: it takes %s to answer, too long to set timers by", best.within*2)
+	}
+	return best, nil
+}

@@ -1,7 +1,10 @@
 package scheduler
 
 import (
+	"encoding/json"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -35,4 +38,20 @@ type Event struct {
 	Code       bus.Code  `json:"code,omitempty"`
 	Error      string    `json:"error,omitempty"`
 	Next       time.Time `json:"next,omitzero"` // when it fires or is tried next
+}
+
+// tell publishes an event. That nobody hears it, or that it may not be published, is no failure of what it tells of.
+func (s *Scheduler) tell(e Event) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		s.log.Error("event not encoded", "timer", e.ID, "error", err)
+		return
+	}
+	if err := s.conn.Publish(&nats.Msg{Subject: eventSubject(s.conn.Namespace(), string(e.Kind), e.ID), Data: body}); err != nil {
+		s.log.Debug("event not told", "timer", e.ID, "event", e.Kind, "error", err)
+	}
+}
+
+func eventSubject(ns bus.Namespace, kind, id string) string {
+	return ns.String() + ".ev.timer." + kind + "." + id
 }

@@ -101,7 +101,7 @@ func first(h nats.Header, name string) string {
 }
 
 // pendingMessage is the timer as it is stored: a native schedule that the server fires by itself, a grace after the time due, should
-// nobody else; for recurring timers one that only tells, at whole seconds, that it is overdue. A paused timer is no schedule.
+// nobody else; for recurring timers one that only tells workers, at whole seconds, that it is overdue. A paused timer is no schedule.
 // expect is the sequence of the message it takes the place of, 0 for none.
 func (s space) pendingMessage(id string, due int64, r *record, payload []byte, grace time.Duration, now time.Time, expect uint64) (*nats.Msg, error) {
 	body, err := json.Marshal(r)
@@ -121,7 +121,7 @@ func (s space) pendingMessage(id string, due int64, r *record, payload []byte, g
 		// Repeating, so that the record stays where it is: only who fires by compare-and-set may replace it.
 		wait := max(overdue.Sub(now), 0).Truncate(time.Second) + time.Second
 		h[headerSchedule] = []string{"@every " + wait.String()}
-		h[headerScheduleTarget] = []string{s.subject(kindOverdue, id)}
+		h[headerScheduleTarget] = []string{s.overdue(id)}
 		h[headerScheduleRollup] = []string{"sub"}
 	default:
 		h[headerSchedule] = []string{"@at " + overdue.UTC().Format(time.RFC3339Nano)}

@@ -9,10 +9,19 @@
 package scheduler
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -24,6 +33,13 @@ const (
 	DefaultWorkers        = 256
 	DefaultPerDestination = 32
 	DefaultDrain          = 10 * time.Second
+)
+
+// Bounds of a [Config].
+const (
+	MaxShards = 64
+	minGrace  = 100 * time.Millisecond
+	maxGrace  = time.Minute
 )
 
 // Config adjusts a scheduler. The zero value works.
@@ -57,13 +73,102 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+func (c Config) withDefaults() (Config, error) {
+	if c.Shards < 0 || c.Shards > MaxShards {
+		return c, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Shards is %d, it must be 1 to %d", c.Shards, MaxShards)
+	}
+	if c.Grace != 0 && (c.Grace < minGrace || c.Grace > maxGrace) {
+		return c, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Grace is %s, it must be %s to %s", c.Grace, minGrace, maxGrace)
+	}
+	if c.Workers < 0 || c.PerDestination < 0 || c.Drain < 0 {
+		return c, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Workers, PerDestination and Drain must not be negative")
+	}
+	setDefault(&c.Shards, DefaultShards)
+	setDefault(&c.Grace, DefaultGrace)
+	setDefault(&c.Workers, DefaultWorkers)
+	setDefault(&c.PerDestination, DefaultPerDestination)
+	setDefault(&c.Drain, DefaultDrain)
+	if c.Name == "" {
+		host, _ := os.Hostname() // a name for people
+		c.Name = host + "-" + strconv.Itoa(os.Getpid())
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+func setDefault[T int | time.Duration](v *T, value T) {
+	if *v == 0 {
+		*v = value
+	}
+}
+
 // Scheduler creates, finds and changes timers, and with Run fires and delivers them. It is safe for concurrent use.
 type Scheduler struct {
 	conn       *bus.Conn
 	cfg        Config
 	log        *slog.Logger
-	shards     int
+	js         jetstream.JetStream
+	shards     []*shard
 	transports map[string]Transport
-	clock      *clock
-	closers    []io.Closer
+	ahead      atomic.Int64 // nanoseconds of virtual time, see package schedulertest
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// shard is one of the streams that hold the timers.
+type shard struct {
+	space
+
+	stream jetstream.Stream
+	clock  *clock
+}
+
+// Open binds to the timers of conn's namespace and makes the streams that hold them, if they are not there. It starts nothing: timers
+// can be made and changed, and are fired by whoever runs [Scheduler.Run]. conn stays the caller's.
+func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Scheduler{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "scheduler"), js: conn.JetStream()}
+	if err := s.openShards(ctx); err != nil {
+		return nil, err
+	}
+	if s.transports, err = s.builtin(); err != nil {
+		return nil, err
+	}
+	for name, t := range cfg.Transports {
+		if err := bus.CheckToken("transport", name); err != nil {
+			return nil, fmt.Errorf("scheduler: Config.Transports: %w", err)
+		}
+		if _, taken := s.transports[name]; taken || t == nil {
+			return nil, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Transports: %q is built in, or nil", name)
+		}
+		s.transports[name] = t
+	}
+	return s, nil
+}
+
+// Close closes the transports. Run must have returned. Further calls do nothing.
+func (s *Scheduler) Close() error {
+	s.closeOnce.Do(func() {
+		var errs []error
+		for name, t := range s.transports {
+			if c, ok := t.(io.Closer); ok {
+				if err := c.Close(); err != nil {
+					errs = append(errs, fmt.Errorf("scheduler: close transport %q: %w", name, err))
+				}
+			}
+		}
+		s.closeErr = errors.Join(errs...)
+	})
+	return s.closeErr
+}
+
+// shard is where the timer is kept.
+func (s *Scheduler) shard(id string) *shard {
+	return s.shards[shardOf(s.conn.Namespace(), id, len(s.shards))]
 }

@@ -13,7 +13,6 @@ const (
 	kindPending = "s" // the timer itself: a native schedule, or a plain message while it is paused
 	kindDue     = "f" // an occurrence to be delivered
 	kindRetry   = "r" // one to be tried again: a native schedule
-	kindOverdue = "o" // told by the server: a recurring timer was not fired in time
 )
 
 const (
@@ -47,6 +46,9 @@ func (s space) all(kind string) string { return s.subject(kind, ">") }
 
 // retry is where one delivery waits to be tried again. Several of a timer may at the same time.
 func (s space) retry(id, delivery string) string { return s.subject(kindRetry, id) + "." + delivery }
+
+// overdue is where the server tells that a recurring timer was not fired in time. It is among what is due, so that workers hear it.
+func (s space) overdue(id string) string { return s.subject(kindDue, id) + ".overdue" }
 
 // feed is where owners hear of pending timers stored.
 func (s space) feed() string {

@@ -95,11 +95,10 @@ const (
 	Paused    State = "paused"
 	Firing    State = "firing"   // due, and being delivered
 	Retrying  State = "retrying" // an attempt failed, the next one waits
-	Dead      State = "dead"     // given up, see [DeadLetters]
 )
 
-// States are all states.
-func States() []State { return []State{Scheduled, Paused, Firing, Retrying, Dead} }
+// States are all states. What was given up is no timer any more, see [DeadLetters].
+func States() []State { return []State{Scheduled, Paused, Firing, Retrying} }
 
 // Timer is a timer as it is stored.
 type Timer struct {

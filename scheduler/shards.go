@@ -1,0 +1,78 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// metadataShards is where a shard's stream says how many there are.
+const metadataShards = "skybus_shards"
+
+// openShards opens the streams. The first one says how many there are.
+func (s *Scheduler) openShards(ctx context.Context) error {
+	first, err := s.openStream(ctx, 0, s.cfg.Shards)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(first.CachedInfo().Config.Metadata[metadataShards])
+	if err != nil || n < 1 || n > MaxShards {
+		return bus.Errorf(bus.FailedPrecondition, "scheduler: stream %q does not say how many shards there are: its metadata %q is %q; is it skybus's?",
+			streamName(0), metadataShards, first.CachedInfo().Config.Metadata[metadataShards])
+	}
+	for i := range n {
+		stream := first
+		if i > 0 {
+			if stream, err = s.openStream(ctx, i, n); err != nil {
+				return err
+			}
+		}
+		s.shards = append(s.shards, s.newShard(i, stream))
+	}
+	return nil
+}
+
+func (s *Scheduler) newShard(i int, stream jetstream.Stream) *shard {
+	return &shard{
+		space: space{shard: i, ns: s.conn.Namespace()}, stream: stream,
+		clock: &clock{
+			stream: stream, grace: s.cfg.Grace, ahead: &s.ahead, measuring: make(chan struct{}, 1),
+			warn: func(skew time.Duration) {
+				s.log.Warn("the server's clock is far from this machine's; timers go by the server's", "skew", skew.Round(time.Millisecond).String(), "shard", i)
+			},
+		},
+	}
+}
+
+// openStream makes the stream without any limit: one that is reached would drop timers, or refuse those that fire.
+func (s *Scheduler) openStream(ctx context.Context, i, shards int) (jetstream.Stream, error) {
+	prefix := subjectPrefix + strconv.Itoa(i) + "."
+	stream, err := s.conn.OpenStream(ctx, jetstream.StreamConfig{
+		Name:               streamName(i),
+		Description:        "skybus: timers",
+		Subjects:           []string{prefix + ">"},
+		Retention:          jetstream.WorkQueuePolicy,
+		Discard:            jetstream.DiscardOld,
+		MaxMsgs:            -1,
+		MaxBytes:           -1,
+		MaxMsgsPerSubject:  -1,
+		Storage:            jetstream.FileStorage,
+		Duplicates:         2 * time.Minute,
+		AllowDirect:        true,
+		AllowRollup:        true,
+		AllowMsgTTL:        true,
+		AllowMsgSchedules:  true,
+		AllowAtomicPublish: true,
+		RePublish:          &jetstream.RePublish{Source: prefix + kindPending + ".>", Destination: feedPrefix + strconv.Itoa(i) + "." + kindPending + ".>"},
+		Metadata:           map[string]string{metadataShards: strconv.Itoa(shards)},
+	})
+	if err == nil && !stream.CachedInfo().Config.AllowMsgSchedules {
+		err = errors.New("scheduler: stream " + streamName(i) + " has no schedules: it is not skybus's, or of a server older than 2.12")
+	}
+	return stream, err
+}
