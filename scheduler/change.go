@@ -1,7 +1,13 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -12,29 +18,274 @@ import (
 // The error is not_found; aborted where the timer has another revision; failed_precondition with the detail "reason" already_due where
 // it is due or being delivered; else as Create's. A recurring timer can be updated at any time.
 func (s *Scheduler) Update(ctx context.Context, id string, rev uint64, spec Spec) (Timer, error) {
-	return Timer{}, bus.Errorf(bus.Unimplemented, "scheduler: update")
-}
-
-// Cancel removes a pending timer, or what it still retries. Errors are those of Update. Once it has returned nil, no occurrence fires that
-// was not due before, and no further attempt begins.
-func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
-	return bus.Errorf(bus.Unimplemented, "scheduler: cancel")
-}
-
-// FireNow makes a timer due now. One that fires once is gone with it; of a recurring one it is an occurrence beside the schedule. A paused
-// one fires too.
-// It returns the Delivery.ID.
-func (s *Scheduler) FireNow(ctx context.Context, id string) (string, error) {
-	return "", bus.Errorf(bus.Unimplemented, "scheduler: fire now")
+	if spec.ID == "" {
+		spec.ID = id
+	}
+	if err := bus.CheckToken("id", id); err != nil {
+		return Timer{}, bus.AsError(err).With("field", "id")
+	}
+	if spec.ID != id {
+		return Timer{}, invalid("id", "is %.64q, the timer's is %q: an id does not change", spec.ID, id)
+	}
+	d, err := s.draft(ctx, spec)
+	if err != nil {
+		return Timer{}, err
+	}
+	return s.change(ctx, id, rev, func(m *stored) (*draft, error) {
+		d.record.Created = m.record.Created // the new Gen keeps its deliveries apart from earlier ones
+		if d.record.Key == "" {
+			d.record.Key = m.record.Key
+		}
+		if d.record.Repeat != nil && m.record.Repeat != nil {
+			d.record.N = m.record.N // Repeat.Max counts on
+		}
+		return d, nil
+	})
 }
 
 // Pause keeps a timer from firing until Resume. To pause a paused one does nothing. Errors are those of Update.
 func (s *Scheduler) Pause(ctx context.Context, id string) (Timer, error) {
-	return Timer{}, bus.Errorf(bus.Unimplemented, "scheduler: pause")
+	return s.change(ctx, id, 0, func(m *stored) (*draft, error) {
+		d := m.draft()
+		d.record.Paused = true
+		return d, nil
+	})
 }
 
 // Resume ends a pause. A timer whose time has passed meanwhile is due at once; a recurring one goes on with its next occurrence
 // after now: those of the pause do not happen.
 func (s *Scheduler) Resume(ctx context.Context, id string) (Timer, error) {
-	return Timer{}, bus.Errorf(bus.Unimplemented, "scheduler: resume")
+	return s.change(ctx, id, 0, func(m *stored) (*draft, error) {
+		d := m.draft()
+		if !d.record.Paused {
+			return d, nil
+		}
+		d.record.Paused = false
+		if m.record.Repeat == nil {
+			return d, nil
+		}
+		now, err := s.shard(id).clock.latest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		table, err := m.record.Repeat.timetable(m.record.Gen, s.zones)
+		if err != nil {
+			return nil, err
+		}
+		next, _, ok := table.resume(m.occurrence(), now)
+		if !ok {
+			return nil, bus.Errorf(bus.FailedPrecondition, "timer %q has no occurrence left", id).With("reason", "ended")
+		}
+		d.due, d.record.Nominal, d.record.N = next.due.UnixNano(), next.nominal.UnixNano(), next.n
+		return d, nil
+	})
+}
+
+// draft is the timer of a message, to be changed.
+func (m *stored) draft() *draft {
+	return &draft{id: m.id, due: m.due, record: m.record, payload: m.payload}
+}
+
+func (m *stored) occurrence() occurrence {
+	return occurrence{n: m.record.N, nominal: time.Unix(0, m.record.Nominal).UTC(), due: time.Unix(0, m.due).UTC()}
+}
+
+// change replaces the pending message of a timer by what edit makes of it; unless that is what is there. What others change meanwhile
+// is edited again, but with a revision given it is an error.
+func (s *Scheduler) change(ctx context.Context, id string, rev uint64, edit func(*stored) (*draft, error)) (Timer, error) {
+	for range replaceTries {
+		sh, m, err := s.changeable(ctx, id, rev)
+		if err != nil {
+			return Timer{}, err
+		}
+		d, err := edit(m)
+		if err != nil {
+			return Timer{}, err
+		}
+		if d.due == m.due && sameRecord(d, m) && bytes.Equal(d.payload, m.payload) {
+			return m.timer(), nil
+		}
+		msg, err := d.message(sh, s.cfg.Grace, m.seq)
+		if err != nil {
+			return Timer{}, err
+		}
+		seq, err := s.store(ctx, sh, msg)
+		if errors.Is(err, errConflict) {
+			continue
+		}
+		if err == nil {
+			err = s.inTime(ctx, sh, m, seq)
+		}
+		if err != nil {
+			return Timer{}, err
+		}
+		t := d.timer(seq)
+		s.tell(Event{Kind: Updated, ID: id, Time: sh.clock.at(time.Now()), Due: t.Due, Occurrence: t.Occurrence})
+		return t, nil
+	}
+	return Timer{}, bus.Errorf(bus.Aborted, "timer %q is being changed by others", id)
+}
+
+// changeable reads a timer that is to be changed, and tells why it must not be.
+func (s *Scheduler) changeable(ctx context.Context, id string, rev uint64) (*shard, *stored, error) {
+	if err := bus.CheckToken("id", id); err != nil {
+		return nil, nil, bus.AsError(err).With("field", "id")
+	}
+	sh := s.shard(id)
+	m, err := sh.pending(ctx, id)
+	switch {
+	case errors.Is(err, errNone):
+		deliveries, err := s.deliveries(ctx, sh, id)
+		if err == nil && len(deliveries) > 0 {
+			err = alreadyDue(id)
+		} else if err == nil {
+			err = notFound(id)
+		}
+		return nil, nil, err
+	case err != nil:
+		return nil, nil, err
+	case rev != 0 && rev != m.seq:
+		return nil, nil, bus.Errorf(bus.Aborted, "timer %q has the revision %d, not %d", id, m.seq, rev).With("revision", itoa(m.seq))
+	case m.fixed():
+		now, err := sh.clock.latest(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if now.UnixNano() >= m.due {
+			return nil, nil, alreadyDue(id)
+		}
+	}
+	return sh, m, nil
+}
+
+// fixed tells whether the server fires the timer by itself, so that it must not be changed any more once it is due: a change that it
+// takes after due plus the grace may come too late, although it is acknowledged.
+func (m *stored) fixed() bool { return m.record.Repeat == nil && !m.record.Paused }
+
+// inTime tells whether what took the place of m, at sequence seq, was stored before the server may have begun to fire m. Only a server that
+// was slow for longer than the grace gives reason to look.
+func (s *Scheduler) inTime(ctx context.Context, sh *shard, m *stored, seq uint64) error {
+	if !m.fixed() {
+		return nil
+	}
+	handed := time.Unix(0, m.due).Add(s.cfg.Grace)
+	if sh.clock.at(time.Now()).Add(clockFresh / 100).Before(handed) {
+		return nil
+	}
+	raw, err := sh.stream.GetMsg(ctx, seq)
+	if err == nil && raw.Time.Before(handed) {
+		return nil
+	}
+	return bus.Wrap(bus.Unavailable, "scheduler: the server was slow, and nobody knows whether the timer fires as it was", err).With("reason", "uncertain")
+}
+
+func alreadyDue(id string) error {
+	return bus.Errorf(bus.FailedPrecondition, "timer %q is already due", id).With("reason", "already_due")
+}
+
+// Cancel removes a pending timer, or what it still retries. Errors are those of Update. Once it has returned nil, no occurrence fires that
+// was not due before, and no further attempt begins but one that was under way.
+func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
+	for range replaceTries {
+		sh, m, err := s.changeable(ctx, id, rev)
+		if reason(err) == "already_due" {
+			return s.cancelRetry(ctx, id, err)
+		}
+		if err != nil {
+			return err
+		}
+		seq, err := s.store(ctx, sh, sh.cancelMessage(m))
+		if errors.Is(err, errConflict) {
+			continue
+		}
+		if err == nil {
+			err = s.inTime(ctx, sh, m, seq)
+		}
+		if err == nil {
+			s.tell(Event{Kind: Cancelled, ID: id, Time: sh.clock.at(time.Now()), Due: time.Unix(0, m.due).UTC(), Occurrence: m.record.N})
+		}
+		return err
+	}
+	return bus.Errorf(bus.Aborted, "timer %q is being changed by others", id)
+}
+
+// cancelRetry ends the waiting of a delivery for its next attempt, where there is time for it.
+func (s *Scheduler) cancelRetry(ctx context.Context, id string, due error) error {
+	sh := s.shard(id)
+	deliveries, err := s.deliveries(ctx, sh, id)
+	if err != nil {
+		return err
+	}
+	for _, m := range deliveries {
+		now, err := sh.clock.latest(ctx)
+		if err != nil {
+			return err
+		}
+		if t := m.timer(); m.kind != kindRetry || !now.Add(retryMargin).Before(t.NextAttempt) {
+			return due
+		}
+	}
+	if len(deliveries) == 0 {
+		return notFound(id)
+	}
+	for _, m := range deliveries {
+		seq, err := s.store(ctx, sh, sh.cancelMessage(m))
+		if errors.Is(err, errConflict) {
+			return due
+		}
+		if err != nil {
+			return err
+		}
+		if raw, err := sh.stream.GetMsg(ctx, seq); err != nil || !raw.Time.Before(m.timer().NextAttempt) {
+			return bus.Wrap(bus.Unavailable, "scheduler: the server was slow, and nobody knows whether one more attempt is made", err).With("reason", "uncertain")
+		}
+		s.tell(Event{Kind: Cancelled, ID: id, Time: sh.clock.at(time.Now()), Due: time.Unix(0, m.due).UTC(), Occurrence: m.record.N})
+	}
+	return nil
+}
+
+// retryMargin before the next attempt a delivery counts as under way.
+const retryMargin = 250 * time.Millisecond
+
+// FireNow makes a timer due now. One that fires once is gone with it; of a recurring one it is an occurrence beside the schedule. A paused
+// one fires too. It returns the Delivery.ID. Errors are those of Update.
+func (s *Scheduler) FireNow(ctx context.Context, id string) (string, error) {
+	manual := "m" + nuid.Next()
+	for range replaceTries {
+		sh, m, err := s.changeable(ctx, id, 0)
+		if err != nil {
+			return "", err
+		}
+		now := sh.clock.at(time.Now())
+		msg, err := sh.manualMessage(m, manual, now)
+		if err != nil {
+			return "", err
+		}
+		if _, err := s.storeDue(ctx, msg); errors.Is(err, errConflict) {
+			continue
+		} else if err != nil {
+			return "", err
+		}
+		delivery := m.record.delivery(id)
+		if m.record.Repeat != nil {
+			r := m.record
+			r.Manual = manual
+			delivery = r.delivery(id)
+		}
+		s.tell(Event{Kind: Fired, ID: id, Time: now, Due: now, Occurrence: m.record.N, Delivery: delivery})
+		return delivery, nil
+	}
+	return "", bus.Errorf(bus.Aborted, "timer %q is being changed by others", id)
+}
+
+// storeDue publishes the message that fires a timer, and tells what was made of it: all fires pass here, but for the many of an owner.
+// An attempt whose answer was lost is not repeated: whoever owns the timer fires it again if need be.
+func (s *Scheduler) storeDue(ctx context.Context, msg *nats.Msg) (uint64, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	ack, err := s.publish(ctx, msg)
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }

@@ -52,6 +52,15 @@ func (c *clock) now(ctx context.Context) (time.Time, error) {
 	return c.at(time.Now()), nil
 }
 
+// latest is the server's time, or a little after it: never earlier than the server's own.
+func (c *clock) latest(ctx context.Context) (time.Time, error) {
+	now, err := c.now(ctx)
+	if err != nil {
+		return now, err
+	}
+	return now.Add(2 * c.last.Load().within), nil
+}
+
 // at is the server's time when this process's was t, by the last measurement. There must have been one.
 func (c *clock) at(t time.Time) time.Time {
 	r := c.last.Load()

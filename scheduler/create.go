@@ -2,9 +2,21 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+)
+
+const (
+	createWindow = 4096            // timers of one CreateMany that are under way at once
+	createWait   = 5 * time.Second // for an answer, before a timer is stored once more by itself
+	replaceTries = 5
 )
 
 // Create stores a timer. Once it returns the timer is stored as durably as the servers are configured.
@@ -12,15 +24,150 @@ import (
 // The error has the code invalid_argument for a spec that can never work, with its field in the detail "field"; permission_denied for a target
 // that is not allowed, with the setting that allows it; already_exists where a timer with the id, or the key, is pending, with its id in the
 // detail "id"; resource_exhausted where the server has no room; unavailable where nothing was stored and it may be tried again. After
-// deadline_exceeded or canceled nobody knows.
+// deadline_exceeded or canceled nobody knows. Without a deadline ctx is given 10 s.
 func (s *Scheduler) Create(ctx context.Context, spec Spec) (Timer, error) {
-	return Timer{}, bus.Errorf(bus.Unimplemented, "scheduler: create")
+	d, err := s.draft(ctx, spec)
+	if err != nil {
+		return Timer{}, err
+	}
+	return s.createDraft(ctx, d)
+}
+
+func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
+	sh := s.shard(d.id)
+	expect := uint64(0)
+	for range replaceTries {
+		msg, err := d.message(sh, s.cfg.Grace, expect)
+		if err != nil {
+			return Timer{}, err
+		}
+		seq, err := s.store(ctx, sh, msg)
+		if err == nil {
+			return s.created(d, seq), nil
+		}
+		if !errors.Is(err, errConflict) {
+			return Timer{}, err
+		}
+		// The id is taken, unless what is there is only what a cancel left behind.
+		last, err := sh.last(ctx, msg.Subject)
+		switch {
+		case errors.Is(err, errNone):
+			expect = 0
+		case err != nil:
+			return Timer{}, err
+		case !isGone(last.Header):
+			return Timer{}, d.taken()
+		default:
+			expect = last.Sequence
+		}
+	}
+	return Timer{}, d.taken()
+}
+
+func (d *draft) message(sh *shard, grace time.Duration, expect uint64) (*nats.Msg, error) {
+	return sh.pendingMessage(d.id, d.due, &d.record, d.payload, grace, sh.clock.at(time.Now()), expect)
+}
+
+func (d *draft) taken() error {
+	if d.record.Key != "" {
+		return bus.Errorf(bus.AlreadyExists, "a timer with the key %q is pending", d.record.Key).With("id", d.id).With("field", "key")
+	}
+	return bus.Errorf(bus.AlreadyExists, "timer %q exists already", d.id).With("id", d.id).With("field", "id")
+}
+
+// created tells of a timer that was stored.
+func (s *Scheduler) created(d *draft, seq uint64) Timer {
+	t := d.timer(seq)
+	s.tell(Event{Kind: Created, ID: d.id, Time: t.Created, Due: t.Due, Occurrence: d.record.N})
+	return t
+}
+
+// timer is the draft as it was stored.
+func (d *draft) timer(seq uint64) Timer {
+	m := &stored{id: d.id, kind: kindPending, seq: seq, due: d.due, record: d.record, payload: d.payload}
+	return m.timer()
 }
 
 // CreateMany stores timers and yields what came of each, in the order of specs, while it stores the next ones: thousands are under
-// way at once. An error is that of one spec, as Create's, and does not end the sequence. When ctx ends the rest of specs is not taken.
+// way at once. An error is that of one spec, as Create's, and does not end the sequence. specs is read in a goroutine of its own, ahead of
+// the loop, and CreateMany does not end before a call of it under way has: when ctx ends or the loop is left, the rest of specs is not taken.
 func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.Seq2[Timer, error] {
 	return func(yield func(Timer, error) bool) {
-		yield(Timer{}, bus.Errorf(bus.Unimplemented, "scheduler: create many"))
+		ctx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		window := make(chan *creation, createWindow)
+		wg.Go(func() {
+			defer close(window)
+			for spec := range specs {
+				if ctx.Err() != nil {
+					return
+				}
+				select {
+				case window <- s.begin(ctx, spec):
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+		for c := range window {
+			if !yield(s.finish(ctx, c)) {
+				return
+			}
+		}
 	}
+}
+
+// creation is a timer on its way to the server.
+type creation struct {
+	draft  *draft
+	future jetstream.PubAckFuture
+	err    error
+}
+
+// begin sends a timer and waits for nothing.
+func (s *Scheduler) begin(ctx context.Context, spec Spec) *creation {
+	c := &creation{}
+	if c.draft, c.err = s.draft(ctx, spec); c.err != nil {
+		return c
+	}
+	msg, err := c.draft.message(s.shard(c.draft.id), s.cfg.Grace, 0)
+	if err != nil {
+		c.err = err
+		return c
+	}
+	if c.future, err = s.async.PublishMsgAsync(msg); err != nil {
+		c.future = nil // it goes the slow way
+	}
+	return c
+}
+
+// finish waits for the answer. Whatever is not a plain yes is asked for once more, by itself: a timer that was stored is recognised.
+func (s *Scheduler) finish(ctx context.Context, c *creation) (Timer, error) {
+	if c.err != nil {
+		return Timer{}, c.err
+	}
+	if c.future != nil {
+		select {
+		case ack := <-c.future.Ok():
+			return s.created(c.draft, ack.Sequence), nil
+		case <-c.future.Err():
+		case <-ctx.Done():
+		}
+	}
+	return s.createAgain(ctx, c.draft)
+}
+
+// createAgain stores a timer that may be stored already.
+func (s *Scheduler) createAgain(ctx context.Context, d *draft) (Timer, error) {
+	t, err := s.createDraft(ctx, d)
+	if bus.CodeOf(err) != bus.AlreadyExists {
+		return t, err
+	}
+	m, rerr := s.shard(d.id).pending(ctx, d.id)
+	if rerr == nil && m.record.Gen == d.record.Gen {
+		return s.created(d, m.seq), nil
+	}
+	return t, err
 }

@@ -33,6 +33,7 @@ type Event struct {
 	Due        time.Time `json:"due,omitzero"`
 	Occurrence int64     `json:"occurrence,omitempty"`
 	Delivery   string    `json:"delivery,omitempty"` // [Delivery.ID]
+	Count      int64     `json:"count,omitempty"`    // of occurrences that were skipped
 	Attempt    int       `json:"attempt,omitempty"`
 	Status     int       `json:"status,omitempty"`
 	Code       bus.Code  `json:"code,omitempty"`

@@ -171,3 +171,38 @@ func checkHeaderValue(field, value string) error {
 	}
 	return nil
 }
+
+// manualMessage fires m by hand at now: a timer that fires once is gone with it, a recurring one goes on.
+func (s space) manualMessage(m *stored, manual string, now time.Time) (*nats.Msg, error) {
+	if m.record.Repeat == nil {
+		return s.dueMessage(m, now), nil
+	}
+	r := m.record
+	r.Manual = manual
+	body, err := json.Marshal(&r)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler: encode timer %q: %w", m.id, err)
+	}
+	ns := strconv.FormatInt(now.UnixNano(), 10)
+	return &nats.Msg{Subject: s.subject(kindDue, m.id), Data: m.payload, Header: nats.Header{
+		headerTimer: {string(body)}, headerDue: {ns}, headerFired: {ns},
+		headerExpectSeq: {itoa(m.seq)}, headerExpectSubject: {m.subject},
+		nats.MsgIdHdr: {r.delivery(m.id)},
+	}}, nil
+}
+
+// sameRecord tells whether a draft says what is stored.
+func sameRecord(d *draft, m *stored) bool {
+	body, err := json.Marshal(&d.record)
+	return err == nil && string(body) == first(m.header, headerTimer)
+}
+
+// reason is the detail of that name of an error.
+func reason(err error) string {
+	if e := bus.AsError(err); e != nil {
+		return e.Details["reason"]
+	}
+	return ""
+}
+
+func itoa(n uint64) string { return strconv.FormatUint(n, 10) }

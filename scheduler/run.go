@@ -1,9 +1,94 @@
 package scheduler
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/kv"
+)
+
+const (
+	leaseTTL    = 3 * time.Second
+	leaseShare  = 100 * time.Millisecond // who owns shards already lets others try first, so long for each
+	releaseTime = 2 * time.Second
+	ownerPause  = 200 * time.Millisecond
+)
 
 // Run fires and delivers timers until ctx ends, together with all other processes that run it for the same namespace. Then it takes
-// nothing more, lets what is being delivered finish for Config.Drain, and returns nil.
+// nothing more, lets what is being delivered finish for Config.Drain, and returns nil. Faults of the servers and of targets it waits out;
+// an error means that it could not begin. It may be called once at a time.
 func (s *Scheduler) Run(ctx context.Context) error {
-	return s.runWorkers(ctx)
+	leases, err := kv.OpenLeases(ctx, s.conn)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop
+		}
+		return fmt.Errorf("scheduler: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, sh := range s.shards {
+		wg.Go(func() { s.own(ctx, leases, sh) })
+	}
+	err = s.runWorkers(ctx)
+	if err != nil {
+		cancel(err)
+	}
+	wg.Wait()
+	return err
+}
+
+// own becomes the owner of a shard whenever nobody else is.
+func (s *Scheduler) own(ctx context.Context, leases *kv.Leases, sh *shard) {
+	key := s.conn.Namespace().Key("timers", strconv.Itoa(sh.shard))
+	for backoff.Sleep(ctx, time.Duration(s.owned.Load())*leaseShare) {
+		lease, err := leases.Wait(ctx, key, s.cfg.Name, leaseTTL)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.log.WarnContext(ctx, "shard of timers not taken, trying again", "shard", sh.shard, "error", err)
+				backoff.Sleep(ctx, leaseTTL)
+			}
+			continue
+		}
+		s.owned.Add(1)
+		err = s.ownUntilLost(ctx, lease, sh)
+		s.owned.Add(-1)
+		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+		if rerr := lease.Release(release); rerr != nil {
+			s.log.DebugContext(ctx, "shard of timers not given up, it is free in a moment", "shard", sh.shard, "error", rerr)
+		}
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "shard of timers given up, trying again", "shard", sh.shard, "error", err)
+			backoff.Sleep(ctx, ownerPause)
+		}
+	}
+}
+
+var errLeaseLost = errors.New("the lease was lost")
+
+func (s *Scheduler) ownUntilLost(ctx context.Context, lease *kv.Lease, sh *shard) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
+	wg.Go(func() {
+		select {
+		case <-lease.Lost():
+			cancel(errLeaseLost)
+		case <-ended:
+		}
+	})
+	o := s.newOwner(sh)
+	sh.owner.Store(o)
+	defer sh.owner.CompareAndSwap(o, nil)
+	return o.run(ctx)
 }

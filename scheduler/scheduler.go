@@ -110,9 +110,13 @@ type Scheduler struct {
 	cfg        Config
 	log        *slog.Logger
 	js         jetstream.JetStream
+	async      jetstream.JetStream // for CreateMany
+	firing     jetstream.JetStream // for owners
 	shards     []*shard
 	transports map[string]Transport
+	zones      *zones
 	ahead      atomic.Int64 // nanoseconds of virtual time, see package schedulertest
+	owned      atomic.Int64 // shards that this process fires
 
 	closeOnce sync.Once
 	closeErr  error
@@ -124,6 +128,7 @@ type shard struct {
 
 	stream jetstream.Stream
 	clock  *clock
+	owner  atomic.Pointer[owner] // nil while this process does not fire its timers
 }
 
 // Open binds to the timers of conn's namespace and makes the streams that hold them, if they are not there. It starts nothing: timers
@@ -134,6 +139,12 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 		return nil, err
 	}
 	s := &Scheduler{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "scheduler"), js: conn.JetStream()}
+	if s.async, err = jetstream.New(conn.NATS(), jetstream.WithPublishAsyncMaxPending(2*createWindow), jetstream.WithPublishAsyncTimeout(createWait)); err != nil {
+		return nil, fmt.Errorf("scheduler: %w", err)
+	}
+	if s.firing, err = firingContext(s); err != nil {
+		return nil, fmt.Errorf("scheduler: %w", err)
+	}
 	if err := s.openShards(ctx); err != nil {
 		return nil, err
 	}

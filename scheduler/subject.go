@@ -50,6 +50,11 @@ func (s space) retry(id, delivery string) string { return s.subject(kindRetry, i
 // overdue is where the server tells that a recurring timer was not fired in time. It is among what is due, so that workers hear it.
 func (s space) overdue(id string) string { return s.subject(kindDue, id) + ".overdue" }
 
+// isHint tells whether a subject is that of an overdue hint and not of a delivery.
+func isHint(subject string) bool {
+	return kindOf(subject) == kindDue && strings.HasSuffix(subject, ".overdue")
+}
+
 // feed is where owners hear of pending timers stored.
 func (s space) feed() string {
 	return feedPrefix + strconv.Itoa(s.shard) + "." + kindPending + "." + s.ns.String() + ".>"

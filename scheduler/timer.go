@@ -19,6 +19,7 @@ const (
 	MaxTargetTime   = 10 * time.Minute // of one attempt
 	MaxAttempts     = 50
 	MaxRetryAge     = 30 * 24 * time.Hour
+	MaxRetryWait    = 24 * time.Hour   // between two attempts
 	DefaultTimeout  = 15 * time.Second // of one attempt
 	DefaultAttempts = 10
 	DefaultFirst    = time.Second // upper bound of the wait after the first attempt
@@ -26,7 +27,9 @@ const (
 	DefaultAge      = 24 * time.Hour
 )
 
-// MaxTime is the latest time a timer may be due: what NATS can still count in nanoseconds, less a day.
+const minFirst = 10 * time.Millisecond
+
+// maxTime is the latest time a timer may be due: what NATS can still count in nanoseconds, less a day.
 var maxTime = time.Date(2262, time.April, 10, 0, 0, 0, 0, time.UTC)
 
 // Spec says what a timer does and when. Exactly one of After, At and Repeat is needed; After or At beside Repeat is when its
@@ -115,6 +118,8 @@ type Timer struct {
 	Attempts []Attempt
 	// NextAttempt is when the next one is made, in the state retrying.
 	NextAttempt time.Time
+
+	cursor string
 }
 
 // Attempt is one try to deliver.

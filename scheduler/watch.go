@@ -2,10 +2,17 @@ package scheduler
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"iter"
+	"slices"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
 )
+
+const watchBuffer = 8192 // events that wait for a loop
 
 // EventFilter chooses events. The zero value chooses all.
 type EventFilter struct {
@@ -17,6 +24,77 @@ type EventFilter struct {
 // down, or faster than the loop takes them, are missed, and an error of the code data_loss says so and does not end the sequence.
 func (s *Scheduler) Watch(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		yield(Event{}, bus.Errorf(bus.Unimplemented, "scheduler: watch"))
+		id := "*"
+		if f.ID != "" {
+			if err := bus.CheckToken("id", f.ID); err != nil {
+				yield(Event{}, bus.AsError(err).With("field", "id"))
+				return
+			}
+			id = f.ID
+		}
+		loss := make(chan struct{}, 1)
+		defer s.conn.NotifyLoss(loss)()
+		events := make(chan *nats.Msg, watchBuffer)
+		subs := make([]*nats.Subscription, 0, 1)
+		defer func() {
+			for _, sub := range subs {
+				_ = sub.Unsubscribe() // fails only when the connection is closed
+			}
+		}()
+		if err := s.listen(ctx, map[string]nats.MsgHandler{eventSubject(s.conn.Namespace(), "*", id): func(m *nats.Msg) {
+			select {
+			case events <- m:
+			default:
+				wake(loss)
+			}
+		}}, &subs); err != nil {
+			yield(Event{}, err)
+			return
+		}
+		watchLoop(ctx, f, events, loss, yield)
 	}
+}
+
+func watchLoop(ctx context.Context, f EventFilter, events <-chan *nats.Msg, loss <-chan struct{}, yield func(Event, error) bool) {
+	for {
+		var m *nats.Msg
+		select {
+		case <-ctx.Done():
+			return
+		case <-loss:
+			if !yield(Event{}, bus.Errorf(bus.DataLoss, "scheduler: events may have been missed")) {
+				return
+			}
+			continue
+		case m = <-events:
+		}
+		var e Event
+		if err := json.Unmarshal(m.Data, &e); err != nil {
+			continue // somebody else's
+		}
+		if len(f.Kinds) > 0 && !slices.Contains(f.Kinds, e.Kind) {
+			continue
+		}
+		if !yield(e, nil) {
+			return
+		}
+	}
+}
+
+// listen subscribes, and returns when the server has heard of it, or refused it.
+func (s *Scheduler) listen(ctx context.Context, handlers map[string]nats.MsgHandler, subs *[]*nats.Subscription) error {
+	var access bus.Access
+	for subject := range handlers {
+		access.Subscribe = append(access.Subscribe, subject)
+	}
+	return s.conn.Permitted(ctx, access, func(ctx context.Context) error {
+		for subject, handler := range handlers {
+			sub, err := s.conn.NATS().Subscribe(subject, handler)
+			if err != nil {
+				return fmt.Errorf("scheduler: listen to %q: %w", subject, err)
+			}
+			*subs = append(*subs, sub)
+		}
+		return s.conn.Flush(ctx)
+	})
 }

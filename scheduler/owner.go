@@ -1,0 +1,287 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/internal/backoff"
+)
+
+const (
+	nearTime     = 5 * time.Second // before a timer is due it is fetched whole
+	nearBytes    = 64 << 20        // of payloads held at once
+	fetchSize    = 500
+	fireWindow   = 8192 // fires under way at once
+	recurWorkers = 32
+	recurQueue   = 4096
+	retryLater   = 10 * time.Millisecond
+)
+
+// owner fires the timers of a shard on time. Being the only one saves work, it is not what keeps timers from firing twice: every fire
+// compares and sets, so of several owners, the server, and who changes or cancels a timer exactly one wins.
+type owner struct {
+	s  *Scheduler
+	sh *shard
+
+	wakeFire  chan struct{} // the next timer is due earlier than it was
+	wakeFetch chan struct{}
+	recurring chan *stored
+	fires     chan fire
+
+	mu      sync.Mutex
+	far     *queue // what is due later, and what has no room among the near
+	near    nearQueue
+	overdue *queue // what should have fired and perhaps did not, by when to look
+	read    uint64 // up to here the stream was read; what is later was heard
+
+	figures ownerFigures
+}
+
+type ownerFigures struct {
+	fired, lost, shed, swept, skipped atomic.Int64
+}
+
+// fire is one on its way to the server.
+type fire struct {
+	m      *stored
+	at     time.Time
+	future jetstream.PubAckFuture
+}
+
+func (s *Scheduler) newOwner(sh *shard) *owner {
+	return &owner{
+		s: s, sh: sh,
+		wakeFire: make(chan struct{}, 1), wakeFetch: make(chan struct{}, 1),
+		recurring: make(chan *stored, recurQueue), fires: make(chan fire, fireWindow),
+		far: newQueue(), overdue: newQueue(), near: nearQueue{byID: map[string]*nearTimer{}},
+	}
+}
+
+// run fires the shard's timers until ctx ends.
+func (o *owner) run(ctx context.Context) error {
+	if _, err := o.sh.clock.now(ctx); err != nil {
+		return err
+	}
+	loss := make(chan struct{}, 1)
+	defer o.s.conn.NotifyLoss(loss)()
+	stop, err := o.listen(ctx, loss)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { o.fetchAll(ctx) })
+	wg.Go(func() { o.collect(ctx) })
+	wg.Go(func() { o.sweep(ctx) })
+	wg.Go(func() { o.keepTime(ctx) })
+	for range recurWorkers {
+		wg.Go(func() { o.recur(ctx) })
+	}
+	wg.Go(func() { o.load(ctx, loss) })
+	o.fireAll(ctx)
+	return nil
+}
+
+// listen hears what is stored from now on, and of new leaders of the stream: what the old one stored last it may not have told.
+func (o *owner) listen(ctx context.Context, loss chan<- struct{}) (stop func(), err error) {
+	var subs []*nats.Subscription
+	stop = func() {
+		for _, sub := range subs {
+			_ = sub.Unsubscribe() // fails only when the connection is closed
+		}
+	}
+	elected := "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + streamName(o.sh.shard)
+	err = o.s.listen(ctx, map[string]nats.MsgHandler{
+		o.sh.feed(): o.hear,
+		elected: func(*nats.Msg) {
+			select {
+			case loss <- struct{}{}:
+			default:
+			}
+		},
+	}, &subs)
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	return stop, nil
+}
+
+// hear takes a pending message that was stored.
+func (o *owner) hear(m *nats.Msg) {
+	seq, err := parseSeq(first(m.Header, jetstream.SequenceHeader))
+	if err != nil {
+		return // it was not the server who told it
+	}
+	m.Subject = subjectPrefix + strings.TrimPrefix(m.Subject, feedPrefix)
+	o.take(m, seq)
+}
+
+// take takes a pending message that was heard or read.
+func (o *owner) take(m *nats.Msg, seq uint64) {
+	id := idOf(m.Subject)
+	due, err := parseInt(first(m.Header, headerDue))
+	gone := err != nil || isGone(m.Header) || first(m.Header, headerSchedule) == "" // cancelled, malformed or paused
+	horizon := o.sh.clock.at(time.Now()).Add(nearTime).UnixNano()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if gone {
+		o.far.remove(id, seq)
+		o.near.remove(id, seq)
+		return
+	}
+	if due > horizon || o.near.bytes+len(m.Data) > nearBytes {
+		o.near.remove(id, seq)
+		o.far.put(strings.Clone(id), due, seq)
+		if e, _ := o.far.first(); e.seq == seq {
+			wake(o.wakeFetch)
+		}
+		return
+	}
+	stored, err := readStored(m.Subject, seq, time.Time{}, m.Header, m.Data)
+	if err != nil {
+		return
+	}
+	o.far.remove(id, seq)
+	if o.near.put(stored) {
+		wake(o.wakeFire)
+	}
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// load reads what is stored already, and once more what may have been missed.
+func (o *owner) load(ctx context.Context, loss <-chan struct{}) {
+	for ctx.Err() == nil {
+		if err := o.loadOnce(ctx); err != nil {
+			if ctx.Err() == nil {
+				o.s.log.WarnContext(ctx, "timers not read, trying again; what is due meanwhile the server fires a little late", "shard", o.sh.shard, "error", err)
+			}
+			backoff.Sleep(ctx, backoff.Full(3, storePause, readIdle))
+			continue
+		}
+		select {
+		case <-loss:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (o *owner) loadOnce(ctx context.Context) error {
+	info, err := o.sh.stream.Info(ctx)
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	from := o.read + 1
+	o.mu.Unlock()
+	started, n, newest := time.Now(), 0, uint64(0)
+	if err := o.s.scan(ctx, o.sh, o.sh.all(kindPending), from, func(m *nats.Msg, seq uint64) bool {
+		o.take(m, seq)
+		n, newest = n+1, seq
+		return ctx.Err() == nil
+	}); err != nil {
+		return err
+	}
+	// A replica that answers may be behind the leader.
+	last, err := o.sh.last(ctx, o.sh.all(kindPending))
+	if err != nil && !errors.Is(err, errNone) {
+		return err
+	}
+	if err == nil && last.Sequence > newest && last.Sequence <= info.State.LastSeq && last.Sequence >= from {
+		return errMoved
+	}
+	o.mu.Lock()
+	o.read = max(o.read, info.State.LastSeq)
+	o.mu.Unlock()
+	if n > 0 {
+		o.s.log.DebugContext(ctx, "timers read", "shard", o.sh.shard, "timers", n, "took", time.Since(started).String())
+	}
+	return ctx.Err()
+}
+
+// fetchAll fetches timers whole a while before they are due.
+func (o *owner) fetchAll(ctx context.Context) {
+	for ctx.Err() == nil {
+		ids, wait := o.nextFetch()
+		if len(ids) == 0 {
+			if !pause(ctx, o.wakeFetch, wait) {
+				return
+			}
+			continue
+		}
+		patterns := make([]string, len(ids))
+		for i, e := range ids {
+			patterns[i] = o.sh.subject(kindPending, e.id)
+		}
+		if err := o.s.lasts(ctx, o.sh, patterns, o.take); err != nil && ctx.Err() == nil {
+			o.s.log.WarnContext(ctx, "timers about to be due not read, trying again", "shard", o.sh.shard, "error", err)
+			o.putBack(ids)
+			backoff.Sleep(ctx, storePause)
+		}
+	}
+}
+
+// nextFetch takes out those that are due soon, or tells how long to wait for the next.
+func (o *owner) nextFetch() (due []entry, wait time.Duration) {
+	now := o.sh.clock.at(time.Now())
+	horizon := now.Add(nearTime).UnixNano()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(due) < fetchSize && o.near.bytes < nearBytes {
+		e, ok := o.far.first()
+		if !ok {
+			return due, time.Hour
+		}
+		if e.due > horizon {
+			return due, time.Duration(e.due - horizon)
+		}
+		due = append(due, o.far.pop())
+	}
+	return due, retryLater // the near have no room
+}
+
+func (o *owner) putBack(ids []entry) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range ids {
+		if _, heard := o.near.byID[e.id]; !heard {
+			o.far.put(e.id, e.due, e.seq)
+		}
+	}
+}
+
+// pause waits for d or a wake, and tells whether ctx goes on.
+func pause(ctx context.Context, wake <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// keepTime measures the server's clock while nobody else does.
+func (o *owner) keepTime(ctx context.Context) {
+	for backoff.Sleep(ctx, clockFresh) {
+		_, _ = o.sh.clock.now(ctx) // what fails is tried again, and told of where it matters
+	}
+}

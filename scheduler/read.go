@@ -1,0 +1,169 @@
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+const (
+	pageMessages = 1000 // the server answers with 1024 at most
+	pageBytes    = 8 << 20
+	readIdle     = 3 * time.Second
+	readAttempts = 3
+)
+
+var (
+	errNone    = errors.New("there is no such message")
+	errNoReply = errors.New("the server does not answer")
+	errMoved   = errors.New("what was read went away meanwhile")
+)
+
+// last is the last message of a subject, by the word of the shard's leader. None is errNone.
+func (sh *shard) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	msg, err := sh.stream.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, errNone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("scheduler: read %q: %w", subject, err)
+	}
+	return msg, nil
+}
+
+// pending is the pending message of a timer, of any kind that is one, by the word of the shard's leader.
+func (sh *shard) pending(ctx context.Context, id string) (*stored, error) {
+	raw, err := sh.last(ctx, sh.subject(kindPending, id))
+	if err != nil {
+		return nil, err
+	}
+	if isGone(raw.Header) {
+		return nil, errNone
+	}
+	return readStored(raw.Subject, raw.Sequence, raw.Time, raw.Header, raw.Data)
+}
+
+// getRequest is a batched direct get, ADR-31.
+type getRequest struct {
+	Seq           uint64   `json:"seq,omitempty"`
+	NextBySubject string   `json:"next_by_subj,omitempty"`
+	MultiLast     []string `json:"multi_last,omitempty"`
+	Batch         int      `json:"batch"`
+	MaxBytes      int      `json:"max_bytes"`
+}
+
+// scan calls f with the stored messages of a subject pattern from sequence from on, in order, until there are no more or f returns false.
+func (s *Scheduler) scan(ctx context.Context, sh *shard, pattern string, from uint64, f func(*nats.Msg, uint64) bool) error {
+	from = max(from, 1)
+	for {
+		n, more := 0, true
+		err := s.directGet(ctx, sh, getRequest{Seq: from, NextBySubject: pattern}, func(m *nats.Msg, seq uint64) {
+			n, from = n+1, seq+1
+			more = more && f(m, seq)
+		})
+		if errors.Is(err, errNone) || err == nil && n == 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, errMoved) {
+			return err
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// lasts calls f with the last message of each subject that matches one of the patterns, of which there may be 1,000.
+func (s *Scheduler) lasts(ctx context.Context, sh *shard, patterns []string, f func(*nats.Msg, uint64)) error {
+	err := s.directGet(ctx, sh, getRequest{MultiLast: patterns}, f)
+	if errors.Is(err, errNone) || errors.Is(err, errMoved) {
+		return nil
+	}
+	return err
+}
+
+// directGet asks any replica for messages. An answer that does not come is asked for again, as long as none of its messages came.
+func (s *Scheduler) directGet(ctx context.Context, sh *shard, req getRequest, f func(*nats.Msg, uint64)) error {
+	req.Batch, req.MaxBytes = pageMessages, pageBytes
+	body, err := json.Marshal(req)
+	if err != nil {
+		return fmt.Errorf("scheduler: direct get: %w", err)
+	}
+	subject := "$JS.API.DIRECT.GET." + streamName(sh.shard)
+	for attempt := 1; ; attempt++ {
+		n := 0
+		err = s.conn.Permitted(ctx, bus.Access{Publish: []string{subject}}, func(ctx context.Context) error {
+			return s.readPage(ctx, subject, body, func(m *nats.Msg, seq uint64) { n++; f(m, seq) })
+		})
+		if n > 0 || attempt == readAttempts || !errors.Is(err, errNoReply) && !errors.Is(err, nats.ErrNoResponders) {
+			return err
+		}
+	}
+}
+
+func (s *Scheduler) readPage(ctx context.Context, subject string, body []byte, f func(*nats.Msg, uint64)) error {
+	nc := s.conn.NATS()
+	answers := make(chan *nats.Msg, pageMessages+1) // room for all: none is dropped
+	inbox := nc.NewInbox()
+	sub, err := nc.ChanSubscribe(inbox, answers)
+	if err != nil {
+		return fmt.Errorf("scheduler: direct get: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
+	if err := nc.PublishRequest(subject, inbox, body); err != nil {
+		return fmt.Errorf("scheduler: direct get: %w", err)
+	}
+	idle := time.NewTimer(readIdle)
+	defer idle.Stop()
+	for n := 0; ; n++ {
+		var m *nats.Msg
+		select {
+		case m = <-answers:
+		case <-idle.C:
+			return errNoReply
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		idle.Reset(readIdle)
+		seq := first(m.Header, jetstream.SequenceHeader)
+		if seq == "" { // all stored messages have one
+			return pageEnd(first(m.Header, "Status"), n)
+		}
+		number, err := strconv.ParseUint(seq, 10, 64)
+		if err != nil {
+			return fmt.Errorf("scheduler: direct get: sequence %q: %w", seq, err)
+		}
+		m.Subject = first(m.Header, jetstream.SubjectHeader)
+		f(m, number)
+	}
+}
+
+// pageEnd is what the last message of an answer says, after n others.
+func pageEnd(status string, n int) error {
+	switch status {
+	case "204":
+		return nil
+	case "404":
+		if n > 0 {
+			return errMoved
+		}
+		return errNone
+	case "503":
+		return nats.ErrNoResponders
+	}
+	return fmt.Errorf("scheduler: direct get: status %q", status)
+}
+
+// storedAt is when a message that was read directly was stored.
+func storedAt(m *nats.Msg) time.Time {
+	t, _ := time.Parse(time.RFC3339Nano, first(m.Header, jetstream.TimeStampHeaer))
+	return t
+}

@@ -1,0 +1,161 @@
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// recur fires recurring timers.
+func (o *owner) recur(ctx context.Context) {
+	for {
+		select {
+		case m := <-o.recurring:
+			fired, skipped, err := o.s.fireRecurring(ctx, o.sh, m)
+			o.figures.fired.Add(fired)
+			o.figures.skipped.Add(skipped)
+			if err != nil && !errors.Is(err, errConflict) && ctx.Err() == nil {
+				o.s.log.WarnContext(ctx, "recurring timer not fired, trying again", "timer", m.id, "error", err)
+				o.mu.Lock()
+				o.far.put(m.id, o.sh.clock.at(time.Now()).Add(time.Second).UnixNano(), m.seq)
+				o.mu.Unlock()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// fireOverdue fires a recurring timer that the server told to be overdue by the hint m.
+func (s *Scheduler) fireOverdue(ctx context.Context, m *stored) error {
+	sh := s.shard(m.id)
+	now, err := sh.clock.now(ctx)
+	if err != nil {
+		return err
+	}
+	pending, err := sh.pending(ctx, m.id)
+	if errors.Is(err, errNone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if pending.record.Repeat == nil || pending.record.Paused || pending.due > now.UnixNano() {
+		return nil
+	}
+	_, _, err = s.fireRecurring(ctx, sh, pending)
+	if errors.Is(err, errConflict) {
+		err = nil
+	}
+	return err
+}
+
+// fireRecurring publishes the occurrences of m that are due, and then puts the next one in the place of m. Both compare with m, so that
+// after a cancel nothing is published. Who dies between the two leaves what the next one repeats: with the same ids, so that the server
+// drops it if that is within two minutes.
+func (s *Scheduler) fireRecurring(ctx context.Context, sh *shard, m *stored) (fired, skipped int64, err error) {
+	now := sh.clock.at(time.Now())
+	table, err := m.record.Repeat.timetable(m.record.Gen, s.zones)
+	if err != nil {
+		return 0, 0, err
+	}
+	step := table.step(m.occurrence(), now, s.cfg.Grace+sweepSlack)
+	occurrences, err := s.withoutOverlap(ctx, sh, m, step.fire)
+	if err != nil {
+		return 0, 0, err
+	}
+	skipped = step.skipped + int64(len(step.fire)-len(occurrences))
+	for _, occ := range occurrences {
+		f, err := m.of(occ)
+		if err != nil {
+			return fired, 0, err
+		}
+		if _, err := s.storeDue(ctx, sh.dueMessage(f, now)); err != nil {
+			return fired, 0, err
+		}
+		fired++
+		s.tellFired(f, now)
+	}
+	next := sh.cancelMessage(m)
+	if !step.done {
+		d := m.draft()
+		d.due, d.record.Nominal, d.record.N = step.next.due.UnixNano(), step.next.nominal.UnixNano(), step.next.n
+		if next, err = d.message(sh, s.cfg.Grace, m.seq); err != nil {
+			return fired, 0, err
+		}
+	}
+	if _, err := s.store(ctx, sh, next); err != nil {
+		return fired, 0, err
+	}
+	if skipped > 0 {
+		s.tell(Event{Kind: Skipped, ID: m.id, Time: now.UTC(), Due: time.Unix(0, m.due).UTC(), Occurrence: m.record.N, Count: skipped})
+	}
+	return fired, skipped, nil
+}
+
+// of is m as it is for another occurrence.
+func (m *stored) of(occ occurrence) (*stored, error) {
+	f := *m
+	f.due, f.record.N, f.record.Nominal = occ.due.UnixNano(), occ.n, occ.nominal.UnixNano()
+	body, err := json.Marshal(&f.record)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler: encode timer %q: %w", m.id, err)
+	}
+	f.header = nats.Header{headerTimer: {string(body)}}
+	return &f, nil
+}
+
+// withoutOverlap is those of the occurrences that happen although earlier ones may still be delivered: the latest, where not all do.
+func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, all []occurrence) ([]occurrence, error) {
+	room := 1
+	switch m.record.Repeat.Overlap {
+	case Allow:
+		return all, nil
+	case BufferOne:
+		room = 2
+	case Skip, "":
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	under, err := s.underWay(ctx, sh, m.id)
+	if err != nil {
+		return nil, err
+	}
+	return all[max(0, len(all)-max(0, room-under)):], nil
+}
+
+// underWay is how many occurrences of a timer are being delivered or wait to be tried again.
+func (s *Scheduler) underWay(ctx context.Context, sh *shard, id string) (int, error) {
+	n := 0
+	err := s.lasts(ctx, sh, []string{sh.subject(kindDue, id), sh.retry(id, "*")}, func(m *nats.Msg, _ uint64) {
+		if kindOf(m.Subject) == kindRetry {
+			n++
+			return
+		}
+		n = max(n, 1)
+	})
+	if err != nil || n == 0 {
+		return n, err
+	}
+	// Several may be due at the same subject.
+	due := sh.subject(kindDue, id)
+	info, err := sh.stream.Info(ctx, jetstream.WithSubjectFilter(due))
+	if err != nil {
+		return 0, fmt.Errorf("scheduler: count deliveries of %q: %w", id, err)
+	}
+	if at := int(info.State.Subjects[due]); at > 1 {
+		n += at - 1
+	}
+	return n, nil
+}
+
+func parseInt(text string) (int64, error) { return strconv.ParseInt(text, 10, 64) }
+
+func parseSeq(text string) (uint64, error) { return strconv.ParseUint(text, 10, 64) }

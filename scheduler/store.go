@@ -1,0 +1,140 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
+)
+
+const (
+	storeAttempt = 2 * time.Second // then the answer is taken for lost
+	storePause   = 100 * time.Millisecond
+	storeTimeout = 10 * time.Second // for a ctx without a deadline
+)
+
+// Error codes of the JetStream API.
+const (
+	codeNoResources  jetstream.ErrorCode = 10023
+	codeStoreFailed  jetstream.ErrorCode = 10077
+	codeStoreFull    jetstream.ErrorCode = 10047
+	codeWrongLast    jetstream.ErrorCode = 10071
+	codeNotSameAgain jetstream.ErrorCode = 10164
+)
+
+// errConflict says that the message expected at a subject is not the last one there.
+var errConflict = errors.New("has changed meanwhile")
+
+// store publishes what is to be the pending message of a timer, and returns its sequence. All creates, updates and cancels pass through
+// it, but for those of CreateMany. The message expects what it takes the place of, so it can be sent again when no answer comes; then
+// mine tells whether what is there now is what was sent.
+func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	unsure := false // an earlier attempt may have been stored
+	for {
+		ack, err := s.publish(ctx, msg)
+		switch {
+		case err == nil:
+			return ack.Sequence, nil
+		case errors.Is(err, errConflict) && unsure:
+			return s.findStored(ctx, sh, msg)
+		case !again(err):
+			return 0, err
+		}
+		unsure = unsure || !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse)
+		if !backoff.Sleep(ctx, storePause) {
+			return 0, storeEnded(ctx, err, unsure)
+		}
+	}
+}
+
+// findStored tells what became of a message whose answer was lost.
+func (s *Scheduler) findStored(ctx context.Context, sh *shard, msg *nats.Msg) (uint64, error) {
+	last, err := sh.last(ctx, msg.Subject)
+	switch {
+	case errors.Is(err, errNone):
+		return 0, bus.Errorf(bus.Aborted, "scheduler: the answer was lost, and the timer is gone: nobody knows which came first").With("reason", "uncertain")
+	case err != nil:
+		return 0, err
+	case first(last.Header, headerTimer) == first(msg.Header, headerTimer) && first(last.Header, headerDue) == first(msg.Header, headerDue):
+		return last.Sequence, nil
+	}
+	return 0, errConflict
+}
+
+// publish makes one attempt to store a message.
+func (s *Scheduler) publish(ctx context.Context, msg *nats.Msg) (ack *jetstream.PubAck, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeAttempt)
+	defer cancel()
+	err = s.conn.Permitted(ctx, bus.Access{Publish: []string{msg.Subject}}, func(ctx context.Context) error {
+		ack, err = s.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+		return err
+	})
+	return ack, storeError(err)
+}
+
+// storeError gives the server's refusals their codes.
+func storeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, nats.ErrMaxPayload) {
+		e := bus.Errorf(bus.ResourceExhausted, "scheduler: the timer is larger than the server takes: %w", err)
+		e.Status = 413
+		return e
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return err
+	}
+	switch api.ErrorCode {
+	case codeWrongLast, codeNotSameAgain:
+		return fmt.Errorf("%w: %w", errConflict, err)
+	case codeNoResources, codeStoreFailed, codeStoreFull:
+		e := bus.Errorf(bus.ResourceExhausted, "scheduler: the server has no room for more timers: free space in its store, or raise its limit: %w", err)
+		e.Status = 507
+		return e
+	}
+	return err
+}
+
+// again tells whether an attempt may be repeated: no answer came, or the servers are about to choose a leader.
+func again(err error) bool {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return api.Code == 503 && api.ErrorCode != codeNoResources && api.ErrorCode != codeStoreFailed
+	}
+	if e, ok := errors.AsType[*bus.Error](err); ok {
+		return e.Code == bus.Unavailable
+	}
+	for _, e := range []error{
+		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
+		nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded, jetstream.ErrAsyncPublishTimeout,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// storeEnded is the error of a write that was not acknowledged until ctx ended.
+func storeEnded(ctx context.Context, last error, unsure bool) error {
+	if unsure {
+		return fmt.Errorf("scheduler: the server did not answer, and nobody knows whether it stored the timer: %w: %w", context.Cause(ctx), last)
+	}
+	return bus.Wrap(bus.Unavailable, "scheduler: nothing was stored: the server does not answer, or has no leader", errors.Join(context.Cause(ctx), last))
+}
+
+func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, storeTimeout)
+}
