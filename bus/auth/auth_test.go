@@ -196,7 +196,7 @@ func roleTests() []roleTest {
 			+p $JS.ACK.SKYBUS_TMR_0.exec-shop-prod.1.1.1.1.0 -p $JS.ACK.SKYBUS_TMR_0.exec-shop-dev.1.1.1.1.0
 			+p skybus.dlq.shop.prod.timer.x -p skybus.dlq.shop.dev.timer.x -p skybus.dlq.shop.prod.async.x -p $JS.API.STREAM.PURGE.SKYBUS_DLQ
 			+p $KV.skybus_leases.shop.prod.timers.0 -p $KV.skybus_leases.shop.prod.election.orders -p $KV.skybus_leases.shop.dev.timers.0
-			+p $JS.API.DIRECT.GET.KV_skybus_secrets -p $KV.skybus_secrets.shop.prod.x -s skybus.kv.skybus_secrets.shop.dev.>
+			+p $JS.API.STREAM.NAMES +p $JS.API.DIRECT.GET.KV_skybus_secrets -p $KV.skybus_secrets.shop.prod.x -s skybus.kv.skybus_secrets.shop.dev.>
 			+p shop.prod.ev.timer.fired.t1 -p shop.dev.ev.timer.fired.t1 -p shop.prod.ev.instance.orders.i1.online
 			+p shop.prod.pub.x -p shop.dev.pub.x -p shop.prod.x +p shop.prod.svc.orders.get +p skybus.async.shop.prod.orders.get`},
 		{auth.UserConfig{Role: auth.Scheduler, Calls: []string{"orders"}, Shards: 1}, `

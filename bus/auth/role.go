@@ -188,6 +188,7 @@ func scheduler() Permissions {
 			"$JS.API.STREAM.INFO.KV_skybus_secrets",
 			"$JS.API.STREAM.MSG.GET.KV_skybus_secrets",
 			"$JS.API.DIRECT.GET.KV_skybus_secrets",
+			"$JS.API.STREAM.NAMES", // to learn whether a stream confirms what timers publish
 			namespace + ".pub.>",
 		},
 		Subscribe: []string{
