@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 
 func open(t *testing.T, cfg scheduler.Config) (*bus.Conn, *scheduler.Scheduler) {
 	t.Helper()
+	if cfg.AllowNetworks == nil {
+		cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	}
 	n := bustest.Server(t)
 	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: n})
 	if err != nil {
@@ -46,9 +50,9 @@ func TestFires(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sub.Unsubscribe()
-	time.Sleep(200*time.Millisecond)
+	time.Sleep(200 * time.Millisecond)
 	for i := range 3 {
-		tm, err := s.Create(t.Context(), scheduler.Spec{After: 300 * time.Millisecond, Target: scheduler.Target{URI: "http://127.0.0.1:1/"}, Payload: []byte("x")})
+		tm, err := s.Create(t.Context(), scheduler.Spec{After: 300 * time.Millisecond, Target: scheduler.Target{URI: "http://127.0.0.1:9999/"}, Payload: []byte("x")})
 		if err != nil {
 			t.Fatal(err)
 		}

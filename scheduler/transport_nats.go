@@ -1,0 +1,172 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+const (
+	maxSubject   = 255
+	streamFresh  = time.Minute
+	streamsKnown = 4096
+)
+
+// natsTransport publishes the payload. Where a stream takes the subject, success is that it has stored the message, under Delivery.ID as
+// its Nats-Msg-Id: repeats within the stream's window are stored once. Where none does, success is that the server has the message:
+// who listens at that moment gets it, at most once. Whether one does is remembered for a minute: a stream made meanwhile may still get a
+// message that it does not confirm.
+type natsTransport struct {
+	conn     *bus.Conn
+	prefixes []string
+	streams  *memo[bool] // by subject: whether a stream takes it
+}
+
+var (
+	_ Transport     = (*natsTransport)(nil)
+	_ Destinationer = (*natsTransport)(nil)
+)
+
+func newNATSTransport(conn *bus.Conn, prefixes []string) (*natsTransport, error) {
+	if len(prefixes) == 0 {
+		prefixes = []string{conn.Namespace().String() + ".pub."}
+	}
+	for _, p := range prefixes {
+		rest, dot := strings.CutSuffix(p, ".")
+		if !dot || !isSubject(rest) || checkFree(conn, p+"x") != nil {
+			return nil, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Publish: prefix %.80q: want one that ends in a dot and is not skybus's or NATS's own", p)
+		}
+	}
+	return &natsTransport{conn: conn, prefixes: slices.Clone(prefixes), streams: newMemo[bool](streamsKnown)}, nil
+}
+
+// Check tells whether the subject is one that timers may publish to.
+func (x *natsTransport) Check(_ context.Context, t Target) error {
+	if !isSubject(t.URI) {
+		return invalid(fieldURI, "is no subject to publish to: want at most %d characters, in tokens of 1 to %d of A-Z a-z 0-9 _ - = with dots between",
+			maxSubject, bus.MaxToken)
+	}
+	if err := checkFree(x.conn, t.URI); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(x.prefixes, func(p string) bool { return strings.HasPrefix(t.URI, p) }) {
+		return refusedTarget("timers publish under %s only: allow another prefix by Config.Publish (skybus: --allow-publish PREFIX)", strings.Join(x.prefixes, " and "))
+	}
+	return nil
+}
+
+// Destination is the subject.
+func (x *natsTransport) Destination(t Target) string { return t.URI }
+
+// Deliver publishes once.
+func (x *natsTransport) Deliver(ctx context.Context, d *Delivery) error {
+	if err := x.Check(ctx, d.Target); err != nil {
+		return hopelessTarget(err)
+	}
+	if err := checkHeader(d.Header); err != nil {
+		return hopelessTarget(err)
+	}
+	subject := d.Target.URI
+	msg := &nats.Msg{Subject: subject, Header: d.header(), Data: d.Payload} // no reply: nobody could be made to answer elsewhere
+	msg.Header[nats.MsgIdHdr] = []string{d.ID}
+	stored, err := x.storedBy(ctx, subject)
+	if err != nil {
+		return &DeliveryError{Unharmed: true, Err: busFailure(err)}
+	}
+	err = x.conn.Permitted(ctx, bus.Access{Publish: []string{subject}}, func(ctx context.Context) error {
+		if stored {
+			_, err := x.conn.JetStream().PublishMsg(ctx, msg)
+			return err
+		}
+		if err := x.conn.Publish(msg); err != nil {
+			return err
+		}
+		return x.conn.Flush(ctx)
+	})
+	if err == nil {
+		return nil
+	}
+	if stored {
+		x.streams.forget(subject) // it may be gone
+	}
+	return &DeliveryError{
+		Permanent: errors.Is(err, nats.ErrMaxPayload),
+		Unharmed:  bus.CodeOf(err) == bus.PermissionDenied,
+		Err:       busFailure(err),
+	}
+}
+
+// storedBy tells whether a stream takes the subject.
+func (x *natsTransport) storedBy(ctx context.Context, subject string) (bool, error) {
+	if known, ok := x.streams.get(subject); ok {
+		return known, nil
+	}
+	err := x.conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.NAMES"}}, func(ctx context.Context) error {
+		_, err := x.conn.JetStream().StreamNameBySubject(ctx, subject)
+		return err
+	})
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false, err
+	}
+	x.streams.put(subject, err == nil, streamFresh)
+	return err == nil, nil
+}
+
+// busFailure gives what NATS says a code.
+func busFailure(err error) error {
+	if _, ok := errors.AsType[*bus.Error](err); ok {
+		return err
+	}
+	code := bus.CodeOf(err)
+	if code == bus.Unknown {
+		code = bus.Unavailable
+	}
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && slices.Contains(full(), api.ErrorCode) {
+		code = bus.ResourceExhausted
+	}
+	return bus.Wrap(code, err.Error(), err)
+}
+
+// full are the error codes of the JetStream API for a message that is too large, or has no room: in the stream, in the account, on the server.
+func full() []jetstream.ErrorCode { return []jetstream.ErrorCode{10054, 10077, 10002, 10023} }
+
+// isSubject tells whether s can be a subject to publish to: tokens with dots between.
+func isSubject(s string) bool {
+	if len(s) > maxSubject {
+		return false
+	}
+	for token := range strings.SplitSeq(s, ".") {
+		if token == "" || len(token) > bus.MaxToken || strings.ContainsFunc(token, notInToken) {
+			return false
+		}
+	}
+	return true
+}
+
+func notInToken(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-' && r != '='
+}
+
+// checkFree refuses what is NATS's or skybus's own, whatever the configuration says: whoever may make timers would else act with
+// the rights of who delivers them.
+func checkFree(conn *bus.Conn, subject string) error {
+	tokens := strings.Split(subject, ".")
+	own := strings.HasPrefix(subject, conn.Namespace().String()+".")
+	switch {
+	case strings.HasPrefix(subject, "$"), tokens[0] == "_INBOX", tokens[0] == "_R_", tokens[0] == "skybus", conn.IsInbox(subject):
+		return refusedTarget("subject %q is NATS's or skybus's own, and never a target", subject)
+	case len(tokens) >= 3 && (own || len(tokens) >= 5): // shorter ones of others are nothing of skybus's
+		switch tokens[2] {
+		case "svc", "ver", "one", "inst", "all", "ctl", "ev":
+			return refusedTarget("subject %q is where services of skybus listen: call them by the transport call", subject)
+		}
+	}
+	return nil
+}
