@@ -226,7 +226,7 @@ func (s *Scheduler) cancelRetry(ctx context.Context, id string, due error) error
 		}
 	}
 	if len(deliveries) == 0 {
-		return notFound(id)
+		return due
 	}
 	for _, m := range deliveries {
 		seq, err := s.store(ctx, sh, sh.cancelMessage(m))

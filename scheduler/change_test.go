@@ -1,0 +1,137 @@
+package scheduler_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/scheduler"
+)
+
+func TestUpdate(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	old := create(t, s, scheduler.Spec{ID: "a", After: time.Hour, Payload: []byte("one")})
+	before := time.Now()
+	updated, err := s.Update(t.Context(), "a", old.Revision, scheduler.Spec{After: 2 * time.Hour, Target: target(), Payload: []byte("two")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if updated.Due.Before(before.Add(2*time.Hour)) || updated.Revision <= old.Revision || !updated.Created.Equal(old.Created) || string(updated.Payload) != "two" {
+		t.Errorf("updated %+v", updated)
+	}
+	got, err := s.Get(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(updated, got, cmpopts.IgnoreUnexported(scheduler.Timer{})); diff != "" {
+		t.Errorf("updated and found (-updated +found):\n%s", diff)
+	}
+
+	_, err = s.Update(t.Context(), "a", old.Revision, scheduler.Spec{After: time.Hour, Target: target()})
+	wantCode(t, err, bus.Aborted)
+	_, err = s.Update(t.Context(), "b", 0, scheduler.Spec{After: time.Hour, Target: target()})
+	wantCode(t, err, bus.NotFound)
+	_, err = s.Update(t.Context(), "a", 0, scheduler.Spec{ID: "b", After: time.Hour, Target: target()})
+	wantCode(t, err, bus.InvalidArgument, "field", "id")
+	_, err = s.Update(t.Context(), "a", 0, scheduler.Spec{After: -1, Target: target()})
+	wantCode(t, err, bus.InvalidArgument, "field", "after")
+
+	// What Get gives can be given back: nothing changes but the revision.
+	again, err := s.Update(t.Context(), "a", got.Revision, got.Spec)
+	if err != nil || !again.Due.Equal(got.Due) || string(again.Payload) != "two" {
+		t.Errorf("given back: %+v, %v", again, err)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	s, p, _ := newRig(t).run(t, scheduler.Config{})
+	tm := create(t, s, scheduler.Spec{ID: "a", After: 300 * time.Millisecond})
+	wantCode(t, s.Cancel(t.Context(), "a", tm.Revision+1), bus.Aborted)
+	if err := s.Cancel(t.Context(), "a", tm.Revision); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, s.Cancel(t.Context(), "a", 0), bus.NotFound)
+	wantCode(t, s.Cancel(t.Context(), "never", 0), bus.NotFound)
+	_, err := s.Get(t.Context(), "a")
+	wantCode(t, err, bus.NotFound)
+	// Another one that is due later shows that the first would have been delivered.
+	create(t, s, scheduler.Spec{ID: "b", After: 2 * time.Second})
+	if got := p.wait(t, 1); got[0].TimerID != "b" {
+		t.Errorf("%q was delivered after its cancel", got[0].TimerID)
+	}
+}
+
+// What is due can be neither cancelled nor changed, be it fired yet or not.
+func TestAlreadyDue(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.open(t, scheduler.Config{Grace: time.Minute}) // nobody fires
+	tm := create(t, s, scheduler.Spec{ID: "a", After: time.Millisecond})
+	eventually(t, "due", func() bool { return time.Now().After(tm.Due.Add(50 * time.Millisecond)) })
+	wantCode(t, s.Cancel(t.Context(), "a", 0), bus.FailedPrecondition, "reason", "already_due")
+	_, err := s.Update(t.Context(), "a", 0, scheduler.Spec{After: time.Hour, Target: target()})
+	wantCode(t, err, bus.FailedPrecondition, "reason", "already_due")
+	_, err = s.Pause(t.Context(), "a")
+	wantCode(t, err, bus.FailedPrecondition, "reason", "already_due")
+	_, err = s.FireNow(t.Context(), "a")
+	wantCode(t, err, bus.FailedPrecondition, "reason", "already_due")
+	if got, err := s.Get(t.Context(), "a"); err != nil || got.State != scheduler.Scheduled {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestPauseAndResume(t *testing.T) {
+	t.Parallel()
+	s, p, _ := newRig(t).run(t, scheduler.Config{Grace: 100 * time.Millisecond})
+	create(t, s, scheduler.Spec{ID: "a", After: 200 * time.Millisecond, Paused: true})
+	create(t, s, scheduler.Spec{ID: "b", After: 300 * time.Millisecond})
+	paused, err := s.Pause(t.Context(), "b")
+	if err != nil || paused.State != scheduler.Paused || !paused.Paused {
+		t.Fatalf("paused %+v, %v", paused, err)
+	}
+	if again, err := s.Pause(t.Context(), "b"); err != nil || again.Revision != paused.Revision {
+		t.Errorf("paused again: %+v, %v", again, err)
+	}
+	create(t, s, scheduler.Spec{ID: "c", After: 1500 * time.Millisecond})
+	if got := p.wait(t, 1); got[0].TimerID != "c" {
+		t.Fatalf("%q was delivered although it is paused", got[0].TimerID)
+	}
+	for _, id := range []string{"a", "b"} {
+		resumed, err := s.Resume(t.Context(), id)
+		if err != nil || resumed.State != scheduler.Scheduled {
+			t.Fatalf("resumed %+v, %v", resumed, err)
+		}
+	}
+	p.wait(t, 3) // their time has passed: at once
+	wantCode(t, second(s.Resume(t.Context(), "never")), bus.NotFound)
+}
+
+func TestFireNow(t *testing.T) {
+	t.Parallel()
+	s, p, _ := newRig(t).run(t, scheduler.Config{})
+	create(t, s, scheduler.Spec{ID: "a", After: time.Hour, Payload: []byte("x")})
+	create(t, s, scheduler.Spec{ID: "paused", After: time.Hour, Paused: true})
+	delivery, err := s.FireNow(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.wait(t, 1)[0]; got.ID != delivery || got.TimerID != "a" || string(got.Payload) != "x" || got.Attempt != 1 {
+		t.Errorf("delivered %+v, want %q", got, delivery)
+	}
+	if _, err := s.FireNow(t.Context(), "paused"); err != nil {
+		t.Fatal(err)
+	}
+	p.wait(t, 2)
+	eventually(t, "gone", func() bool {
+		_, err := s.Get(t.Context(), "a")
+		return bus.CodeOf(err) == bus.NotFound
+	})
+	wantCode(t, second(s.FireNow(t.Context(), "a")), bus.NotFound)
+}
+
+func second[T any](_ T, err error) error { return err }

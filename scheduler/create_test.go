@@ -1,0 +1,262 @@
+package scheduler_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/scheduler"
+)
+
+func TestCreateAndGet(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	spec := scheduler.Spec{
+		ID: "a-1", At: time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond), Target: target(),
+		Payload: []byte{0, 1, 255, '\n'}, ContentType: "application/x-thing", Header: map[string]string{"X-A": "b"},
+		Retry:  scheduler.Retry{MaxAttempts: 3, First: time.Second},
+		Labels: map[string]string{"team": "shop"},
+	}
+	before := time.Now()
+	made, err := s.Create(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Get(t.Context(), "a-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(made, got, cmpopts.IgnoreUnexported(scheduler.Timer{})); diff != "" {
+		t.Errorf("created and found (-created +found):\n%s", diff)
+	}
+	if diff := cmp.Diff(spec, got.Spec); diff != "" {
+		t.Errorf("asked and found (-asked +found):\n%s", diff)
+	}
+	if got.State != scheduler.Scheduled || !got.Due.Equal(spec.At) || got.Revision == 0 || got.Created.Before(before.Add(-time.Second)) {
+		t.Errorf("got %+v", got)
+	}
+	_, err = s.Get(t.Context(), "a-2")
+	wantCode(t, err, bus.NotFound)
+	_, err = s.Get(t.Context(), "a.2")
+	wantCode(t, err, bus.InvalidArgument, "field", "id")
+}
+
+func TestAfterCountsFromNow(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	before := time.Now()
+	tm := create(t, s, scheduler.Spec{After: time.Minute})
+	if after := time.Now(); tm.Due.Before(before.Add(time.Minute)) || tm.Due.After(after.Add(time.Minute+time.Second)) {
+		t.Errorf("due %s, made between %s and %s", tm.Due, before, after)
+	}
+	if len(tm.ID) < 16 {
+		t.Errorf("id %q", tm.ID)
+	}
+}
+
+func TestIDsAndKeysAreUnique(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	create(t, s, scheduler.Spec{ID: "a", After: time.Hour})
+	_, err := s.Create(t.Context(), scheduler.Spec{ID: "a", After: time.Hour, Target: target()})
+	wantCode(t, err, bus.AlreadyExists, "id", "a", "field", "id")
+
+	first := create(t, s, scheduler.Spec{Key: "order 17", After: time.Hour})
+	_, err = s.Create(t.Context(), scheduler.Spec{Key: "order 17", After: time.Hour, Target: target()})
+	wantCode(t, err, bus.AlreadyExists, "id", first.ID, "field", "key")
+	create(t, s, scheduler.Spec{Key: "order 18", After: time.Hour})
+
+	// A cancelled one is free at once.
+	for range 3 {
+		if err := s.Cancel(t.Context(), "a", 0); err != nil {
+			t.Fatal(err)
+		}
+		create(t, s, scheduler.Spec{ID: "a", After: time.Hour})
+	}
+	if err := s.Cancel(t.Context(), first.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, scheduler.Spec{Key: "order 17", After: time.Hour})
+}
+
+func TestCreateRefuses(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	hour := time.Hour
+	for name, tt := range map[string]struct {
+		spec  scheduler.Spec
+		field string
+	}{
+		"no time":            {scheduler.Spec{}, "after"},
+		"two times":          {scheduler.Spec{After: hour, At: time.Now()}, "after"},
+		"negative":           {scheduler.Spec{After: -1}, "after"},
+		"beyond the horizon": {scheduler.Spec{After: 1 << 62}, ""},
+		"too late":           {scheduler.Spec{At: time.Date(2262, 4, 11, 0, 0, 0, 0, time.UTC)}, "at"},
+		"year 9999":          {scheduler.Spec{At: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, "at"},
+		"long ago":           {scheduler.Spec{At: time.Now().AddDate(-2, 0, 0)}, "at"},
+		"id with a dot":      {scheduler.Spec{ID: "a.b", After: hour}, "id"},
+		"id with a space":    {scheduler.Spec{ID: "a b", After: hour}, "id"},
+		"wildcard id":        {scheduler.Spec{ID: "*", After: hour}, "id"},
+		"long id":            {scheduler.Spec{ID: strings.Repeat("a", 65), After: hour}, "id"},
+		"id and key":         {scheduler.Spec{ID: "a", Key: "b", After: hour}, "id"},
+		"long key":           {scheduler.Spec{Key: strings.Repeat("a", 257), After: hour}, "key"},
+		"large payload":      {scheduler.Spec{After: hour, Payload: bytes.Repeat([]byte("x"), scheduler.MaxPayload+1)}, "payload"},
+		"content type":       {scheduler.Spec{After: hour, ContentType: "a\r\nb"}, "content_type"},
+		"no media type":      {scheduler.Spec{After: hour, ContentType: "a b c"}, "content_type"},
+		"label name":         {scheduler.Spec{After: hour, Labels: map[string]string{"a b": "x"}}, "labels"},
+		"label value":        {scheduler.Spec{After: hour, Labels: map[string]string{"a": strings.Repeat("x", 129)}}, "labels.a"},
+		"attempts":           {scheduler.Spec{After: hour, Retry: scheduler.Retry{MaxAttempts: 51}}, "retry.max_attempts"},
+		"first":              {scheduler.Spec{After: hour, Retry: scheduler.Retry{First: time.Millisecond}}, "retry.first"},
+		"last":               {scheduler.Spec{After: hour, Retry: scheduler.Retry{First: time.Minute, Last: time.Second}}, "retry.last"},
+		"age":                {scheduler.Spec{After: hour, Retry: scheduler.Retry{MaxAge: 31 * 24 * hour}}, "retry.max_age"},
+		"transport":          {scheduler.Spec{After: hour, Target: scheduler.Target{URI: "gopher://x"}}, "target.transport"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if tt.spec.Target.URI == "" {
+				tt.spec.Target = target()
+			}
+			_, err := s.Create(t.Context(), tt.spec)
+			if tt.field == "" {
+				if err != nil {
+					wantCode(t, err, bus.InvalidArgument)
+				}
+				return
+			}
+			wantCode(t, err, bus.InvalidArgument, "field", tt.field)
+		})
+	}
+	for tm, err := range s.List(t.Context(), scheduler.Filter{}) {
+		if err != nil || tm.ID != "" {
+			t.Errorf("stored nevertheless: %+v %v", tm, err)
+		}
+	}
+}
+
+func TestCreateMany(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	create(t, s, scheduler.Spec{ID: "m-7", After: time.Hour})
+	const n = 5000
+	specs := func(yield func(scheduler.Spec) bool) {
+		for i := range n {
+			spec := scheduler.Spec{ID: fmt.Sprintf("m-%d", i), After: time.Hour, Target: target()}
+			if i == 100 {
+				spec.After = -1
+			}
+			if !yield(spec) {
+				return
+			}
+		}
+	}
+	i := 0
+	for tm, err := range s.CreateMany(t.Context(), specs) {
+		switch i {
+		case 7:
+			wantCode(t, err, bus.AlreadyExists, "id", "m-7")
+		case 100:
+			wantCode(t, err, bus.InvalidArgument, "field", "after")
+		default:
+			if err != nil || tm.ID != fmt.Sprintf("m-%d", i) || tm.Revision == 0 {
+				t.Fatalf("%d: %+v %v", i, tm, err)
+			}
+		}
+		i++
+	}
+	if i != n {
+		t.Errorf("%d results", i)
+	}
+	if got := len(collect(t, s.List(t.Context(), scheduler.Filter{}))); got != n-1 {
+		t.Errorf("%d timers are stored, want %d", got, n-1)
+	}
+}
+
+// A result comes as soon as it is known, whatever comes after it.
+func TestCreateManyAnswersAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	next := make(chan scheduler.Spec)
+	specs := func(yield func(scheduler.Spec) bool) {
+		for spec := range next {
+			if !yield(spec) {
+				return
+			}
+		}
+	}
+	pull, stop := iter.Pull2(s.CreateMany(t.Context(), specs))
+	for range 3 {
+		go func() { next <- scheduler.Spec{After: time.Hour, Target: target()} }()
+		if _, err, ok := pull(); err != nil || !ok {
+			t.Fatal(err, ok)
+		}
+	}
+	close(next)
+	if _, _, ok := pull(); ok {
+		t.Error("one more")
+	}
+	stop()
+}
+
+// Who leaves the loop, or whose context ends, stores no more.
+func TestCreateManyEnds(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	endless := func(yield func(scheduler.Spec) bool) {
+		for yield(scheduler.Spec{After: time.Hour, Target: target()}) {
+		}
+	}
+	n := 0
+	for _, err := range s.CreateMany(t.Context(), endless) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; n == 10 {
+			break
+		}
+	}
+}
+
+func TestNothingIsStoredWithoutServer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.open(t, scheduler.Config{})
+	create(t, s, scheduler.Spec{ID: "a", After: time.Hour})
+	r.conn.NATS().Close()
+	_, err := s.Create(t.Context(), scheduler.Spec{ID: "b", After: time.Hour, Target: target()})
+	if err == nil {
+		t.Fatal("stored")
+	}
+	if errors.Is(err, bus.ErrNoResponders) {
+		t.Logf("%v", err)
+	}
+}
+
+func collect(t *testing.T, seq iter.Seq2[scheduler.Timer, error]) []scheduler.Timer {
+	t.Helper()
+	var all []scheduler.Timer
+	for tm, err := range seq {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, tm)
+	}
+	return all
+}
+
+func ids(timers []scheduler.Timer) []string {
+	var all []string
+	for _, tm := range timers {
+		all = append(all, tm.ID)
+	}
+	slices.Sort(all)
+	return all
+}

@@ -1,0 +1,176 @@
+package scheduler_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/scheduler"
+)
+
+func TestList(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	base := time.Now().Add(time.Hour)
+	for i := range 20 {
+		spec := scheduler.Spec{ID: fmt.Sprintf("a-%02d", i), At: base.Add(time.Duration(i) * time.Minute), Labels: map[string]string{"even": fmt.Sprint(i%2 == 0)}}
+		spec.Paused = i < 3
+		create(t, s, spec)
+	}
+	create(t, s, scheduler.Spec{ID: "b", After: time.Hour})
+	create(t, s, scheduler.Spec{ID: "cancelled", After: time.Hour})
+	if err := s.Cancel(t.Context(), "cancelled", 0); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		filter scheduler.Filter
+		want   int
+	}{
+		"all":     {scheduler.Filter{}, 21},
+		"prefix":  {scheduler.Filter{Prefix: "a-1"}, 10},
+		"state":   {scheduler.Filter{States: []scheduler.State{scheduler.Paused}}, 3},
+		"states":  {scheduler.Filter{States: scheduler.States()}, 21},
+		"from":    {scheduler.Filter{DueFrom: base.Add(15 * time.Minute)}, 5},
+		"before":  {scheduler.Filter{Prefix: "a", DueBefore: base.Add(15 * time.Minute)}, 15},
+		"label":   {scheduler.Filter{Labels: map[string]string{"even": "true"}}, 10},
+		"several": {scheduler.Filter{Labels: map[string]string{"even": "true"}, States: []scheduler.State{scheduler.Paused}}, 2},
+		"none":    {scheduler.Filter{Prefix: "z"}, 0},
+	} {
+		if got := collect(t, s.List(t.Context(), tt.filter)); len(got) != tt.want {
+			t.Errorf("%s: %q, want %d", name, ids(got), tt.want)
+		}
+	}
+	for _, err := range s.List(t.Context(), scheduler.Filter{States: []scheduler.State{"odd"}}) {
+		wantCode(t, err, bus.InvalidArgument, "field", "state")
+	}
+	for _, cursor := range []string{"x", "0", "99.1", "-1.1", "0.-1", "0.99999999999999999999"} {
+		for _, err := range s.List(t.Context(), scheduler.Filter{Cursor: cursor}) {
+			wantCode(t, err, bus.InvalidArgument, "field", "cursor")
+		}
+	}
+}
+
+// Pages one after the other have each timer once.
+func TestListPages(t *testing.T) {
+	t.Parallel()
+	s := newRig(t).open(t, scheduler.Config{})
+	const n = 2500 // more than the server answers at once
+	specs := func(yield func(scheduler.Spec) bool) {
+		for range n {
+			if !yield(scheduler.Spec{After: time.Hour, Target: target()}) {
+				return
+			}
+		}
+	}
+	var made []scheduler.Timer
+	for tm, err := range s.CreateMany(t.Context(), specs) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, tm)
+	}
+	var found []scheduler.Timer
+	for cursor := ""; ; {
+		page := 0
+		for tm, err := range s.List(t.Context(), scheduler.Filter{Cursor: cursor}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, cursor = append(found, tm), tm.Cursor()
+			if page++; page == 700 {
+				break
+			}
+		}
+		if page < 700 {
+			break
+		}
+	}
+	if !slices.Equal(ids(made), ids(found)) {
+		t.Errorf("%d made, %d found", len(made), len(found))
+	}
+}
+
+func TestNamespacesAreApart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.open(t, scheduler.Config{})
+	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: r.node, Namespace: "default.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	other := (&rig{r.node, conn}).open(t, scheduler.Config{})
+	create(t, s, scheduler.Spec{ID: "a", After: time.Hour})
+	if got := collect(t, other.List(t.Context(), scheduler.Filter{})); len(got) != 0 {
+		t.Errorf("listed %q", ids(got))
+	}
+	wantCode(t, second(other.Get(t.Context(), "a")), bus.NotFound)
+	wantCode(t, other.Cancel(t.Context(), "a", 0), bus.NotFound)
+	create(t, other, scheduler.Spec{ID: "a", After: time.Hour})
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	s, _, _ := newRig(t).run(t, scheduler.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	kinds := make(chan scheduler.EventKind, 100)
+	ended := make(chan struct{})
+	listening := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for e, err := range s.Watch(ctx, scheduler.EventFilter{ID: "a"}) {
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if e.ID != "a" || e.Time.IsZero() {
+				t.Errorf("event %+v", e)
+			}
+			if e.Kind == scheduler.Updated {
+				select {
+				case <-listening:
+				default:
+					close(listening)
+				}
+				continue
+			}
+			kinds <- e.Kind
+		}
+	}()
+	create(t, s, scheduler.Spec{ID: "a", After: time.Hour})
+	eventually(t, "watched", func() bool { // which it may not have been yet at the creation
+		if _, err := s.Update(t.Context(), "a", 0, scheduler.Spec{After: time.Hour, Target: target()}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-listening:
+			return true
+		default:
+			return false
+		}
+	})
+	for len(kinds) > 0 {
+		<-kinds
+	}
+	if err := s.Cancel(t.Context(), "a", 0); err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, scheduler.Spec{ID: "a", After: 20 * time.Millisecond})
+	create(t, s, scheduler.Spec{ID: "b", After: 20 * time.Millisecond})
+	for _, want := range []scheduler.EventKind{scheduler.Cancelled, scheduler.Created, scheduler.Fired, scheduler.Delivered} {
+		select {
+		case got := <-kinds:
+			if got != want {
+				t.Errorf("event %q, want %q", got, want)
+			}
+		case <-time.After(patience):
+			t.Fatalf("no event %q", want)
+		}
+	}
+	cancel()
+	<-ended
+}
