@@ -72,7 +72,10 @@ func (c *Conn) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (jets
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("bus: open stream %q: JetStream is not ready: %w: %w", cfg.Name, context.Cause(ctx), last)
+			if cause := context.Cause(ctx); !errors.Is(last, cause) {
+				last = fmt.Errorf("%w: %w", cause, last)
+			}
+			return nil, fmt.Errorf("bus: open stream %q: JetStream is not ready%s: %w", cfg.Name, notReady(last), last)
 		case <-time.After(openRetry):
 		}
 	}
@@ -165,6 +168,14 @@ func openLater(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		errors.Is(err, nats.ErrReconnectBufExceeded)
+}
+
+// notReady is why JetStream is likely not to be ready, as an addition in parentheses. Where nobody answers there is none.
+func notReady(err error) string {
+	if errors.Is(err, nats.ErrNoResponders) {
+		return ""
+	}
+	return " (its servers may lack a leader, or a quorum)"
 }
 
 func apiCode(err error) jetstream.ErrorCode {

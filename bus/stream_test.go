@@ -324,6 +324,9 @@ func TestOpenStreamCluster(t *testing.T) {
 	defer cancel()
 	_, err := c.OpenStream(ctx, streamConfig("ORDERS"))
 	wantNotReady(t, err)
+	if !strings.Contains(err.Error(), "quorum") {
+		t.Errorf("%v does not name the quorum", err)
+	}
 
 	done := openInBackground(t, c, "ORDERS")
 	g.Node(1).Start(t)

@@ -77,9 +77,17 @@ func (b *bucket) openStream(ctx context.Context, recreated bool) (jetstream.Stre
 		return err
 	})
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("JetStream is not ready: %w", err)
+		err = fmt.Errorf("JetStream is not ready%s: %w", notReady(err), err)
 	}
 	return info.Config, err
+}
+
+// notReady is why JetStream is likely not to be ready, as an addition in parentheses. Where nobody answers there is none.
+func notReady(err error) string {
+	if errors.Is(err, nats.ErrNoResponders) {
+		return ""
+	}
+	return " (the bucket's servers may lack a leader, or a quorum)"
 }
 
 // revive creates the bucket again if its leader says twice that it is gone: a server that has just started may say so
