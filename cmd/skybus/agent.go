@@ -55,7 +55,7 @@ func (r removal) line() string {
 // Run watches until ctx ends.
 func (c *agentCmd) Run(ctx context.Context, app *App) error {
 	return c.run(ctx, app, part{name: "agent", quiet: true, serve: func(ctx context.Context, p *platform) error {
-		open, cancel := app.withTimeout(ctx)
+		open, cancel := app.toStart(ctx)
 		defer cancel()
 		reg, err := registry.Open(open, p.conn, registry.Config{Logger: app.log})
 		if err != nil {

@@ -76,6 +76,18 @@ func (a *App) Connect(ctx context.Context) (*bus.Conn, error) {
 	return bus.Connect(ctx, cfg)
 }
 
+// startPatience is how long a command that keeps running waits at its start for JetStream: servers that were started together
+// with it, or have lost one of them, have their leader after 4 to 9 s, or twice that.
+const startPatience = 30 * time.Second
+
+// toStart bounds the start of a command that keeps running, by --timeout where that was given.
+func (a *App) toStart(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !a.given["timeout"] {
+		a.Timeout = max(a.Timeout, startPatience) // as the hint of an error says
+	}
+	return a.withTimeout(ctx)
+}
+
 // withTimeout bounds one exchange with the server by --timeout.
 func (a *App) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, a.Timeout)

@@ -168,7 +168,7 @@ func (p *platform) started(ctx context.Context, started <-chan struct{}) error {
 
 // startSettings opens the live configuration, and has the level of the log follow it unless that was given.
 func (p *platform) startSettings(ctx context.Context, app *App) (*config.Values, error) {
-	open, cancel := app.withTimeout(ctx)
+	open, cancel := app.toStart(ctx)
 	defer cancel()
 	values, err := config.Open(open, p.conn, config.Config{Logger: app.log})
 	if err != nil {
