@@ -57,7 +57,6 @@ func (c cluster) named(url string) string {
 func TestClusterLosesServer(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	const limit = 10 * time.Second // electing a leader takes 4 to 9 s
 	c := startCluster(t)
 	up := startUp(t, "--demo", "--server", c.urls())
 	victim := c.named(up.ports["nats"])
@@ -78,18 +77,24 @@ func TestClusterLosesServer(t *testing.T) {
 	c[victim].kill()
 	eventually(t, patience, "up is connected to another server", func() bool { return reconnects(t, up) > 0 })
 	moved := time.Since(killed)
+	elected := awaitLeader(t, conn, route.AsyncStream, victim)
+	limit := elected.Sub(killed) + 5*time.Second
 	eventually(t, patience, "requests succeed again", func() bool {
 		return l.successesSince(killed.Add(time.Second)) > 200
 	})
 	enough := time.Now()
 	all := l.end()
 	gap := all.gap(killed, enough)
-	t.Logf("%s killed: up moved after %v; %v; longest gap %v, slowest %v", victim, moved, all, gap, all.slowest().took())
+	t.Logf("%s killed: up moved after %v, another led after %v; %v; longest gap %v, slowest %v",
+		victim, moved, elected.Sub(killed), all, gap, all.slowest().took())
 	if gap > limit {
 		t.Errorf("%v without an answer after the kill, want at most %v", gap, limit)
 	}
-	if failed := all.failed(); len(failed) > len(all.flying(killed)) {
-		t.Errorf("more failed than the %d in flight at the kill: %v", len(all.flying(killed)), failed)
+	// In flight at the kill, or longer without a leader than a request may take.
+	if failed := all.failed(); slices.ContainsFunc(failed, func(o outcome) bool {
+		return o.begin.After(killed) && (o.begin.After(elected) || o.took() < 9*time.Second)
+	}) {
+		t.Errorf("others failed than the %d in flight at the kill: %v", len(all.flying(killed)), failed)
 	}
 
 	c[victim].restart()
@@ -105,7 +110,7 @@ func TestClusterLosesServer(t *testing.T) {
 func awaitPeers(t *testing.T, conn *bus.Conn, stream string) []string {
 	t.Helper()
 	var peers []string
-	eventually(t, patience, stream+" has a leader and two followers that are up to date", func() bool {
+	eventually(t, elections, stream+" has a leader and two followers that are up to date", func() bool {
 		info := clusterInfo(t, conn, stream)
 		if info == nil || info.Leader == "" || len(info.Replicas) != 2 {
 			return false
@@ -122,6 +127,20 @@ func awaitPeers(t *testing.T, conn *bus.Conn, stream string) []string {
 	return peers
 }
 
+// elections is how long a cluster may be without a leader: an election takes 4 to 9 s, and as much again each time that the
+// votes are split, as they are when the machine is busy.
+const elections = time.Minute
+
+// awaitLeader waits until another server than the one that was killed leads a stream, and returns when that was.
+func awaitLeader(t *testing.T, conn *bus.Conn, stream, killed string) time.Time {
+	t.Helper()
+	eventually(t, elections, stream+" has another leader than "+killed, func() bool {
+		info := clusterInfo(t, conn, stream)
+		return info != nil && info.Leader != "" && info.Leader != killed
+	})
+	return time.Now()
+}
+
 // lead makes a server the leader of a stream.
 func lead(t *testing.T, conn *bus.Conn, stream, server string) {
 	t.Helper()
@@ -129,7 +148,7 @@ func lead(t *testing.T, conn *bus.Conn, stream, server string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, patience, server+" leads "+stream, func() bool {
+	eventually(t, elections, server+" leads "+stream, func() bool {
 		info := clusterInfo(t, conn, stream)
 		if info == nil || info.Leader == server {
 			return info != nil
