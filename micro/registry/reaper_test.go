@@ -119,7 +119,7 @@ func TestReaper(t *testing.T) {
 	}
 	var book logBook
 	var removed reaped
-	cfg := registry.ReaperConfig{After: 400 * time.Millisecond, Ping: 200 * time.Millisecond, Reaped: removed.add, Logger: book.logger()}
+	cfg := registry.ReaperConfig{After: 400 * time.Millisecond, Ping: 3 * time.Second, Reaped: removed.add, Logger: book.logger()}
 	begin := time.Now()
 	reap(t, conn, r, cfg)
 	second := connect(t, s)
@@ -181,7 +181,7 @@ func TestReaperSparesWhoComesBack(t *testing.T) {
 		}
 	}
 	var removed reaped
-	reap(t, conn, r, registry.ReaperConfig{After: 400 * time.Millisecond, Ping: 300 * time.Millisecond, Reaped: removed.add})
+	reap(t, conn, r, registry.ReaperConfig{After: 400 * time.Millisecond, Ping: 2 * time.Second, Reaped: removed.add})
 	for times := map[string]int{}; times["lives"] < 1 || times["writes"] < rounds; {
 		select {
 		case id := <-asked:
