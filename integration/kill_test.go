@@ -114,7 +114,7 @@ func TestKillLosesWhatWasHeld(t *testing.T) {
 	victim := service{Server: server, Name: "holder", Instance: "victim"}.start(t)
 	other := service{Server: server, Name: "holder", Instance: "other"}.start(t)
 	conn := connect(t, server)
-	client, nc := newClient(t, conn, micro.ClientConfig{Timeout: 3 * time.Second}), conn.NATS()
+	client, nc := newClient(t, conn, micro.ClientConfig{Timeout: 10 * time.Second}), conn.NATS()
 
 	const each = 20
 	results := make(chan outcome, 2*each)
@@ -158,8 +158,8 @@ func TestKillLosesWhatWasHeld(t *testing.T) {
 		all = append(all, <-results)
 	}
 	t.Logf("%v; %d requests after the kill took %v", all, each, took)
-	if took > soon {
-		t.Errorf("%d requests after the kill took %v, want at most %v", each, took, soon)
+	if took > each*soon { // to none of which the dead was given
+		t.Errorf("%d requests after the kill took %v, want at most %v each", each, took, soon)
 	}
 	checkHeld(t, all, begun(victim), begun(other))
 }
@@ -235,8 +235,8 @@ func TestKillAll(t *testing.T) {
 	if _, err := b.widgets(t.Context(), app.gateway); err != nil {
 		t.Errorf("with a new instance: %v", err)
 	}
-	if took := time.Since(begin); took > soon {
-		t.Errorf("with a new instance it takes %v, want at most %v", took, soon)
+	if took := time.Since(begin); took > 4*soon { // less than a heartbeat
+		t.Errorf("with a new instance it takes %v, want at most %v", took, 4*soon)
 	}
 }
 

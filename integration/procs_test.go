@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	patience = 20 * time.Second     // for what has no deadline of its own
+	patience = time.Minute          // for what has no deadline of its own
 	shortest = 2 * time.Millisecond // between two looks
 	longest  = 50 * time.Millisecond
 )

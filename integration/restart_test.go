@@ -102,8 +102,8 @@ func TestTakenPlaces(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) { // one after another: the check below comes after them
 			begin := time.Now()
 			code, stdout, stderr := run(t, "skybus", test.args...)
-			if took := time.Since(begin); took > 2*time.Second {
-				t.Errorf("it took %v, want at most 2s", took)
+			if took := time.Since(begin); took > 4*time.Second { // no time-out is as short
+				t.Errorf("it took %v, want at most 4s", took)
 			}
 			if code != 1 || stdout != "" {
 				t.Errorf("exit code %d and output %q, want 1 and none", code, stdout)

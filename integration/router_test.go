@@ -73,7 +73,7 @@ func TestKillRouter(t *testing.T) {
 	putRoute(t, conn, "work", route.Step{Service: "app", Endpoint: "work"})
 	victim := startRouter(t, server, "router-1")
 	startRouter(t, server, "router-2")
-	client := newClient(t, conn, micro.ClientConfig{Timeout: 8 * time.Second, AttemptTimeout: time.Second})
+	client := newClient(t, conn, micro.ClientConfig{Timeout: 20 * time.Second, AttemptTimeout: 2 * time.Second})
 	awaitRoutes(t, client.Registry(), 2, "safe", "work")
 
 	safe, work := startLoad(t, 8, callRouter(client, "safe")), startLoad(t, 8, callRouter(client, "work"))
@@ -150,7 +150,7 @@ func TestRouterAsyncSurvivesKills(t *testing.T) {
 	for _, instance := range []string{"log-1", "log-2"} {
 		start(t, "service", "--name", "log", "--instance", instance, "--server", server, "--record", filepath.Join(records, instance))
 	}
-	client := newClient(t, conn, micro.ClientConfig{Timeout: 5 * time.Second, AttemptTimeout: time.Second})
+	client := newClient(t, conn, micro.ClientConfig{Timeout: 20 * time.Second, AttemptTimeout: 2 * time.Second})
 	awaitState(t, client.Registry(), "log", registry.Online, 2)
 	putRoute(t, conn, "note", route.Step{Service: "log", Endpoint: "write", Retry: true})
 	putRoute(t, conn, "later", route.Step{Service: "log", Endpoint: "write", Async: true}, route.Step{Route: "note", Async: true})

@@ -181,7 +181,7 @@ func TestCallAll(t *testing.T) {
 	t.Parallel()
 	s := bustest.Server(t)
 	serveAll(t, s)
-	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: 20 * time.Second})
+	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: 2 * time.Minute})
 	sees(t, c, "who", 4)
 
 	// It ends when all have answered, long before the quiet time is over. What one fails with is beside the others.

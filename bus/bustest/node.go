@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	startTimeout = 10 * time.Second
+	startTimeout = 30 * time.Second
 	pollInterval = 10 * time.Millisecond
 )
 

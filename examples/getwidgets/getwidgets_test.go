@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long a test waits for something that comes at once on a machine with nothing else to do.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func connect(t testing.TB, srv *bustest.Node) *bus.Conn {
 	t.Helper()

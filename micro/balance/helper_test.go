@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long a test waits for something that comes at once on a machine with nothing else to do.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // instance is one that a test has in its registry.
 type instance struct {

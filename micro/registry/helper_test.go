@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a test waits for something that comes at once on a machine with nothing else to do.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // quickly is how announcements are made in tests that do not care for more.
 func quickly() registry.AnnounceConfig {

@@ -71,7 +71,7 @@ func TestRun(t *testing.T) {
 	go func() { done <- run(serving, []string{"--server", srv.URL(), "--listen", "127.0.0.1:0"}, &stderr) }()
 
 	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !address.MatchString(stderr.String()) || !strings.Contains(record.String(), `"tea"`) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the asynchronous step was not done in 10 s:\n%s\n%s", record.String(), stderr.String())
@@ -138,7 +138,7 @@ func TestServeFails(t *testing.T) {
 		if !errors.Is(err, net.ErrClosed) {
 			t.Errorf("error %v, want that of the listener", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("serve goes on without a listener")
 	}
 }

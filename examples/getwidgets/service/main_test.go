@@ -46,7 +46,7 @@ func TestRun(t *testing.T) {
 	record := filepath.Join(t.TempDir(), "record")
 	args := []string{"--server", srv.URL(), "--instance", "one", "--record", record, "--namespace", "demo.test"}
 	go func() { done <- run(ctx, args, &stderr) }()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for strings.Count(stderr.String(), "serving") < len(getwidgets.Names()) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not serving after 10 s:\n%s", stderr.String())
