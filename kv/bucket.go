@@ -43,6 +43,11 @@ type bucket struct {
 
 func (b *bucket) feedSubject(pattern string) string { return "skybus.kv." + b.name + "." + pattern }
 
+// electedSubject is where the servers tell that the bucket has a leader again.
+func (b *bucket) electedSubject() string {
+	return "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + b.stream
+}
+
 // open binds to the stream or creates it; recreated notes in a new one that it replaces one that was lost.
 func (b *bucket) open(ctx context.Context, recreated bool) error {
 	cfg, err := b.openStream(ctx, recreated)

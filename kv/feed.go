@@ -72,7 +72,7 @@ func (f *feed) run(ctx context.Context) {
 	}
 	defer func() { _ = f.sub.Unsubscribe() }() // fails only when the connection is closed
 	// Without permission there are no advisories: the checks find what they would have told.
-	if adv, err := f.b.nc.ChanSubscribe("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED."+f.b.stream, f.elected); err == nil {
+	if adv, err := f.b.nc.ChanSubscribe(f.b.electedSubject(), f.elected); err == nil {
 		defer func() { _ = adv.Unsubscribe() }() // as above
 	}
 	var wg sync.WaitGroup

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+
+	"github.com/nats-io/nats.go"
 )
 
 // Follow calls f with the current entries that match pattern (see [CheckPattern]), all in one batch that may be empty, and
@@ -78,6 +80,23 @@ func news(batch []record, told map[string]struct{}) []record {
 		kept = append(kept, r)
 	}
 	return kept
+}
+
+// NotifyElected makes t send to ch, without blocking, whenever the servers have elected a leader of the bucket: until then
+// nothing could be written for a while, and what expires about that time is perhaps only what could not be renewed. Like all
+// that servers tell on their own it may be lost; without the permission (see the package comment), or from a server that is
+// alone, nothing is told. stop ends it.
+func (t *Table[T]) NotifyElected(ch chan<- struct{}) (stop func()) {
+	sub, err := t.b.nc.Subscribe(t.b.electedSubject(), func(*nats.Msg) {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return func() {} // the connection is closed
+	}
+	return func() { _ = sub.Unsubscribe() } // fails only when the connection is closed
 }
 
 // Watch yields the current entries that match pattern, then one zero Entry, known by its empty Key, that says that the

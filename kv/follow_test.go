@@ -299,3 +299,29 @@ func TestNoGoroutineStays(t *testing.T) {
 		return true
 	})
 }
+
+// Elections are told of until that is stopped, without waiting for who has not looked yet.
+func TestNotifyElected(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, bustest.Server(t))
+	table := open(t, conn, kv.Config{})
+	full, told := make(chan struct{}), make(chan struct{}, 1)
+	defer table.NotifyElected(full)()
+	stop := table.NotifyElected(told)
+	elect := func() {
+		if err := conn.NATS().Publish("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_widgets", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		elect()
+		bustest.Eventually(t, "an election", func() bool { return len(told) == 1 })
+		<-told
+	}
+	stop()
+	elect()
+	<-time.After(50 * time.Millisecond)
+	if len(told) > 0 {
+		t.Error("told after the stop")
+	}
+}

@@ -209,7 +209,7 @@ func (a *Announcer) beat(ctx context.Context, w *recordWatch, reconnected <-chan
 			return err
 		default:
 			a.log.DebugContext(ctx, "heartbeat failed", "error", err)
-			a.alive, written = 0, false
+			written = written && a.alive != 0
 			next = jitter(wait)
 			wait = min(2*wait, retryMax)
 		}
@@ -231,7 +231,8 @@ func (a *Announcer) beat(ctx context.Context, w *recordWatch, reconnected <-chan
 	return nil
 }
 
-// beatOnce renews the liveness. When it is gone, or was never written, the record may be another's.
+// beatOnce renews the liveness. When it is gone, or was never written, the record may be another's. As long as that is not
+// known, JetStream being away, it is tried again as it was: the bucket of records may have no leader for longer.
 func (a *Announcer) beatOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Heartbeat)
 	defer cancel()
@@ -239,15 +240,17 @@ func (a *Announcer) beatOnce(ctx context.Context) error {
 	if a.cfg.Load != nil {
 		load = a.cfg.Load()
 	}
-	var err error
 	if a.alive != 0 {
-		a.alive, err = a.liveness.Update(ctx, a.key, load, a.alive, kv.TTL(a.cfg.TTL))
+		revision, err := a.liveness.Update(ctx, a.key, load, a.alive, kv.TTL(a.cfg.TTL))
+		if err == nil || errors.Is(err, kv.ErrConflict) {
+			a.alive = revision // none after a conflict
+		}
 		return err
 	}
-	if err := a.verify(ctx); err != nil {
-		return err
+	err := a.verify(ctx)
+	if err == nil {
+		a.alive, err = a.liveness.Put(ctx, a.key, load, kv.TTL(a.cfg.TTL))
 	}
-	a.alive, err = a.liveness.Put(ctx, a.key, load, kv.TTL(a.cfg.TTL))
 	return err
 }
 

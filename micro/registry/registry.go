@@ -8,6 +8,10 @@
 // follows within a millisecond or so; after a lost connection or a restarted server it is right again within a second
 // (package kv). It never forgets because the servers are away: the last known state stays until something newer is known.
 //
+// Who dies or freezes is offline when its TTL is over, and within a second of that. Where the servers could not take signs of
+// life, having to elect a leader (4 to 9 s) or to restart, a TTL that is over proves nothing: then nobody is shown as offline
+// until 5 s after the election, or after this registry's connection is back. Who lives has told so by then.
+//
 // An [Announcer] writes both for one instance, again whenever they are lost, and changes the record as the instance runs:
 // attributes, endpoints, whether it is registered. An id belongs to one process at a time ([Announcer.Claim]). A [Reaper]
 // removes the records of those who died.
@@ -159,6 +163,7 @@ type Registry struct {
 	lost    map[string]time.Time   // when a record was first seen without liveness, by key
 	early   map[string]*time.Timer // keys of records that came before their liveness
 	fading  map[string]*time.Timer // keys of livenesses that ended before their record
+	doubt   time.Time              // until then no liveness ends
 	loaded  bool                   // what there was at first is in
 	changed chan struct{}          // closed at the next change of a snapshot
 
@@ -194,6 +199,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Registry, error) {
 	r.snapshot.Store(&map[string]*Service{})
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.stop = stop
+	r.feeds.Go(func() { r.heed(run, conn) })
 	// Liveness first, so that no record appears offline only because its liveness was not read yet.
 	if err := follow(ctx, run, &r.feeds, liveness, r.prefix+">", r.applyLiveness); err != nil {
 		_ = r.Close()

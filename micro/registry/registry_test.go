@@ -248,7 +248,7 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
-// What was known stays known while the servers are away, and is right soon after.
+// What was known stays known while the servers are away, and is right a few seconds after.
 func TestServerAway(t *testing.T) {
 	t.Parallel()
 	for _, memory := range []bool{false, true} {
@@ -281,7 +281,7 @@ func TestServerAway(t *testing.T) {
 			becomes(t, r, "shop", "dies", want)
 			becomes(t, r, "shop", "stays", registry.Online)
 			t.Logf("right again after %v", time.Since(start))
-			if took := time.Since(start); took > 3*time.Second {
+			if took := time.Since(start); took > 7*time.Second { // 5 s of them for whoever is slow to come back
 				t.Errorf("it took %v", took)
 			}
 			if err := stays.stop(); err != nil {

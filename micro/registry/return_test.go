@@ -116,13 +116,17 @@ func TestPartition(t *testing.T) {
 		if !rests(r) || state(r, "shop", "works") != registry.Online {
 			t.Error("who cannot be asked is forgotten")
 		}
+		end := watchLost(t, r)
 		s.Start(t)
 		begin := time.Now()
 		becomes(t, r, "shop", "dies", registry.Offline)
 		bustest.Eventually(t, "the others", func() bool { return rests(r) && state(r, "shop", "works") == registry.Online })
 		t.Logf("right again after %v", time.Since(begin))
-		if took := time.Since(begin); took > 3*time.Second {
+		if took := time.Since(begin); took > 7*time.Second { // 5 s of them for whoever is slow to come back
 			t.Errorf("it took %v", took)
+		}
+		if lost := end(); len(lost) != 1 || lost[0] != "changed dies offline" {
+			t.Errorf("shown as gone: %q", lost)
 		}
 		time.Sleep(2 * time.Minute)
 		if !rests(r) || state(r, "shop", "works") != registry.Online || state(r, "shop", "dies") != "" || removed.count() != 1 {

@@ -63,16 +63,6 @@ func (r *Registry) settleLocked(key string) bool {
 	return true
 }
 
-// fade ends a liveness whose record stayed.
-func (r *Registry) fade(key, service string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.keepLocked(key) {
-		delete(r.alive, key)
-		r.publishLocked(map[string]struct{}{service: {}})
-	}
-}
-
 // keepLocked stops the end of a liveness and tells whether it was about to end.
 func (r *Registry) keepLocked(key string) bool {
 	timer := r.fading[key]
