@@ -1,0 +1,208 @@
+//go:build unix
+
+package integration_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/skybus-io/skybus/scheduler"
+)
+
+func loopback() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
+
+// long makes the tests of faults go on for as long as their figures need.
+func long() bool { return flag.Lookup("long").Value.String() == "true" }
+
+var _ = flag.Bool("long", false, "let the tests of faults take minutes")
+
+// TestTimersServerKilled kills the server while timers are created at full rate: what was acknowledged fires.
+func TestTimersServerKilled(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	server := startServer(t)
+	startScheduler(t, server.ports["nats"])
+	s, sink, l := openTimers(t, server.ports["nats"]), newSink(t), newLedger()
+	rounds := 2
+	if long() {
+		rounds = 5
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	l.setters(ctx, &wg, s, sink.target(), 16, 0)
+	for range rounds {
+		before := l.size()
+		eventually(t, patience, "timers are created", func() bool { return l.size() > before+500 })
+		server.kill()
+		server = server.restart()
+	}
+	before := l.size()
+	eventually(t, patience, "timers are created again", func() bool { return l.size() > before+100 })
+	stop()
+	wg.Wait()
+	v := l.judge(t, sink, 2*patience)
+	v.check(t)
+	if limit := max(20, v.acked/1000); v.repeated > limit {
+		t.Errorf("%d deliveries were repeated, want at most %d", v.repeated, limit)
+	}
+}
+
+// TestTimersSchedulersKilled kills one of two schedulers every 2 s, by turns.
+func TestTimersSchedulersKilled(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	server := startServer(t)
+	url := server.ports["nats"]
+	schedulers := []*platform{startScheduler(t, url), startScheduler(t, url)}
+	s, sink, l := openTimers(t, url), newSink(t), newLedger()
+	total := 10 * time.Second
+	if long() {
+		total = 30 * time.Second
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	l.setters(ctx, &wg, s, sink.target(), 8, 5*time.Millisecond)
+	kills := 0
+	for begin := time.Now(); time.Since(begin) < total; kills++ {
+		next := time.After(2 * time.Second)
+		i := kills % len(schedulers)
+		schedulers[i].kill()
+		schedulers[i] = startScheduler(t, url)
+		<-next
+	}
+	stop()
+	wg.Wait()
+	v := l.judge(t, sink, 3*patience) // what a killed worker held is delivered again after 30 s
+	t.Logf("%d kills", kills)
+	v.check(t)
+	if limit := max(kills*64, v.acked/1000); v.repeated > limit {
+		t.Errorf("%d deliveries were repeated, want at most %d", v.repeated, limit)
+	}
+}
+
+// TestTimersWorkerKilledBeforeItsAck kills a scheduler while the receiver holds its requests: each is delivered once more, as the same
+// delivery, and none is lost.
+func TestTimersWorkerKilledBeforeItsAck(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	server := startServer(t)
+	url := server.ports["nats"]
+	victim := startScheduler(t, url)
+	s, sink, l := openTimers(t, url), newSink(t), newLedger()
+	const n = 20
+	held, release := make(chan string, 10*n), make(chan struct{})
+	sink.hold = func(id string) {
+		held <- id
+		<-release
+	}
+	free := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(free)
+	for i := range n {
+		id := fmt.Sprintf("held-%d", i)
+		tm, err := s.Create(t.Context(), scheduler.Spec{ID: id, After: 100 * time.Millisecond, Target: sink.target()})
+		l.created(id, tm, err)
+	}
+	for range n {
+		select {
+		case <-held:
+		case <-time.After(patience):
+			t.Fatal("not all were delivered")
+		}
+	}
+	victim.kill()
+	free()
+	startScheduler(t, url)
+	eventually(t, 3*patience, "all are delivered once more", func() bool {
+		for i := range n {
+			if len(sink.arrived(fmt.Sprintf("held-%d", i))) < 2 {
+				return false
+			}
+		}
+		return true
+	})
+	v := l.judge(t, sink, patience)
+	v.check(t)
+	if v.repeated != n {
+		t.Errorf("%d deliveries were repeated, want the %d that were held", v.repeated, n)
+	}
+}
+
+// TestTimersOwnerFrozen stops the only scheduler that owns shards for 10 s, as a hung machine would; another one takes over, and the
+// one that wakes fires nothing twice.
+func TestTimersOwnerFrozen(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	server := startServer(t)
+	url := server.ports["nats"]
+	frozen := startScheduler(t, url)
+	s, sink, l := openTimers(t, url), newSink(t), newLedger()
+	probe, err := s.Create(t.Context(), scheduler.Spec{After: 10 * time.Millisecond, Target: sink.target()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, patience, "the first scheduler works", func() bool { return len(sink.arrived(probe.ID)) > 0 })
+	startScheduler(t, url)
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	l.setters(ctx, &wg, s, sink.target(), 8, 5*time.Millisecond)
+	eventually(t, patience, "timers fire", func() bool { return sink.timers() > 200 })
+	frozen.freeze()
+	time.Sleep(10 * time.Second) // that is how long it is frozen
+	frozen.thaw()
+	at := sink.timers()
+	eventually(t, patience, "timers go on firing", func() bool { return sink.timers() > at+200 })
+	stop()
+	wg.Wait()
+	v := l.judge(t, sink, 3*patience)
+	v.check(t)
+}
+
+// TestTimersClusterLosesLeader kills the server that leads a shard, on a cluster of three, in the middle of a burst.
+func TestTimersClusterLosesLeader(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	c := startCluster(t)
+	for range 2 {
+		startScheduler(t, c.urls())
+	}
+	conn := connect(t, c.urls())
+	s, sink, l := openTimers(t, c.urls()), newSink(t), newLedger()
+	for _, stream := range []string{"SKYBUS_TMR_0", "SKYBUS_TMR_1"} {
+		if peers := awaitPeers(t, conn, stream); len(peers) != 3 {
+			t.Fatalf("stream %s is on %q, want three servers", stream, peers)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	l.setters(ctx, &wg, s, sink.target(), 8, 2*time.Millisecond)
+	eventually(t, patience, "timers fire", func() bool { return sink.timers() > 200 })
+	victim := clusterInfo(t, conn, "SKYBUS_TMR_0").Leader
+	if !slices.Contains([]string{"s1", "s2", "s3"}, victim) {
+		t.Fatalf("leader %q", victim)
+	}
+	killed := time.Now()
+	c[victim].kill()
+	at := l.size()
+	eventually(t, 2*patience, "timers are created again", func() bool { return l.size() > at+500 })
+	t.Logf("%s killed; 500 more timers created after %v", victim, time.Since(killed))
+	c[victim] = c[victim].restart()
+	awaitPeers(t, conn, "SKYBUS_TMR_0")
+	stop()
+	wg.Wait()
+	v := l.judge(t, sink, 3*patience)
+	v.check(t)
+}
