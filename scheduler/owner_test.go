@@ -1,0 +1,239 @@
+package scheduler_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/scheduler"
+)
+
+func TestFiresOnTime(t *testing.T) {
+	t.Parallel()
+	s, p, _ := newRig(t).run(t, scheduler.Config{})
+	const n = 50
+	for i := range n {
+		create(t, s, scheduler.Spec{ID: fmt.Sprint("t-", i), After: time.Duration(i*20)*time.Millisecond + time.Millisecond, Payload: []byte(fmt.Sprint(i))})
+	}
+	for _, d := range p.wait(t, n) {
+		if d.TimerID != "t-"+string(d.Payload) || d.Attempt != 1 || d.Occurrence != 1 || d.Target != target() {
+			t.Errorf("delivered %+v", d)
+		}
+		if d.Fired.Before(d.Due) {
+			t.Errorf("%s fired at %s, %s early", d.TimerID, d.Fired, d.Due.Sub(d.Fired))
+		}
+	}
+}
+
+// Timers made before anybody ran, and far more than fit into one answer of the server.
+func TestOwnerLoads(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	maker := r.open(t, scheduler.Config{Grace: time.Minute})
+	const n = 5000
+	base := time.Now().Add(time.Second)
+	specs := func(yield func(scheduler.Spec) bool) {
+		for i := range n {
+			if !yield(scheduler.Spec{ID: strconv.Itoa(i), At: base.Add(time.Duration(i) * time.Microsecond), Target: target()}) {
+				return
+			}
+		}
+	}
+	for _, err := range maker.CreateMany(t.Context(), specs) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, p, _ := r.run(t, scheduler.Config{Grace: time.Minute}) // the server would be a minute late
+	seen := map[string]int{}
+	for _, d := range p.wait(t, n) {
+		seen[d.TimerID]++
+	}
+	if len(seen) != n {
+		t.Errorf("%d timers were delivered, want %d", len(seen), n)
+	}
+}
+
+// Without an owner the server fires, a grace late; a worker that comes later delivers.
+func TestServerFiresWithoutOwner(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.open(t, scheduler.Config{Grace: 200 * time.Millisecond})
+	tm := create(t, s, scheduler.Spec{ID: "a", After: 10 * time.Millisecond})
+	eventually(t, "fired by the server", func() bool {
+		got, err := s.Get(t.Context(), "a")
+		return err == nil && got.State == scheduler.Firing
+	})
+	if late := time.Since(tm.Due); late < 200*time.Millisecond {
+		t.Errorf("fired %s after it was due, before the grace", late)
+	}
+	_, p, _ := r.run(t, scheduler.Config{Grace: 200 * time.Millisecond})
+	if d := p.wait(t, 1)[0]; d.TimerID != "a" || d.Fired.Before(d.Due) {
+		t.Errorf("delivered %+v", d)
+	}
+}
+
+func TestOwnersTakeOver(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, p1, stop := r.run(t, scheduler.Config{Name: "one"})
+	second := &rig{r.node, connect(t, r.node)}
+	s, p2, _ := second.run(t, scheduler.Config{Name: "two"})
+	for i := range 20 {
+		create(t, s, scheduler.Spec{ID: fmt.Sprint("before-", i), After: 10 * time.Millisecond})
+	}
+	eventually(t, "delivered", func() bool { return len(p1.all())+len(p2.all()) == 20 })
+	stop()
+	for i := range 20 {
+		create(t, s, scheduler.Spec{ID: fmt.Sprint("after-", i), After: 10 * time.Millisecond})
+	}
+	eventually(t, "delivered by who is left", func() bool { return len(p1.all())+len(p2.all()) == 40 })
+}
+
+// What is acknowledged is what happens, however close to the time due it was asked for.
+func TestChangesRaceWithFires(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s, p, _ := r.run(t, scheduler.Config{})
+	n := 2000
+	if v, err := strconv.Atoi(os.Getenv("SKYBUS_RACES")); err == nil {
+		n = v
+	}
+	var outcome sync.Map // id -> payload that has to come, "" for none, "?" for unknown
+	var wg sync.WaitGroup
+	next := atomic.Int64{}
+	for range 16 {
+		wg.Go(func() {
+			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+				id := strconv.FormatInt(i, 10)
+				outcome.Store(id, race(t, s, id))
+			}
+		})
+	}
+	wg.Wait()
+	want := 0
+	outcome.Range(func(_, v any) bool {
+		if v != "" && v != "?" {
+			want++
+		}
+		return true
+	})
+	p.wait(t, want)
+	// One more that is due later: all before it are through.
+	create(t, s, scheduler.Spec{ID: "last", After: 3 * time.Second})
+	got := map[string][]string{}
+	eventually(t, "the last one", func() bool {
+		clear(got)
+		for _, d := range p.all() {
+			got[d.TimerID] = append(got[d.TimerID], string(d.Payload))
+		}
+		return len(got["last"]) > 0
+	})
+	counts := map[string]int{}
+	outcome.Range(func(id, v any) bool {
+		came := strings.Join(got[id.(string)], " ")
+		counts[v.(string)]++
+		if v != "?" && came != v {
+			t.Errorf("timer %s: %q came, want %q", id, came, v)
+		}
+		return true
+	})
+	t.Logf("as created %d, updated %d, cancelled %d, unknown %d", counts["old"], counts["new"], counts[""], counts["?"])
+	if counts["old"] == 0 || counts["new"] == 0 || counts[""] == 0 || counts["?"] > n/100 {
+		t.Error("the race was none")
+	}
+}
+
+// race creates a timer, cancels or updates it about when it is due, and returns what has to come.
+func race(t *testing.T, s *scheduler.Scheduler, id string) string {
+	after := time.Duration(1+rand.IntN(10)) * time.Millisecond
+	if _, err := s.Create(t.Context(), scheduler.Spec{ID: id, After: after, Target: target(), Payload: []byte("old")}); err != nil {
+		t.Errorf("create: %v", err)
+		return "?"
+	}
+	<-time.After(time.Duration(rand.IntN(12)) * time.Millisecond) // about when it is due
+	var err error
+	won := ""
+	if rand.IntN(2) == 0 {
+		err = s.Cancel(t.Context(), id, 0)
+	} else {
+		won = "new"
+		_, err = s.Update(t.Context(), id, 0, scheduler.Spec{After: after, Target: target(), Payload: []byte("new")})
+	}
+	switch code := bus.CodeOf(err); {
+	case err == nil:
+		return won
+	case code == bus.NotFound, code == bus.FailedPrecondition:
+		return "old"
+	default:
+		t.Logf("unknown: %v", err)
+		return "?"
+	}
+}
+
+// A full store refuses new timers at once; those that were stored fire as soon as there is room, also those that the server itself
+// could not store when they were due.
+func TestStoreFull(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Configure(func(o *server.Options) { o.JetStreamMaxStore = 8 << 20 }))
+	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: r.node, Store: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js := conn.JetStream()
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "FILL", Subjects: []string{"fill"}}); err != nil {
+		t.Fatal(err)
+	}
+	s, p, _ := (&rig{r.node, conn}).run(t, scheduler.Config{Grace: 100 * time.Millisecond})
+	const n = 30
+	for i := range n {
+		create(t, s, scheduler.Spec{ID: fmt.Sprint("stored-", i), After: 3 * time.Second, Payload: make([]byte, 20<<10)})
+	}
+	for { // until not even a small message fits
+		size := 64 << 10
+		for size > 0 {
+			if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "fill", Data: make([]byte, size)}); err != nil {
+				size /= 4
+			}
+		}
+		break
+	}
+	begin := time.Now()
+	_, err = s.Create(t.Context(), scheduler.Spec{ID: "refused", After: time.Second, Target: target(), Payload: make([]byte, 64<<10)})
+	wantCode(t, err, bus.ResourceExhausted)
+	if e := bus.AsError(err); e.HTTPStatus() != 507 || time.Since(begin) > 5*time.Second {
+		t.Errorf("refused with %d after %s: %v", e.HTTPStatus(), time.Since(begin), err)
+	}
+	// Their time passes while nothing can be stored.
+	eventually(t, "overdue", func() bool { return time.Since(begin) > 4*time.Second })
+	stream, err := js.Stream(t.Context(), "FILL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	eventually(t, "all that was stored is delivered", func() bool {
+		for _, d := range p.all() {
+			seen[d.TimerID] = true
+		}
+		return len(seen) == n
+	})
+	if seen["refused"] {
+		t.Error("a refused timer was delivered")
+	}
+}
