@@ -266,6 +266,12 @@ func (s *Scheduler) FireNow(ctx context.Context, id string) (string, error) {
 		} else if err != nil {
 			return "", err
 		}
+		if m.record.Paused && m.record.Repeat == nil {
+			// There is no schedule that the server could purge with it.
+			if _, err := s.store(ctx, sh, sh.cancelMessage(m)); err != nil && !errors.Is(err, errConflict) {
+				return "", err
+			}
+		}
 		delivery := m.record.delivery(id)
 		if m.record.Repeat != nil {
 			r := m.record

@@ -131,8 +131,8 @@ func (s space) pendingMessage(id string, due int64, r *record, payload []byte, g
 }
 
 // dueMessage fires m: stored only while m is the last message of its subject.
-// For a timer that fires once it removes m in the same step. For a recurring one m stays until it is replaced by the next occurrence,
-// and a repeat of this message within two minutes is recognised by its id.
+// For a timer that fires once it removes m in the same step. For a recurring or paused one m stays until it is replaced, and a repeat of
+// this message within two minutes is recognised by its id.
 func (s space) dueMessage(m *stored, fired time.Time) *nats.Msg {
 	h := nats.Header{
 		headerTimer:         {first(m.header, headerTimer)},
@@ -141,7 +141,7 @@ func (s space) dueMessage(m *stored, fired time.Time) *nats.Msg {
 		headerExpectSeq:     {strconv.FormatUint(m.seq, 10)},
 		headerExpectSubject: {m.subject},
 	}
-	if m.record.Repeat == nil {
+	if m.record.Repeat == nil && !m.record.Paused {
 		h[headerScheduleNext], h[headerScheduler] = []string{"purge"}, []string{m.subject}
 	} else {
 		h[nats.MsgIdHdr] = []string{m.record.delivery(m.id)}

@@ -22,6 +22,7 @@ type EventFilter struct {
 
 // Watch yields the events from now on, until ctx ends or the loop is left. Events are a hint for speed: those that come while the connection is
 // down, or faster than the loop takes them, are missed, and an error of the code data_loss says so and does not end the sequence.
+// Those told by different processes, or parts of one, may change places: delivered may come before fired.
 func (s *Scheduler) Watch(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		id := "*"
