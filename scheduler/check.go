@@ -64,7 +64,7 @@ func (s *Scheduler) schedule(d *draft, spec Spec, now time.Time) error {
 		d.due = start.UnixNano()
 		return nil
 	}
-	if err := spec.Repeat.check(); err != nil {
+	if err := spec.Repeat.check(s.zones); err != nil {
 		return err
 	}
 	table, err := spec.Repeat.timetable(d.record.Gen, s.zones)
