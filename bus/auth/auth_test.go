@@ -191,9 +191,11 @@ func roleTests() []roleTest {
 			+p skybus.tmr.0.r.shop.prod.t1.t1-g-1 -p skybus.tmr.0.r.shop.dev.t1.t1-g-1 -p skybus.tmr.0.o.shop.prod.t1
 			+p $JS.API.STREAM.INFO.SKYBUS_TMR_3 -p $JS.API.STREAM.INFO.SKYBUS_TMR_4 -p $JS.API.STREAM.CREATE.SKYBUS_TMR_0
 			+p $JS.API.DIRECT.GET.SKYBUS_TMR_0 -p $JS.API.DIRECT.GET.ORDERS -p $JS.API.STREAM.PURGE.SKYBUS_TMR_0
-			+p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.exec-shop-prod -p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.exec-shop-dev
-			+p $JS.API.CONSUMER.MSG.NEXT.SKYBUS_TMR_3.exec-shop-prod -p $JS.API.CONSUMER.MSG.NEXT.SKYBUS_TMR_0.exec-shop-dev
-			+p $JS.ACK.SKYBUS_TMR_0.exec-shop-prod.1.1.1.1.0 -p $JS.ACK.SKYBUS_TMR_0.exec-shop-dev.1.1.1.1.0
+			+p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.f.shop.prod.> -p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod
+			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.f.shop.dev.> -p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.s.shop.prod.>
+			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=dev.skybus.tmr.0.f.shop.dev.> -p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.x.skybus.tmr.0.f.shop.prod.>
+			+p $JS.API.CONSUMER.MSG.NEXT.SKYBUS_TMR_3.shop=prod -p $JS.API.CONSUMER.MSG.NEXT.SKYBUS_TMR_0.shop=dev
+			+p $JS.ACK.SKYBUS_TMR_0.shop=prod.1.1.1.1.0 -p $JS.ACK.SKYBUS_TMR_0.shop=dev.1.1.1.1.0
 			+p skybus.dlq.shop.prod.timer.x -p skybus.dlq.shop.dev.timer.x -p skybus.dlq.shop.prod.async.x -p $JS.API.STREAM.PURGE.SKYBUS_DLQ
 			+p $KV.skybus_leases.shop.prod.timers.0 -p $KV.skybus_leases.shop.prod.election.orders -p $KV.skybus_leases.shop.dev.timers.0
 			+p $JS.API.STREAM.NAMES +p $JS.API.DIRECT.GET.KV_skybus_secrets -p $KV.skybus_secrets.shop.prod.x -s skybus.kv.skybus_secrets.shop.dev.>
@@ -206,7 +208,7 @@ func roleTests() []roleTest {
 			+p $JS.API.STREAM.INFO.SKYBUS_TMR_0 +p $JS.API.DIRECT.GET.SKYBUS_TMR_0
 			+p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.prod.t1 -p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.dev.t1
 			+p shop.prod.ev.timer.created.t1 -p shop.prod.ev.instance.orders.i1.online +s shop.prod.ev.timer.>
-			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.exec-shop-prod -p $KV.skybus_leases.shop.prod.timers.0 -p shop.prod.pub.x
+			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.f.shop.prod.> -p $KV.skybus_leases.shop.prod.timers.0 -p shop.prod.pub.x
 			-p $JS.API.DIRECT.GET.KV_skybus_secrets -p skybus.dlq.shop.prod.timer.x -s skybus.tmrn.0.s.shop.prod.>`},
 		{auth.UserConfig{Role: auth.Service, Services: []string{"orders"}, Timers: true}, `
 			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +s shop.prod.svc.orders.get`},

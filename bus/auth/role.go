@@ -48,7 +48,7 @@ const (
 
 	timerSubjects = "skybus.{{tag(timers)}}." // of those who may set timers
 	shard         = "{{tag(shard)}}"
-	execConsumer  = shard + ".exec-{{tag(app)}}-{{tag(env)}}"
+	execConsumer  = shard + ".{{tag(app)}}={{tag(env)}}"
 
 	asyncConsumer = "SKYBUS_ASYNC.{{tag(app)}}={{tag(env)}}" // of the namespace
 )
@@ -178,7 +178,7 @@ func timers() Permissions {
 func scheduler() Permissions {
 	return Permissions{
 		Publish: []string{
-			"$JS.API.CONSUMER.CREATE." + execConsumer,
+			"$JS.API.CONSUMER.CREATE." + execConsumer + ".skybus.tmr.*.f." + namespace + ".>",
 			"$JS.API.CONSUMER.INFO." + execConsumer,
 			"$JS.API.CONSUMER.MSG.NEXT." + execConsumer,
 			"$JS.ACK." + execConsumer + ".>",
