@@ -215,6 +215,20 @@ func (d *Detector) Ejected(key string) bool {
 	return d.outLocked(d.hosts[key], time.Now())
 }
 
+// Until is when the ejection of a host that is out ends; the zero time for all others, and for one that waits for its probe.
+func (d *Detector) Until(key string) time.Time {
+	if d.known.Load() == 0 {
+		return time.Time{}
+	}
+	now := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h := d.hosts[key]; h != nil && h.ejected && now.Before(h.until) {
+		return h.until
+	}
+	return time.Time{}
+}
+
 // Healthy is all without the hosts that are out of use, in the same order. Where more of them are out than
 // MaxEjectionPercent allows, those that were ejected first stay out and the others are offered nevertheless; of one host
 // or more, one at least always is. It returns all itself, without an allocation, when none is left out.

@@ -74,6 +74,28 @@ func TestEjectionTimeGrows(t *testing.T) {
 	})
 }
 
+func TestUntil(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := outlier.New(outlier.Config{})
+		fail(d, "a", 4)
+		if u := d.Until("a"); !u.IsZero() {
+			t.Errorf("out until %v before it is out", u)
+		}
+		fail(d, "a", 1)
+		if u := d.Until("a"); !u.Equal(time.Now().Add(30 * time.Second)) {
+			t.Errorf("out until %v, want 30 s from now", u)
+		}
+		if u := d.Until("b"); !u.IsZero() {
+			t.Errorf("another one is out until %v", u)
+		}
+		time.Sleep(30 * time.Second)
+		if u := d.Until("a"); !u.IsZero() {
+			t.Errorf("out until %v, although it may be probed", u)
+		}
+	})
+}
+
 func TestGoodConductIsRewarded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
