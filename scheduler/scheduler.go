@@ -24,6 +24,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/outlier"
 )
 
 // Defaults of a [Config].
@@ -117,6 +118,8 @@ type Scheduler struct {
 	zones      *zones
 	ahead      atomic.Int64 // nanoseconds of virtual time, see package schedulertest
 	owned      atomic.Int64 // shards that this process fires
+	counters   counters
+	outliers   *outlier.Detector // of destinations
 
 	closeOnce sync.Once
 	closeErr  error
@@ -138,7 +141,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scheduler{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "scheduler"), js: conn.JetStream()}
+	s := &Scheduler{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "scheduler"), js: conn.JetStream(), outliers: newOutliers()}
 	if s.async, err = jetstream.New(conn.NATS(), jetstream.WithPublishAsyncMaxPending(2*createWindow), jetstream.WithPublishAsyncTimeout(createWait)); err != nil {
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}

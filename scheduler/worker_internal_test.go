@@ -1,0 +1,292 @@
+package scheduler
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
+)
+
+func TestFifo(t *testing.T) {
+	t.Parallel()
+	var q fifo[int]
+	in, out := 0, 0
+	for i := range 10_000 {
+		if i%7 != 0 || q.len() == 0 {
+			q.push(in)
+			in++
+		}
+		if i%3 == 0 {
+			if v := q.pop(); v != out {
+				t.Fatalf("popped %d, want %d", v, out)
+			}
+			out++
+		}
+	}
+	newest := in - 1
+	if v := q.popNewest(); v != newest || q.len() != newest-out {
+		t.Fatalf("newest %d, want %d; %d left", v, newest, q.len())
+	}
+	for q.len() > 0 {
+		if v := q.pop(); v != out {
+			t.Fatalf("popped %d, want %d", v, out)
+		}
+		out++
+	}
+	q.push(1)
+	if q.popNewest() != 1 || q.len() != 0 || len(q.items) != 0 {
+		t.Errorf("left: %+v", q)
+	}
+}
+
+func TestParcels(t *testing.T) {
+	t.Parallel()
+	var l parcels
+	var all [4]parcel
+	for i := range all {
+		l.add(&all[i], time.Time{})
+	}
+	l.remove(&all[1])
+	l.remove(&all[0])
+	l.add(&all[0], time.Time{})
+	l.remove(&all[3])
+	if l.first != &all[2] || l.last != &all[0] || l.first.after != l.last || l.last.before != l.first || l.n != 2 {
+		t.Errorf("list %+v", l)
+	}
+	l.remove(&all[2])
+	l.remove(&all[0])
+	if l.first != nil || l.last != nil || l.n != 0 {
+		t.Errorf("list %+v", l)
+	}
+}
+
+func TestFinished(t *testing.T) {
+	t.Parallel()
+	f := newFinished()
+	f.add("a")
+	if !f.has("a") || f.has("b") {
+		t.Error("a is not finished, or b is")
+	}
+	f.turned = f.turned.Add(-2 * finishedAge)
+	f.add("b")
+	if !f.has("a") || !f.has("b") {
+		t.Error("forgotten too early")
+	}
+	f.turned = f.turned.Add(-2 * finishedAge)
+	f.add("c")
+	if f.has("a") || !f.has("b") || !f.has("c") {
+		t.Error("a is still known, or others are not")
+	}
+}
+
+func TestDestinationWait(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	d := &destination{active: 3, moved: now.Add(-10 * time.Millisecond), took: time.Second}
+	for _, tt := range []struct {
+		n, limit int
+		later    time.Duration
+		want     time.Duration
+	}{
+		{1, 4, 0, 0},
+		{1, 2, 0, 500 * time.Millisecond},
+		{6, 3, 0, 2 * time.Second},
+		{3, 3, 8*time.Second - 10*time.Millisecond, 8 * time.Second}, // none has ended for long
+	} {
+		if got := d.wait(tt.n, tt.limit, now.Add(tt.later)); got != tt.want {
+			t.Errorf("%d of %d after %s: %s, want %s", tt.n, tt.limit, tt.later, got, tt.want)
+		}
+	}
+	d.ended(now, 9*time.Second)
+	if d.active != 2 || d.took != 2*time.Second || d.moved != now {
+		t.Errorf("after one has ended: %+v", d)
+	}
+}
+
+func TestEncodeAttempts(t *testing.T) {
+	t.Parallel()
+	var tried []Attempt
+	for range MaxAttempts {
+		tried = append(tried, Attempt{At: time.Now().UTC(), Took: time.Hour, Status: 599, Code: bus.ResourceExhausted, Error: strings.Repeat("\"", maxAttemptError)})
+	}
+	text, err := encodeAttempts(tried)
+	if err != nil || len(text) > maxHistory || strings.ContainsAny(text, "\r\n") {
+		t.Fatalf("%d bytes, %v", len(text), err)
+	}
+	var back []Attempt
+	if err := json.Unmarshal([]byte(text), &back); err != nil || len(back) != len(tried) {
+		t.Fatalf("%d attempts, %v", len(back), err)
+	}
+	if back[0].Error != "" || back[0].Status != 599 || back[len(back)-1].Error != tried[0].Error || tried[0].Error == "" {
+		t.Errorf("the oldest should lose their reasons: %+v", back)
+	}
+}
+
+func FuzzExcerpt(f *testing.F) {
+	f.Add("plain", 200)
+	f.Add("a\r\nb\x00\xff\u00e4\u20ac", 5)
+	f.Fuzz(func(t *testing.T, text string, n int) {
+		n &= 0xff
+		got := excerpt(text, n)
+		if len(got) > n || !utf8.ValidString(got) || strings.ContainsAny(got, "\r\n\x00\x7f") {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func FuzzReadLetter(f *testing.F) {
+	f.Add(`{"g":"G","n":1}`, "1", `[{"at":"2026-01-01T00:00:00Z"}]`, "1@2")
+	f.Add(`{`, "", "x", "@")
+	f.Fuzz(func(t *testing.T, record, due, attempts, redriven string) {
+		h := nats.Header{
+			headerTimer: {record}, headerDue: {due}, headerAttempts: {attempts}, headerRedriven: {redriven},
+			headerDeadSubject: {"skybus.tmr.0.f.a.b.t1"},
+		}
+		l := readLetter("skybus.dlq.a.b.timer.x", h, time.Unix(1, 0), []byte("p"))
+		if l.ID != "x" || l.Timer.ID != "t1" {
+			t.Errorf("%+v", l)
+		}
+		m, err := readStored("skybus.tmr.0.f.a.b.t1", 1, time.Unix(1, 0), h, nil)
+		if err != nil {
+			return
+		}
+		x := &parcel{stored: m, pipe: &pipe{shard: &shard{}}}
+		if x.readHistory() != nil || checkDelivery(x.record.delivery(x.id)) != nil {
+			return
+		}
+		if _, err := x.retryMessage(time.Unix(1, 0), 1); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// workbench is a scheduler that runs nothing, with one message that is due.
+func workbench(t *testing.T) (*courier, *parcel) {
+	t.Helper()
+	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: bustest.Server(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	s, err := Open(t.Context(), conn, Config{Shards: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCourier(s)
+	sh := s.shards[0]
+	if err := c.openConsumer(t.Context(), sh); err != nil {
+		t.Fatal(err)
+	}
+	return c, due(t, c, "t1")
+}
+
+// due stores and takes a message.
+func due(t *testing.T, c *courier, id string) *parcel {
+	t.Helper()
+	sh := c.s.shards[0]
+	h := nats.Header{headerTimer: {`{"g":"G","n":1,"t":{"uri":"memory://a"}}`}, headerDue: {"1"}, headerFired: {"1"}}
+	if _, err := c.s.js.PublishMsg(t.Context(), &nats.Msg{Subject: sh.subject(kindDue, id), Header: h}); err != nil {
+		t.Fatal(err)
+	}
+	return fetch(t, c)
+}
+
+// fetch takes the next message.
+func fetch(t *testing.T, c *courier) *parcel {
+	t.Helper()
+	nc := c.s.conn.NATS()
+	sub, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+streamName(0)+"."+consumerName(c.s.conn.Namespace()), sub.Subject, nil); err != nil {
+		t.Fatal(err)
+	}
+	msg, err := sub.NextMsg(10 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := c.read(t.Context(), c.newPipe(c.s.shards[0]), msg)
+	if x == nil {
+		t.Fatal("the message is not a delivery")
+	}
+	return x
+}
+
+func (x *parcel) scheduled(t *testing.T) (seq uint64, at time.Time) {
+	t.Helper()
+	raw, err := x.pipe.stream.GetLastMsgForSubject(t.Context(), x.pipe.retry(x.id, x.delivery))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := readStored(raw.Subject, raw.Sequence, raw.Time, raw.Header, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw.Sequence, m.timer().NextAttempt
+}
+
+// Two processes may have the same message, where one is slow. What the first of them scheduled stays.
+func TestScheduleOnce(t *testing.T) {
+	t.Parallel()
+	c, x := workbench(t)
+	twin := *x
+	hour := time.Now().Add(time.Hour)
+	if !c.again(t.Context(), x, hour, 0) {
+		t.Fatal("not scheduled")
+	}
+	seq, _ := x.scheduled(t)
+	if !c.again(t.Context(), &twin, hour.Add(time.Hour), 0) {
+		t.Fatal("the other is not settled")
+	}
+	if now, at := x.scheduled(t); now != seq || !at.Equal(hour) {
+		t.Errorf("scheduled for %s by message %d, want %s by %d", at, now, hour, seq)
+	}
+}
+
+// A retry that is older than the message is what the message came from: it may be there for a moment, or was left by a crash.
+func TestScheduleReplacesOlder(t *testing.T) {
+	t.Parallel()
+	c, x := workbench(t)
+	hour := time.Now().Add(time.Hour)
+	if !c.again(t.Context(), x, hour, 0) {
+		t.Fatal("not scheduled")
+	}
+	later := due(t, c, "t1")
+	if !c.again(t.Context(), later, hour.Add(time.Hour), 0) {
+		t.Fatal("not scheduled")
+	}
+	if _, at := x.scheduled(t); !at.Equal(hour.Add(time.Hour)) {
+		t.Errorf("scheduled for %s, want an hour later than %s", at, hour)
+	}
+}
+
+// What is finished, or settled, is acknowledged without a call when its message comes again.
+func TestFinishedIsNotDelivered(t *testing.T) {
+	t.Parallel()
+	c, x := workbench(t)
+	c.done.add(x.finish())
+	nc := c.s.conn.NATS()
+	if again := c.read(t.Context(), x.pipe, x.msg); again != nil {
+		t.Errorf("delivered again: %+v", again)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	bustest.Eventually(t, "the message to be gone", func() bool {
+		info, err := x.pipe.stream.Info(t.Context())
+		return err == nil && info.State.Msgs == 0
+	})
+	y := due(t, c, "t2")
+	y.redrives = 1
+	c.done.add(y.delivery)
+	if c.done.has(y.finish()) {
+		t.Error("a redriven delivery counts as the finished one")
+	}
+}

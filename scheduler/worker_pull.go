@@ -1,0 +1,277 @@
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
+)
+
+const (
+	pullsPerShard = 2 // at once, so that one is asked for while the other comes in
+	pullExpires   = 30 * time.Second
+	pullHeartbeat = time.Second
+	pullLost      = 5 * pullHeartbeat / 2 // without a sign of life
+	pullBytes     = 8 << 20               // of one pull; more than any message has
+	minHeld       = 128                   // messages of a shard that a process may have at once, whatever its workers
+	maxHeld       = 512
+	maxHeldBytes  = 16 << 20 // of a shard: no further pull begins above it
+	reopenFirst   = 50 * time.Millisecond
+	reopenLast    = 2 * time.Second
+	leaveTimeout  = 5 * time.Second
+)
+
+// pipe is where messages of one shard come from.
+type pipe struct {
+	*shard
+
+	courier *courier
+	batch   int64
+	free    atomic.Int64  // messages that may still be asked for
+	bytes   atomic.Int64  // of those that are held
+	freed   chan struct{} // of capacity 1: there may be enough for a pull
+}
+
+func (c *courier) newPipe(sh *shard) *pipe {
+	size := int64(min(max(8*c.s.cfg.Workers/len(c.s.shards), minHeld), maxHeld))
+	p := &pipe{shard: sh, courier: c, batch: size / 4, freed: make(chan struct{}, 1)}
+	p.free.Store(size)
+	return p
+}
+
+// take takes leave to ask for a batch, and waits for it until ctx ends.
+func (p *pipe) take(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		if n := p.free.Load(); n >= p.batch && p.bytes.Load() < maxHeldBytes {
+			if p.free.CompareAndSwap(n, n-p.batch) {
+				if n >= 2*p.batch {
+					p.signal()
+				}
+				return true
+			}
+			continue
+		}
+		select {
+		case <-p.freed:
+		case <-ctx.Done():
+		}
+	}
+	return false
+}
+
+// give gives back what was held, or asked for and did not come.
+func (p *pipe) give(messages, bytes int64) {
+	p.bytes.Add(-bytes)
+	if p.free.Add(messages) >= p.batch {
+		p.signal()
+	}
+}
+
+func (p *pipe) signal() {
+	select {
+	case p.freed <- struct{}{}:
+	default:
+	}
+}
+
+// pull takes messages from all shards until ctx ends. What comes after that it takes too, so that it can be given back.
+func (c *courier) pull(ctx, work context.Context) {
+	var all sync.WaitGroup
+	for _, sh := range c.s.shards {
+		p := c.newPipe(sh)
+		for range pullsPerShard {
+			all.Go(func() { newPuller(p).run(ctx, work) })
+		}
+	}
+	all.Wait()
+}
+
+// puller asks for messages, one pull after the other. nats.go's own would do, but that they keep messages in a buffer of theirs, where
+// nobody tells the server that they are still wanted.
+type puller struct {
+	*pipe
+
+	inbox string
+	over  chan struct{} // of capacity 1: the pull is over
+
+	mu    sync.Mutex
+	n     uint64 // number of the pull
+	left  int64  // messages that it still may bring; 0 when it is over
+	came  bool   // it brought some
+	heard time.Time
+	fault error // why it ended, where that was neither time nor success
+}
+
+func newPuller(p *pipe) *puller {
+	return &puller{pipe: p, inbox: p.courier.s.conn.NATS().NewInbox() + ".", over: make(chan struct{}, 1)}
+}
+
+// run pulls until ctx ends: through restarts, changes of leaders and the loss of the consumer.
+func (p *puller) run(ctx, work context.Context) {
+	c := p.courier
+	lost := make(chan struct{}, 1)
+	defer c.s.conn.NotifyLoss(lost)()
+	left := make(chan struct{})
+	sub, err := c.s.conn.NATS().Subscribe(p.inbox+"*", func(msg *nats.Msg) { p.hear(work, msg) })
+	if err != nil {
+		return // the connection is closed
+	}
+	sub.SetClosedHandler(func(string) { close(left) })
+	if err := sub.SetPendingLimits(-1, -1); err != nil { // batches bound it
+		c.log.DebugContext(ctx, "limits of a subscription", "error", err)
+	}
+	defer p.leave(sub, left)
+
+	wait, level := reopenFirst, slog.LevelWarn
+	for ctx.Err() == nil {
+		err := c.openConsumer(ctx, p.shard)
+		for err == nil && ctx.Err() == nil {
+			if err = p.once(ctx, lost); err == nil {
+				wait, level = reopenFirst, slog.LevelWarn
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, errRenew) {
+			level = slog.LevelDebug
+		}
+		c.log.Log(ctx, level, "deliveries of a shard are waiting", "shard", p.shard.shard, "error", err)
+		backoff.Sleep(ctx, wait/2+rand.N(wait/2))
+		wait, level = min(2*wait, reopenLast), slog.LevelDebug
+	}
+}
+
+// leave stops listening. Nothing is lost of what the server had sent.
+func (p *puller) leave(sub *nats.Subscription, left <-chan struct{}) {
+	if sub.Drain() != nil {
+		return // the connection is closed
+	}
+	select {
+	case <-left:
+	case <-time.After(leaveTimeout): // without a connection; what was sent is delivered again after ackWait
+		_ = sub.Unsubscribe()
+	}
+}
+
+// errRenew: the connection came back, or nothing was heard. The consumer may be gone.
+var errRenew = errors.New("scheduler: the server was silent, or is another one")
+
+// once makes one pull. An error means that the consumer is to be looked after.
+func (p *puller) once(ctx context.Context, lost <-chan struct{}) error {
+	if !p.take(ctx) {
+		return nil
+	}
+	defer func() { p.give(p.end(nil), 0) }()
+	reply, request := p.begin()
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + streamName(p.shard.shard) + "." + consumerName(p.ns)
+	if err := p.courier.s.conn.NATS().PublishRequest(subject, reply, request); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(pullHeartbeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-p.over:
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.fault
+		case <-lost:
+			return errRenew
+		case <-ticker.C:
+			p.mu.Lock()
+			silent := time.Since(p.heard)
+			p.mu.Unlock()
+			if silent > pullLost {
+				return errRenew
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (p *puller) begin() (reply string, request []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.over:
+	default:
+	}
+	p.n++
+	p.left, p.came, p.heard, p.fault = p.batch, false, time.Now(), nil
+	request, _ = json.Marshal(struct { // never fails
+		Expires   time.Duration `json:"expires"`
+		Batch     int64         `json:"batch"`
+		MaxBytes  int           `json:"max_bytes"`
+		Heartbeat time.Duration `json:"idle_heartbeat"`
+	}{pullExpires, p.batch, pullBytes, pullHeartbeat})
+	return p.inbox + strconv.FormatUint(p.n, 10), request
+}
+
+// end ends the pull, if it is not over, and returns how many messages did not come.
+func (p *puller) end(fault error) (left int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.endLocked(fault)
+}
+
+func (p *puller) endLocked(fault error) (left int64) {
+	left, p.left, p.fault = p.left, 0, fault
+	select {
+	case p.over <- struct{}{}:
+	default:
+	}
+	return left
+}
+
+// hear takes what the server sends: messages, and how the pull goes.
+func (p *puller) hear(work context.Context, msg *nats.Msg) {
+	if strings.HasPrefix(msg.Subject, p.inbox) {
+		p.status(msg)
+		return
+	}
+	p.mu.Lock()
+	p.heard, p.came = time.Now(), true
+	if p.left > 0 {
+		if p.left--; p.left == 0 {
+			p.endLocked(nil)
+		}
+	} else {
+		p.free.Add(-1) // of a pull that was given up
+	}
+	p.mu.Unlock()
+	p.bytes.Add(int64(msg.Size()))
+	p.courier.take(work, p.pipe, msg)
+}
+
+// status is how the present pull goes; of an earlier one it is not of interest any more.
+func (p *puller) status(msg *nats.Msg) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if strings.TrimPrefix(msg.Subject, p.inbox) != strconv.FormatUint(p.n, 10) || p.left == 0 {
+		return
+	}
+	p.heard = time.Now()
+	var fault error
+	switch code := first(msg.Header, "Status"); {
+	case code == "100": // a sign of life
+		return
+	case code == "408" || code == "404" || p.came: // its time is over, or the next message would make it too large
+	default:
+		fault = bus.Errorf(bus.Unavailable, "scheduler: pull: %s %s", code, first(msg.Header, "Description"))
+	}
+	left := p.endLocked(fault)
+	p.give(left, 0)
+}

@@ -1,0 +1,605 @@
+package scheduler_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/scheduler"
+)
+
+// memory is a transport that hands deliveries to a function.
+type memory struct {
+	deliver func(ctx context.Context, d *scheduler.Delivery) error
+
+	mu   sync.Mutex
+	seen []scheduler.Delivery
+	at   []time.Time
+}
+
+func newMemory(deliver func(ctx context.Context, d *scheduler.Delivery) error) *memory {
+	return &memory{deliver: deliver}
+}
+
+func (m *memory) Check(context.Context, scheduler.Target) error { return nil }
+
+func (m *memory) Deliver(ctx context.Context, d *scheduler.Delivery) error {
+	m.mu.Lock()
+	m.seen, m.at = append(m.seen, *d), append(m.at, time.Now())
+	m.mu.Unlock()
+	if m.deliver == nil {
+		return nil
+	}
+	return m.deliver(ctx, d)
+}
+
+func (m *memory) all() []scheduler.Delivery {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.seen)
+}
+
+func (m *memory) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.seen)
+}
+
+var _ scheduler.Transport = (*memory)(nil)
+
+// process is a scheduler with a connection of its own.
+type process struct {
+	*scheduler.Scheduler
+
+	conn *bus.Conn
+	stop func() // and wait
+}
+
+// launch makes a process. It runs until the test ends or stop is called.
+func launch(t *testing.T, n *bustest.Node, cfg scheduler.Config) *process {
+	t.Helper()
+	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	s, err := scheduler.Open(t.Context(), conn, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return &process{s, conn, stop}
+}
+
+// toMemory is a target of one.
+func toMemory(name string) scheduler.Target {
+	return scheduler.Target{Transport: "memory", URI: "memory://" + name}
+}
+
+func config(m *memory) scheduler.Config {
+	return scheduler.Config{Shards: 2, Transports: map[string]scheduler.Transport{"memory": m}}
+}
+
+func set(t *testing.T, s *process, spec scheduler.Spec) scheduler.Timer {
+	t.Helper()
+	if spec.After == 0 && spec.At.IsZero() && spec.Repeat == nil {
+		spec.After = time.Millisecond
+	}
+	spec.Target = scheduler.Target{
+		Transport: cmp.Or(spec.Target.Transport, "memory"), URI: cmp.Or(spec.Target.URI, "memory://a"), Timeout: spec.Target.Timeout,
+	}
+	timer, err := s.Create(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return timer
+}
+
+// events are those of a kind, or of all, told from now on.
+type events struct {
+	mu  sync.Mutex
+	all []scheduler.Event
+}
+
+func watch(t *testing.T, s *process) *events {
+	t.Helper()
+	e := &events{}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for event, err := range s.Watch(ctx, scheduler.EventFilter{}) {
+			if err != nil {
+				continue
+			}
+			e.mu.Lock()
+			e.all = append(e.all, event)
+			e.mu.Unlock()
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return e
+}
+
+func (e *events) of(id string) (kinds []scheduler.EventKind) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, event := range e.all {
+		if event.ID == id {
+			kinds = append(kinds, event.Kind)
+		}
+	}
+	return kinds
+}
+
+func (e *events) last(id string, kind scheduler.EventKind) (last scheduler.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, event := range e.all {
+		if event.ID == id && event.Kind == kind {
+			last = event
+		}
+	}
+	return last
+}
+
+func gone(t *testing.T, s *process, id string) {
+	t.Helper()
+	bustest.Eventually(t, "timer "+id+" to be gone", func() bool {
+		_, err := s.Get(t.Context(), id)
+		return bus.CodeOf(err) == bus.NotFound
+	})
+}
+
+func TestDelivers(t *testing.T) {
+	t.Parallel()
+	m := newMemory(nil)
+	s := launch(t, bustest.Server(t), config(m))
+	payload := []byte("\x00\xffbytes\r\n")
+	timer := set(t, s, scheduler.Spec{
+		ID: "t1", Payload: payload, ContentType: "text/plain", Header: map[string]string{"X-A": "b"}, Target: toMemory("a"),
+	})
+	bustest.Eventually(t, "the delivery", func() bool { return m.count() == 1 })
+	gone(t, s, "t1")
+	d := m.all()[0]
+	if d.TimerID != "t1" || d.Attempt != 1 || d.Occurrence != 1 || !bytes.Equal(d.Payload, payload) ||
+		d.ContentType != "text/plain" || d.Header["X-A"] != "b" || d.Target.URI != "memory://a" {
+		t.Errorf("delivery %+v", d)
+	}
+	if !d.Due.Equal(timer.Due) || d.Fired.Before(d.Due) || d.Fired.After(d.Due.Add(10*time.Second)) {
+		t.Errorf("due %s, want %s; fired %s", d.Due, timer.Due, d.Fired)
+	}
+	bustest.Eventually(t, "statistics", func() bool { return s.Stats().Delivered == 1 })
+	if st := s.Stats(); st.InFlight != 0 || st.Failed != 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int32
+	m := newMemory(func(context.Context, *scheduler.Delivery) error {
+		switch n.Add(1) {
+		case 1:
+			return &scheduler.DeliveryError{Status: 503, Err: bus.Errorf(bus.Unavailable, "no\r\nway")}
+		case 2:
+			return errors.New("plain")
+		case 3:
+			panic("a bug")
+		}
+		return nil
+	})
+	var log syncBuffer
+	cfg := config(m)
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s := launch(t, bustest.Server(t), cfg)
+	e := watch(t, s)
+	set(t, s, scheduler.Spec{ID: "t1", Retry: scheduler.Retry{First: 300 * time.Millisecond, Last: 300 * time.Millisecond}})
+	bustest.Eventually(t, "four attempts", func() bool { return m.count() == 4 })
+	gone(t, s, "t1")
+	first := m.all()[0]
+	for i, d := range m.all() {
+		if d.Attempt != i+1 || d.ID != first.ID || !d.Fired.Equal(first.Fired) || !d.Due.Equal(first.Due) {
+			t.Errorf("attempt %d is %+v, the first was %+v", i+1, d, first)
+		}
+	}
+	if !bytes.Contains(log.Bytes(), []byte("a transport panicked")) || !bytes.Contains(log.Bytes(), []byte("worker_test.go")) {
+		t.Errorf("log: %s", log.Bytes())
+	}
+	want := []scheduler.EventKind{
+		scheduler.Failed, scheduler.Retried, scheduler.Failed, scheduler.Retried, scheduler.Failed, scheduler.Retried, scheduler.Delivered,
+	}
+	ofDelivery := func() []scheduler.EventKind { // who fires tells when he likes
+		return slices.DeleteFunc(e.of("t1"), func(k scheduler.EventKind) bool { return k == scheduler.Created || k == scheduler.Fired })
+	}
+	bustest.Eventually(t, "all events", func() bool { return len(ofDelivery()) >= len(want) })
+	if got := ofDelivery(); !slices.Equal(got, want) {
+		t.Errorf("events %v", got)
+	}
+	if r := e.last("t1", scheduler.Retried); r.Next.IsZero() || r.Attempt != 3 || r.Code != bus.Internal || r.Delivery != first.ID {
+		t.Errorf("retried: %+v", r)
+	}
+}
+
+// What was tried is told by Get while the next attempt waits.
+func TestAttemptsAreKept(t *testing.T) {
+	t.Parallel()
+	m := newMemory(func(context.Context, *scheduler.Delivery) error {
+		return &scheduler.DeliveryError{Status: 503, RetryAfter: time.Hour, Err: errors.New("not \"now\"\n" + string(bytes.Repeat([]byte("x"), 500)))}
+	})
+	s := launch(t, bustest.Server(t), config(m))
+	set(t, s, scheduler.Spec{ID: "t1"})
+	var timer scheduler.Timer
+	bustest.Eventually(t, "the retry", func() (ok bool) {
+		var err error
+		timer, err = s.Get(t.Context(), "t1")
+		return err == nil && timer.State == scheduler.Retrying
+	})
+	if len(timer.Attempts) != 1 {
+		t.Fatalf("attempts %+v", timer.Attempts)
+	}
+	a := timer.Attempts[0]
+	if a.Status != 503 || len(a.Error) > 200 || len(a.Error) < 190 || a.Code == "" || a.At.Before(timer.Due) {
+		t.Errorf("attempt %+v", a)
+	}
+	if wait := timer.NextAttempt.Sub(a.At); wait < time.Hour || wait > time.Hour+time.Minute {
+		t.Errorf("next attempt after %s, want the Retry-After of an hour", wait)
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) Bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.b.Bytes())
+}
+
+func TestGivesUp(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		retry    scheduler.Retry
+		err      error
+		attempts int
+		code     bus.Code
+	}{
+		{"permanent", scheduler.Retry{}, &scheduler.DeliveryError{Status: 410, Permanent: true, Unharmed: true, Err: bus.Errorf(bus.NotFound, "gone")}, 1, bus.NotFound},
+		{"attempts", scheduler.Retry{MaxAttempts: 3, First: 10 * time.Millisecond, Last: 10 * time.Millisecond}, bus.Errorf(bus.Unavailable, "down"), 3, bus.Unavailable},
+		{"age", scheduler.Retry{MaxAge: time.Second}, &scheduler.DeliveryError{RetryAfter: time.Minute, Err: bus.Errorf(bus.Unavailable, "down")}, 1, bus.Unavailable},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMemory(func(context.Context, *scheduler.Delivery) error { return tt.err })
+			s := launch(t, bustest.Server(t), config(m))
+			e := watch(t, s)
+			set(t, s, scheduler.Spec{ID: "t1", Payload: []byte("\x00\r\n\xff"), Retry: tt.retry, Labels: map[string]string{"a": "b"}})
+			gone(t, s, "t1")
+			bustest.Eventually(t, "the dead letter", func() bool { return s.Stats().Dead == 1 })
+			letters := slices.Collect(letters(t, s, scheduler.DeadFilter{}))
+			if len(letters) != 1 {
+				t.Fatalf("%d letters", len(letters))
+			}
+			l, err := s.DeadLetters().Get(t.Context(), letters[0].ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.Attempts != tt.attempts || len(l.Timer.Attempts) != tt.attempts || m.count() != tt.attempts || l.Code != tt.code || l.ID != m.all()[0].ID {
+				t.Errorf("after %d calls: %+v", m.count(), l)
+			}
+			if l.Timer.ID != "t1" || !bytes.Equal(l.Timer.Payload, []byte("\x00\r\n\xff")) || l.Timer.Labels["a"] != "b" || l.Size != 4 || time.Since(l.Died) > time.Minute {
+				t.Errorf("letter %+v", l)
+			}
+			bustest.Eventually(t, "the event", func() bool { return e.last("t1", scheduler.DeadEvent).Code == tt.code })
+		})
+	}
+}
+
+func letters(t *testing.T, s *process, f scheduler.DeadFilter) func(func(scheduler.DeadLetter) bool) {
+	t.Helper()
+	return func(yield func(scheduler.DeadLetter) bool) {
+		for l, err := range s.DeadLetters().List(t.Context(), f) {
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if !yield(l) {
+				return
+			}
+		}
+	}
+}
+
+// A target that hangs is given up after its time, by the context.
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	m := newMemory(func(ctx context.Context, d *scheduler.Delivery) error {
+		if d.Attempt > 1 {
+			return nil
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	s := launch(t, bustest.Server(t), config(m))
+	set(t, s, scheduler.Spec{ID: "t1", Target: scheduler.Target{Timeout: 100 * time.Millisecond}, Retry: scheduler.Retry{First: 10 * time.Millisecond}})
+	bustest.Eventually(t, "the second attempt", func() bool { return m.count() == 2 })
+	gone(t, s, "t1")
+}
+
+// The server fires what no owner does: then it is told by who delivers.
+func TestServerFired(t *testing.T) {
+	t.Parallel()
+	m := newMemory(nil)
+	s := launch(t, bustest.Server(t), config(m))
+	e := watch(t, s)
+	fireByServer(t, s, "t1", toMemory("a"))
+	bustest.Eventually(t, "the delivery", func() bool { return m.count() == 1 })
+	if d := m.all()[0]; time.Since(d.Fired) > time.Minute || d.Fired.IsZero() {
+		t.Errorf("fired %s", d.Fired)
+	}
+	bustest.Eventually(t, "the events", func() bool {
+		return slices.Equal(e.of("t1"), []scheduler.EventKind{scheduler.Fired, scheduler.Delivered})
+	})
+}
+
+func TestUnknownTransportWaits(t *testing.T) {
+	t.Parallel()
+	n := bustest.Server(t)
+	m := newMemory(nil)
+	var log syncBuffer
+	without := launch(t, n, scheduler.Config{Shards: 2, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	fireByServer(t, without, "t1", toMemory("a"))
+	fireByServer(t, without, "t2", toMemory("a"))
+	bustest.Eventually(t, "both to be put off", func() bool { return without.Stats().Deferred >= 2 })
+	if n := bytes.Count(log.Bytes(), []byte("deliveries wait for a process")); n != 1 {
+		t.Errorf("warned %d times", n)
+	}
+	without.stop()
+	launch(t, n, config(m))
+	bustest.Eventually(t, "the deliveries", func() bool { return m.count() == 2 })
+	for _, d := range m.all() {
+		if d.Attempt != 1 {
+			t.Errorf("attempt %d", d.Attempt)
+		}
+	}
+}
+
+// One destination that hangs keeps nobody waiting: neither for places nor for what the server hands out.
+func TestDeadDestinationDelaysNobody(t *testing.T) {
+	t.Parallel()
+	m := newMemory(func(ctx context.Context, d *scheduler.Delivery) error {
+		if d.Target.URI == "memory://dead" {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	})
+	cfg := config(m)
+	cfg.Workers, cfg.PerDestination, cfg.Drain = 64, 8, 100*time.Millisecond
+	s := launch(t, bustest.Server(t), cfg)
+	specs := func(yield func(scheduler.Spec) bool) {
+		for i := range 1500 {
+			if !yield(scheduler.Spec{After: time.Second, Target: toMemory("dead")}) {
+				return
+			}
+			if i%15 == 0 && !yield(scheduler.Spec{After: time.Second + time.Duration(2*i)*time.Millisecond, Target: toMemory("alive")}) {
+				return
+			}
+		}
+	}
+	for _, err := range s.CreateMany(t.Context(), specs) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	alive := func() (late []time.Duration) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for i, d := range m.seen {
+			if d.Target.URI == "memory://alive" {
+				late = append(late, m.at[i].Sub(d.Due))
+			}
+		}
+		return late
+	}
+	bustest.Eventually(t, "all that can be delivered", func() bool { return len(alive()) == 100 })
+	late := alive()
+	slices.Sort(late)
+	t.Logf("late: median %s, p90 %s, most %s; %+v", late[50], late[90], late[99], s.Stats())
+	if late[99] > 8*time.Second { // an attempt at the dead one lasts 15 s
+		t.Errorf("late: median %s, most %s", late[50], late[99])
+	}
+	if st := s.Stats(); st.Deferred < 500 || st.InFlight > 8 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+// What a slow destination does not take at once waits without an attempt, and is delivered all the same.
+func TestSlowDestination(t *testing.T) {
+	t.Parallel()
+	var now, most atomic.Int32
+	m := newMemory(func(context.Context, *scheduler.Delivery) error {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		time.Sleep(20 * time.Millisecond) // is slow
+		return nil
+	})
+	cfg := config(m)
+	cfg.PerDestination = 2
+	s := launch(t, bustest.Server(t), cfg)
+	for i := range 300 {
+		set(t, s, scheduler.Spec{ID: fmt.Sprint("t", i)})
+	}
+	bustest.Eventually(t, "all deliveries", func() bool { return m.count() == 300 })
+	for _, d := range m.all() {
+		if d.Attempt != 1 {
+			t.Errorf("attempt %d of %s", d.Attempt, d.TimerID)
+		}
+	}
+	if n := most.Load(); n != 2 {
+		t.Errorf("%d at once, want 2", n)
+	}
+	if st := s.Stats(); st.Deferred == 0 {
+		t.Errorf("nothing was put off: %+v", st)
+	}
+}
+
+// After five failures in a row a destination is left alone; what is put off is no attempt.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	m := newMemory(func(_ context.Context, d *scheduler.Delivery) error {
+		if d.Target.URI == "memory://alive" {
+			return nil
+		}
+		return &scheduler.DeliveryError{Unharmed: d.Target.URI == "memory://refuses", Err: bus.Errorf(bus.Unavailable, "down")}
+	})
+	s := launch(t, bustest.Server(t), config(m))
+	for i := range 30 {
+		once := scheduler.Retry{MaxAttempts: 1}
+		set(t, s, scheduler.Spec{ID: fmt.Sprint("a", i), Target: toMemory("down"), Retry: once})
+		set(t, s, scheduler.Spec{ID: fmt.Sprint("b", i), Target: toMemory("refuses"), Retry: once})
+		set(t, s, scheduler.Spec{ID: fmt.Sprint("c", i), Target: toMemory("alive"), Retry: once})
+		if i < 5 {
+			bustest.Eventually(t, "the calls", func() bool { return m.count() == 3*(i+1) })
+		}
+	}
+	calls := func() map[string]int {
+		n := map[string]int{}
+		for _, d := range m.all() {
+			n[d.Target.URI]++
+		}
+		return n
+	}
+	bustest.Eventually(t, "the others", func() bool { return calls()["memory://refuses"] == 30 && calls()["memory://alive"] == 30 })
+	bustest.Eventually(t, "what is put off", func() bool { return s.Stats().Deferred >= 25 })
+	if n := calls()["memory://down"]; n != 5 {
+		t.Errorf("%d calls of a destination that is down, want 5", n)
+	}
+	if out := s.Stats().Ejected; !slices.Equal(out, []string{"memory memory://down"}) {
+		t.Errorf("ejected: %q", out)
+	}
+	timer, err := s.Get(t.Context(), "a29")
+	if err != nil || timer.State != scheduler.Retrying || len(timer.Attempts) != 0 || time.Until(timer.NextAttempt) > 40*time.Second {
+		t.Errorf("%+v, %v", timer, err)
+	}
+}
+
+// A stop lets deliveries finish, and gives back what was not begun.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	n := bustest.Server(t)
+	release := make(chan struct{})
+	began := make(chan struct{}, 100)
+	slow := newMemory(func(ctx context.Context, _ *scheduler.Delivery) error {
+		began <- struct{}{}
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	cfg := config(slow)
+	cfg.PerDestination, cfg.Drain = 2, time.Minute
+	first := launch(t, n, cfg)
+	for i := range 10 {
+		set(t, first, scheduler.Spec{ID: fmt.Sprint("t", i)})
+	}
+	<-began
+	<-began
+	var wg sync.WaitGroup
+	wg.Go(first.stop)
+	quick := newMemory(nil)
+	second := launch(t, n, config(quick))
+	bustest.Eventually(t, "the others", func() bool { return quick.count() == 8 })
+	close(release)
+	wg.Wait()
+	for i := range 10 {
+		gone(t, second, fmt.Sprint("t", i))
+	}
+	if n := slow.count() + quick.count(); n != 10 {
+		t.Errorf("%d calls for 10 deliveries", n)
+	}
+}
+
+// What is not finished in time goes to another process at once.
+func TestDrainEnds(t *testing.T) {
+	t.Parallel()
+	n := bustest.Server(t)
+	hanging := newMemory(func(ctx context.Context, _ *scheduler.Delivery) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	cfg := config(hanging)
+	cfg.Drain = 50 * time.Millisecond
+	first := launch(t, n, cfg)
+	set(t, first, scheduler.Spec{ID: "t1"})
+	bustest.Eventually(t, "the call", func() bool { return hanging.count() == 1 })
+	first.stop()
+	quick := newMemory(nil)
+	launch(t, n, config(quick))
+	bustest.Eventually(t, "the delivery by another process", func() bool { return quick.count() == 1 })
+	if d := quick.all()[0]; d.Attempt != 1 {
+		t.Errorf("attempt %d: one that was cut off is none", d.Attempt)
+	}
+}
+
+// Servers may come and go.
+func TestWorkersSurviveRestart(t *testing.T) {
+	t.Parallel()
+	n := bustest.Server(t)
+	m := newMemory(nil)
+	s := launch(t, n, config(m))
+	set(t, s, scheduler.Spec{ID: "t1"})
+	bustest.Eventually(t, "the first delivery", func() bool { return m.count() == 1 })
+	n.Restart(t)
+	bustest.Eventually(t, "another timer", func() bool {
+		_, err := s.Create(t.Context(), scheduler.Spec{ID: "t2", After: time.Millisecond, Target: toMemory("a")})
+		return err == nil || bus.CodeOf(err) == bus.AlreadyExists
+	})
+	bustest.Eventually(t, "its delivery", func() bool {
+		return slices.ContainsFunc(m.all(), func(d scheduler.Delivery) bool { return d.TimerID == "t2" })
+	})
+	if err := s.conn.JetStream().DeleteConsumer(t.Context(), "SKYBUS_TMR_0", "default=dev"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.conn.JetStream().DeleteConsumer(t.Context(), "SKYBUS_TMR_1", "default=dev"); err != nil {
+		t.Fatal(err)
+	}
+	set(t, s, scheduler.Spec{ID: "t3"})
+	bustest.Eventually(t, "the delivery by a new consumer", func() bool {
+		return slices.ContainsFunc(m.all(), func(d scheduler.Delivery) bool { return d.TimerID == "t3" })
+	})
+}
