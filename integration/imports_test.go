@@ -93,7 +93,7 @@ func TestImports(t *testing.T) {
 	server := paths{"github.com/nats-io/nats-server/v2/..."}
 	grpc := paths{"google.golang.org/grpc/..."}
 	protobuf := paths{"google.golang.org/protobuf/..."}
-	testOnly := paths{"testing/...", "github.com/google/go-cmp/...", "github.com/rogpeppe/go-internal/..."}
+	testOnly := paths{"testing/...", "github.com/getkin/kin-openapi/...", "github.com/google/go-cmp/...", "github.com/rogpeppe/go-internal/..."}
 	commandLine := paths{
 		"github.com/alecthomas/kong/...", "github.com/jotaen/kong-completion/...", "github.com/jedib0t/go-pretty/...",
 		"github.com/synadia-io/orbit.go/natscontext/...",

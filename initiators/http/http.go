@@ -21,6 +21,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/internal/httpx"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
@@ -93,11 +94,9 @@ func New(runner *route.Runner, cfg Config) (*Gateway, error) {
 	if cfg.Answer == nil {
 		cfg.Answer = template.Must(template.New("answer").Parse(answerPage))
 	}
-	origin := http.NewCrossOriginProtection()
-	for _, trusted := range cfg.TrustedOrigins {
-		if err := origin.AddTrustedOrigin(trusted); err != nil {
-			return nil, bus.Errorf(bus.InvalidArgument, "gateway: TrustedOrigins: %w", err)
-		}
+	origin, err := httpx.CrossOrigin(cfg.TrustedOrigins)
+	if err != nil {
+		return nil, bus.Errorf(bus.InvalidArgument, "gateway: TrustedOrigins: %w", err)
 	}
 	return &Gateway{
 		runner: runner,

@@ -39,3 +39,15 @@ func local(host string) bool {
 	_, err = netip.ParseAddr(name)
 	return err == nil
 }
+
+// CrossOrigin refuses, by its Check, what a browser was made to send by a page of another origin than the listener's own and those
+// trusted. Programs are not concerned, and neither is what changes nothing (GET, HEAD, OPTIONS).
+func CrossOrigin(trusted []string) (*http.CrossOriginProtection, error) {
+	p := http.NewCrossOriginProtection()
+	for _, origin := range trusted {
+		if err := p.AddTrustedOrigin(origin); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
