@@ -88,7 +88,11 @@ func TestCallersFirstStrangers(t *testing.T) {
 		t.Errorf("it was handled after %v", took)
 	}
 	for _, from := range []string{stranger, "", "nobody", "skybus://default.dev.somebody", "skybus://other.dev.somebody/x"} {
-		if took := ask(from); took > 900*time.Millisecond {
+		took := time.Hour
+		for try := 0; try < 3 && took > 900*time.Millisecond; try++ { // the machine may be busy, but not each time
+			took = min(took, ask(from))
+		}
+		if took > 900*time.Millisecond {
 			t.Errorf("%q was waited for, %v", from, took)
 		}
 	}

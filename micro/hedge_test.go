@@ -141,7 +141,7 @@ func TestHedgeReplaces(t *testing.T) {
 		if attempts == 3 && err != nil || attempts == 1 && bus.CodeOf(err) != code {
 			t.Errorf("%s: %v", code, err)
 		}
-		if n := handled.Load(); n != attempts || time.Since(start) > 2*time.Second {
+		if n := handled.Load(); n != attempts || time.Since(start) > 5*time.Second {
 			t.Errorf("%s: %d attempts in %v, want %d", code, n, time.Since(start), attempts)
 		}
 	}
@@ -215,7 +215,7 @@ func TestSendOnce(t *testing.T) {
 	if err := c.Service("nobody").SendOnce(t.Context(), "hello", hello{}, nil); bus.CodeOf(err) != bus.Unavailable {
 		t.Error(err)
 	}
-	if took := time.Since(start); took > 200*time.Millisecond+2*time.Second {
+	if took := time.Since(start); took > 200*time.Millisecond+5*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

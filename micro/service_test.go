@@ -147,7 +147,7 @@ func TestRunEnded(t *testing.T) {
 	if err := svc.Run(ctx); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > micro.DefaultDrain/2 {
 		t.Errorf("it took %v", took)
 	}
 	if got := j.all(); got[0] != "started" || got[len(got)-1] != "stopped" {

@@ -119,7 +119,7 @@ func TestCanaryGone(t *testing.T) {
 		c := newClient(t, connect(t, s), micro.ClientConfig{Settings: &live, Policy: policy})
 		sees(t, c, "who", 2)
 		start := time.Now()
-		if by := spread(t, c, 5); by["old"] != 5 || time.Since(start) > micro.DefaultPatience {
+		if by := spread(t, c, 5); by["old"] != 5 || time.Since(start) > 4*micro.DefaultPatience { // and not five times
 			t.Errorf("answers %v after %v", by, time.Since(start))
 		}
 	}
@@ -137,7 +137,7 @@ func TestLiveTimeouts(t *testing.T) {
 	}))
 	var live table
 	var book logBook
-	c := newClient(t, connect(t, s), micro.ClientConfig{Settings: &live, Timeout: 700 * time.Millisecond, AttemptTimeout: time.Second, Logger: book.logger()})
+	c := newClient(t, connect(t, s), micro.ClientConfig{Settings: &live, Timeout: 2 * time.Second, AttemptTimeout: 3 * time.Second, Logger: book.logger()})
 	sees(t, c, "slow", 1)
 	took := func(ctx context.Context, opts ...micro.CallOption) time.Duration {
 		t.Helper()
@@ -148,7 +148,7 @@ func TestLiveTimeouts(t *testing.T) {
 	}
 	live.set("_", config.ClientTimeoutTotal, `"1m"`)
 	live.set("slow", config.ClientTimeoutTotal, `"200ms"`)
-	if d := took(t.Context()); d < 100*time.Millisecond || d > 650*time.Millisecond {
+	if d := took(t.Context()); d < 100*time.Millisecond || d > 1900*time.Millisecond {
 		t.Errorf("it took %v, want 200ms", d)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -157,16 +157,16 @@ func TestLiveTimeouts(t *testing.T) {
 		t.Errorf("it took %v, want the deadline of ctx", d)
 	}
 	handled.Store(0)
-	live.set("slow", config.ClientTimeoutTotal, `"500ms"`)
+	live.set("slow", config.ClientTimeoutTotal, `"1500ms"`)
 	live.set("slow", config.ClientTimeoutRetry, `"50ms"`)
 	took(t.Context(), micro.Idempotent())
 	if n := handled.Load(); n < 3 {
-		t.Errorf("%d attempts of 50ms in 500ms", n)
+		t.Errorf("%d attempts of 50ms in 1.5s", n)
 	}
 	for _, bad := range []string{`200`, `"soon"`, `"-1s"`, `"0s"`, `null`} {
 		live.set("slow", config.ClientTimeoutTotal, bad)
-		if d := took(t.Context()); d < 650*time.Millisecond {
-			t.Errorf("%s: it took %v, want the client's own 700ms", bad, d)
+		if d := took(t.Context()); d < 1900*time.Millisecond {
+			t.Errorf("%s: it took %v, want the client's own 2s", bad, d)
 		}
 	}
 	if n := strings.Count(book.String(), "setting is ignored"); n != 5 {

@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	waitFor  = 20 * time.Second // for what comes at once on a machine with nothing else to do
-	endWait  = 5 * time.Second
+	waitFor  = time.Minute // for what comes at once on a machine with nothing else to do
+	endWait  = 20 * time.Second
 	stackMax = 16 << 20
 )
 
-// Eventually waits until cond holds, and fails the test when it does not within 20 seconds. It asks every millisecond; in
+// Eventually waits until cond holds, and fails the test when it does not within a minute. It asks every millisecond; in
 // a [Bubble] both are of fake time.
 func Eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
@@ -28,7 +28,7 @@ func Eventually(t testing.TB, what string, cond func() bool) {
 }
 
 // Main runs the tests of a package and exits, for its TestMain. It fails them when goroutines of NATS connections, or of
-// packages whose import paths begin with one of the prefixes, are left five seconds after the last test.
+// packages whose import paths begin with one of the prefixes, are left 20 seconds after the last test.
 func Main(m *testing.M, prefixes ...string) {
 	code := m.Run()
 	if code == 0 {
@@ -40,7 +40,7 @@ func Main(m *testing.M, prefixes ...string) {
 	os.Exit(code)
 }
 
-// Leaks is the check of [Main], for a TestMain that has more to do: after the tests, it waits at most five seconds for the
+// Leaks is the check of [Main], for a TestMain that has more to do: after the tests, it waits at most 20 seconds for the
 // goroutines to end, and the error has the stacks of those that did not.
 func Leaks(prefixes ...string) error {
 	left := leaked(append(slices.Clip(prefixes), "github.com/nats-io/nats.go."))

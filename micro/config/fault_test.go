@@ -63,7 +63,7 @@ func TestRestart(t *testing.T) {
 	becomes(t, v, shop, "changed", 2)
 	becomes(t, v, shop, "removed", 0)
 	t.Logf("right again after %v", time.Since(began))
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 3*time.Second { // the machine may be busy
 		t.Errorf("took %v", took)
 	}
 	if got := receive(t, "the change", told); got != 2 {

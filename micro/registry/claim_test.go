@@ -112,7 +112,7 @@ func TestClaimAfterDeath(t *testing.T) {
 		return i.State == registry.Online && i.PID == 0
 	})
 	t.Logf("taken over %v after the death", time.Since(begin))
-	if took := time.Since(begin); took > 2*time.Second {
+	if took := time.Since(begin); took > registry.DefaultTTL/2 {
 		t.Errorf("it took %v", took)
 	}
 	_ = a.stop() // cannot withdraw
@@ -290,7 +290,7 @@ func TestPermissions(t *testing.T) {
 	a := newAnnouncer(t, conn, record("shop", "a"), quickly())
 	begin := time.Now()
 	err := a.Claim(t.Context())
-	if took := time.Since(begin); bus.CodeOf(err) != bus.PermissionDenied || !strings.Contains(err.Error(), "default.dev.ctl.shop.a.ping") || took > 2*time.Second {
+	if took := time.Since(begin); bus.CodeOf(err) != bus.PermissionDenied || !strings.Contains(err.Error(), "default.dev.ctl.shop.a.ping") || took > 5*time.Second {
 		t.Errorf("after %v: %v", took, err)
 	}
 	running := run(t, a)

@@ -47,7 +47,7 @@ func TestFrozenProcess(t *testing.T) {
 		t.Errorf("the frozen says %q", said)
 	}
 	t.Logf("it noticed %v after it went on", time.Since(thawed))
-	if took := time.Since(thawed); took > time.Second {
+	if took := time.Since(thawed); took > 5*time.Second { // once it runs at all
 		t.Errorf("it took %v", took)
 	}
 	changed := r.Changed()

@@ -19,7 +19,7 @@ const patience = 30 * time.Second
 
 // quickly is how announcements are made in tests that do not care for more.
 func quickly() registry.AnnounceConfig {
-	return registry.AnnounceConfig{Heartbeat: quickHeartbeat, TTL: quickTTL}
+	return registry.AnnounceConfig{Heartbeat: quickHeartbeat, TTL: registry.DefaultTTL}
 }
 
 // quick are the shortest signs of life.

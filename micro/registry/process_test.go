@@ -18,7 +18,7 @@ import (
 // childVariable makes the test program an instance of shop/a on the server it names.
 const childVariable = "REGISTRY_TEST_CHILD"
 
-const childTTL = 2 * time.Second
+const childTTL = 6 * time.Second
 
 // child claims shop/a, says "claimed" or the code of the error, runs until its input ends or its id is taken, and says how
 // that ended.

@@ -32,8 +32,8 @@ func TestEditIsLive(t *testing.T) {
 		}
 		begin := time.Now()
 		for h.run(t, "r", "").Revision != rev {
-			if time.Since(begin) > time.Second {
-				t.Fatalf("edit %d was not live after 1 s", n)
+			if time.Since(begin) > patience {
+				t.Fatalf("edit %d was not live after %v", n, patience)
 			}
 		}
 		took = append(took, time.Since(begin))
@@ -284,7 +284,7 @@ func TestConnectionClosed(t *testing.T) {
 		begin := time.Now()
 		_, err := h.runner.Run(t.Context(), name, route.Request{})
 		wantCode(t, err, bus.Unavailable)
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > 4*time.Second {
 			t.Errorf("%s: the error came after %v", name, took)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {

@@ -23,7 +23,7 @@ func TestOpenRefused(t *testing.T) {
 	began := time.Now()
 	_, err := m.Open(t.Context(), &nats.Msg{Subject: "nobody"})
 	wantCode(t, err, bus.Unavailable)
-	if !errors.Is(err, bus.ErrNoResponders) || time.Since(began) > time.Second {
+	if !errors.Is(err, bus.ErrNoResponders) || time.Since(began) > 5*time.Second {
 		t.Errorf("after %v: %v, want no responders at once", time.Since(began), err)
 	}
 	for subject, reply := range map[string]*nats.Msg{
@@ -83,8 +83,8 @@ func TestPeerKilled(t *testing.T) {
 			wantCode(t, err, bus.Unavailable)
 		}
 	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("noticed after %v, want less than 1s", took)
+	if took := time.Since(began); took > stream.DefaultPingInterval {
+		t.Errorf("noticed after %v, want less than between two pings", took)
 	}
 	wantCode(t, recvErr(t, b), bus.Unavailable) // the closed side knows as well
 }
