@@ -18,6 +18,7 @@ const (
 	openTimeout    = 30 * time.Second
 	openRetry      = 100 * time.Millisecond
 	crowdedFor     = 3 * time.Second
+	storelessFor   = 3 * time.Second
 )
 
 // Error codes of the JetStream API that decide how a stream is created.
@@ -26,6 +27,7 @@ const (
 	errNoLeader     jetstream.ErrorCode = 10008 // the cluster has no leader, so far
 	errMemoryFull   jetstream.ErrorCode = 10028 // the limits do not fit into the memory that is not reserved yet
 	errStorageFull  jetstream.ErrorCode = 10047 // the same of the disk
+	errNoStore      jetstream.ErrorCode = 10049 // no place on the disk, as long as one of the same name is being removed from it
 	errNameInUse    jetstream.ErrorCode = 10058 // somebody created it meanwhile, differently
 	errNotClustered jetstream.ErrorCode = 10074 // replicas need a cluster
 )
@@ -64,7 +66,7 @@ func (c *Conn) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (jets
 		if err == nil {
 			return stream, nil
 		}
-		if !openLater(err) {
+		if !openLater(err) && !o.storeless(err) {
 			return nil, fmt.Errorf("bus: open stream %q: %w", cfg.Name, err)
 		}
 		if last == nil || ctx.Err() == nil {
@@ -87,6 +89,7 @@ type opening struct {
 	cfg     jetstream.StreamConfig
 	scaled  bool      // MaxBytes is ours to choose
 	crowded time.Time // since when no server has room for it
+	noStore time.Time // since when its store cannot be made
 }
 
 // try makes one attempt.
@@ -157,6 +160,19 @@ func (o *opening) tooLarge(err error) bool {
 		return time.Since(o.crowded) > crowdedFor
 	}
 	return false
+}
+
+// storeless tells whether err says that the store of the stream could not be made, and has not said so for long: the server may
+// still be removing the one of a stream that was deleted.
+func (o *opening) storeless(err error) bool {
+	if apiCode(err) != errNoStore {
+		o.noStore = time.Time{}
+		return false
+	}
+	if o.noStore.IsZero() {
+		o.noStore = time.Now()
+	}
+	return time.Since(o.noStore) < storelessFor
 }
 
 // openLater tells whether err says that the servers are not ready yet.

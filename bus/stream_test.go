@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -303,6 +305,19 @@ func wantNotReady(t *testing.T, err error) {
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), `bus: open stream "ORDERS": JetStream is not ready`) {
 		t.Errorf("got %v, want that JetStream is not ready and the context's error", err)
 	}
+}
+
+// A server that could not make the store of a stream is asked again: it may have been removing another one.
+func TestOpenStreamWhileAnotherIsRemoved(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	c := connect(t, s, bus.Config{})
+	open(t, c, streamConfig("FIRST")) // and with it the folder
+	place := filepath.Join(s.Server().JetStreamConfig().StoreDir, server.DEFAULT_GLOBAL_ACCOUNT, "streams", "ORDERS")
+	if err := os.WriteFile(place, nil, 0o600); err != nil { // the server clears it away when it has failed
+		t.Fatal(err)
+	}
+	open(t, c, streamConfig("ORDERS"))
 }
 
 func TestOpenStreamCluster(t *testing.T) {
