@@ -78,7 +78,7 @@ type Client struct {
 }
 
 // NewClient makes a client and, unless it is given them, a registry and settings for it. Loading these needs JetStream; ctx
-// bounds it, or Timeout where ctx has no deadline. A login that may read no configuration is refused with permission_denied;
+// bounds it, or Timeout, but at least 10 s, where ctx has no deadline. A login that may read no configuration is refused with permission_denied;
 // where there is none yet, and the login may not make it, the client goes without until somebody has made it.
 func NewClient(ctx context.Context, conn *bus.Conn, cfg ClientConfig) (*Client, error) {
 	cfg.Timeout = orDefault(cfg.Timeout, DefaultCallTimeout)
@@ -120,7 +120,7 @@ func NewClient(ctx context.Context, conn *bus.Conn, cfg ClientConfig) (*Client, 
 func (c *Client) load(ctx context.Context) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.cfg.Timeout)
+		ctx, cancel = context.WithTimeout(ctx, max(c.cfg.Timeout, DefaultCallTimeout)) // it is no call
 		defer cancel()
 	}
 	var loading sync.WaitGroup

@@ -69,7 +69,7 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	if err != nil {
 		return p, err
 	}
-	client, runner, err := p.startRunner(ctx, micro.ClientConfig{Name: "gateway", Settings: settings})
+	client, runner, err := p.startRunner(ctx, app, micro.ClientConfig{Name: "gateway", Settings: settings})
 	if err != nil {
 		return p, err
 	}
@@ -186,7 +186,9 @@ func (p *platform) startSettings(ctx context.Context, app *App) (*config.Values,
 }
 
 // startRunner makes a client and a runner of routes that calls by it.
-func (p *platform) startRunner(ctx context.Context, cfg micro.ClientConfig) (*micro.Client, *route.Runner, error) {
+func (p *platform) startRunner(ctx context.Context, app *App, cfg micro.ClientConfig) (*micro.Client, *route.Runner, error) {
+	ctx, cancel := app.toStart(ctx)
+	defer cancel()
 	client, err := micro.NewClient(ctx, p.conn, cfg)
 	if err != nil {
 		return nil, nil, err

@@ -36,7 +36,7 @@ func (c *routerCmd) Run(ctx context.Context, app *App) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	return c.run(ctx, app, part{name: "router", serve: func(ctx context.Context, p *platform) error {
-		client, runner, err := p.startRunner(ctx, micro.ClientConfig{Name: "router", Region: c.Region})
+		client, runner, err := p.startRunner(ctx, app, micro.ClientConfig{Name: "router", Region: c.Region})
 		if err != nil {
 			return err
 		}
