@@ -52,7 +52,7 @@ func TestOutlierIsEjected(t *testing.T) {
 			serveFailing(t, s, "b", &bad, &handled)
 			serveFailing(t, s, "c", &fine, &others)
 			var book logBook
-			const out = 600 * time.Millisecond
+			const out = 3 * time.Second // longer than a busy machine takes for 60 calls
 			c := newClient(t, connect(t, s), micro.ClientConfig{
 				Policy: policy, Logger: book.logger(), Outliers: micro.OutlierConfig{BaseEjectionTime: out, Interval: time.Hour},
 			})
@@ -106,7 +106,7 @@ func TestOneProbe(t *testing.T) {
 		return "a", nil
 	}))
 	serveWho(t, s, micro.Config{Name: "who", Instance: "b"})
-	const out = 300 * time.Millisecond
+	const out = 2 * time.Second
 	c := newClient(t, connect(t, s), micro.ClientConfig{Outliers: micro.OutlierConfig{BaseEjectionTime: out}})
 	sees(t, c, "who", 2)
 	bad.Store(true)
@@ -199,7 +199,7 @@ func TestOutlierTimeout(t *testing.T) {
 		<-ctx.Done()
 		return "", ctx.Err()
 	}))
-	c := newClient(t, connect(t, s), micro.ClientConfig{Policy: balance.RoundRobin(), AttemptTimeout: 30 * time.Millisecond})
+	c := newClient(t, connect(t, s), micro.ClientConfig{Policy: balance.RoundRobin(), AttemptTimeout: 200 * time.Millisecond})
 	sees(t, c, "who", 2)
 	if failed := failures(t, c, 60, micro.Idempotent()); failed != 0 {
 		t.Errorf("%d idempotent calls failed", failed)
@@ -287,7 +287,7 @@ func TestNotifyIsNoProbe(t *testing.T) {
 	var others, handled atomic.Int64
 	serveFailing(t, s, "a", &fine, &others)
 	serveFailing(t, s, "b", &bad, &handled)
-	const out = 300 * time.Millisecond
+	const out = 2 * time.Second
 	c := newClient(t, connect(t, s), micro.ClientConfig{
 		Policy: balance.RoundRobin(), Outliers: micro.OutlierConfig{BaseEjectionTime: out, Interval: time.Hour},
 	})
