@@ -135,3 +135,24 @@ func TestFireNow(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// TestChangeFirst changes timers that others made, as the first thing that a process does.
+func TestChangeFirst(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	made := r.open(t, scheduler.Config{})
+	for _, id := range []string{"pause", "fire", "cancel"} {
+		create(t, made, scheduler.Spec{ID: id, Repeat: &scheduler.Repeat{Every: time.Hour}})
+	}
+	create(t, made, scheduler.Spec{ID: "resume", After: time.Hour, Paused: true})
+	for id, change := range map[string]func(*scheduler.Scheduler) error{
+		"pause":  func(s *scheduler.Scheduler) error { return second(s.Pause(t.Context(), "pause")) },
+		"fire":   func(s *scheduler.Scheduler) error { return second(s.FireNow(t.Context(), "fire")) },
+		"cancel": func(s *scheduler.Scheduler) error { return s.Cancel(t.Context(), "cancel", 0) },
+		"resume": func(s *scheduler.Scheduler) error { return second(s.Resume(t.Context(), "resume")) },
+	} {
+		if err := change(r.open(t, scheduler.Config{})); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
