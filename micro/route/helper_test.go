@@ -31,8 +31,15 @@ type house struct {
 // build makes a house on s that is taken apart when the test ends.
 func build(t testing.TB, s *bustest.Node, change ...func(*bus.Config)) *house {
 	t.Helper()
+	return buildWith(t, s, micro.ClientConfig{AttemptTimeout: 500 * time.Millisecond, Patience: 500 * time.Millisecond}, change...)
+}
+
+// buildWith is build with another client.
+func buildWith(t testing.TB, s *bustest.Node, cfg micro.ClientConfig, change ...func(*bus.Config)) *house {
+	t.Helper()
+	cfg.Name = "tester"
 	h := &house{conn: connect(t, s, change...)}
-	h.client = newClient(t, h.conn, micro.ClientConfig{Name: "tester", AttemptTimeout: 200 * time.Millisecond, Patience: 200 * time.Millisecond})
+	h.client = newClient(t, h.conn, cfg)
 	var err error
 	if h.store, err = route.OpenStore(t.Context(), h.conn, route.StoreConfig{}); err != nil {
 		t.Fatal(err)

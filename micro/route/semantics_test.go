@@ -17,8 +17,8 @@ import (
 // ends (none: it goes on), and with which the step is noted.
 func TestSemantics(t *testing.T) {
 	t.Parallel()
-	const long, short = 10 * time.Second, 300 * time.Millisecond
-	h := build(t, bustest.Server(t))
+	const long, short = 20 * time.Second, 2 * time.Second
+	h := buildWith(t, bustest.Server(t), micro.ClientConfig{AttemptTimeout: time.Second, Patience: 3 * time.Second})
 	h.serve(t, "shop", "", endpoints(says("after", `{"after":true}`)))
 	for i, tt := range []semantics{
 		{"answers", false, true, 0, "1", "", ""},
@@ -33,8 +33,8 @@ func TestSemantics(t *testing.T) {
 		{"hangs once", true, true, long, "more", "", ""},
 		{"hangs once", false, true, short, "1", bus.DeadlineExceeded, bus.DeadlineExceeded},
 		{"hangs once", false, false, short, "1", "", bus.DeadlineExceeded},
-		{"hangs", true, true, 500 * time.Millisecond, "more", bus.DeadlineExceeded, bus.DeadlineExceeded},
-		{"hangs", true, false, 500 * time.Millisecond, "more", "", bus.DeadlineExceeded},
+		{"hangs", true, true, 2500 * time.Millisecond, "more", bus.DeadlineExceeded, bus.DeadlineExceeded},
+		{"hangs", true, false, 2500 * time.Millisecond, "more", "", bus.DeadlineExceeded},
 
 		// Nobody there: nothing was done, so it is tried for a while whatever the flags, and is an error then.
 		{"is not there", false, true, long, "0", bus.Unavailable, bus.Unavailable},
