@@ -56,44 +56,37 @@ func newGuard(allow []netip.Prefix, ports []uint16) (*guard, error) {
 // special are the networks of the IANA's special-purpose registries, and multicast. The IPv6 ones outside of 2000::/3 need not be
 // named: nothing there is public.
 func special() []netip.Prefix {
-	return []netip.Prefix{
-		v4(0, 0, 0, 0, 8),            // this network
-		v4(10, 0, 0, 0, 8),           // private
-		v4(100, 64, 0, 0, 10),        // shared by customers of a provider
-		v4(127, 0, 0, 0, 8),          // loopback
-		v4(169, 254, 0, 0, 16),       // link-local, with the metadata of cloud machines
-		v4(172, 16, 0, 0, 12),        // private
-		v4(192, 0, 0, 0, 24),         // protocol assignments
-		v4(192, 0, 2, 0, 24),         // documentation
-		v4(192, 31, 196, 0, 24),      // AS112
-		v4(192, 52, 193, 0, 24),      // AMT
-		v4(192, 88, 99, 0, 24),       // relays of 6to4
-		v4(192, 168, 0, 0, 16),       // private
-		v4(192, 175, 48, 0, 24),      // AS112
-		v4(198, 18, 0, 0, 15),        // benchmarks
-		v4(198, 51, 100, 0, 24),      // documentation
-		v4(203, 0, 113, 0, 24),       // documentation
-		v4(224, 0, 0, 0, 4),          // multicast
-		v4(240, 0, 0, 0, 4),          // reserved, and broadcast
-		v6(23, 0x2001),               // protocol assignments: Teredo, benchmarks, ORCHID, AMT, AS112
-		v6(32, 0x2001, 0xdb8),        // documentation
-		v6(16, 0x2002),               // 6to4: leads to any IPv4 address
-		v6(48, 0x2620, 0x4f, 0x8000), // AS112
-		v6(16, 0x3ffe),               // the former 6bone
-		v6(20, 0x3fff),               // documentation
+	networks := []string{
+		"0.0.0.0/8",         // this network
+		"10.0.0.0/8",        // private
+		"100.64.0.0/10",     // shared by customers of a provider
+		"127.0.0.0/8",       // loopback
+		"169.254.0.0/16",    // link-local, with the metadata of cloud machines
+		"172.16.0.0/12",     // private
+		"192.0.0.0/24",      // protocol assignments
+		"192.0.2.0/24",      // documentation
+		"192.31.196.0/24",   // AS112
+		"192.52.193.0/24",   // AMT
+		"192.88.99.0/24",    // relays of 6to4
+		"192.168.0.0/16",    // private
+		"192.175.48.0/24",   // AS112
+		"198.18.0.0/15",     // benchmarks
+		"198.51.100.0/24",   // documentation
+		"203.0.113.0/24",    // documentation
+		"224.0.0.0/4",       // multicast
+		"240.0.0.0/4",       // reserved, and broadcast
+		"2001::/23",         // protocol assignments: Teredo, benchmarks, ORCHID, AMT, AS112
+		"2001:db8::/32",     // documentation
+		"2002::/16",         // 6to4: leads to any IPv4 address
+		"2620:4f:8000::/48", // AS112
+		"3ffe::/16",         // the former 6bone
+		"3fff::/20",         // documentation
 	}
-}
-
-func v4(a, b, c, d byte, bits int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{a, b, c, d}), bits)
-}
-
-func v6(bits int, words ...uint16) netip.Prefix {
-	var a [16]byte
-	for i, w := range words {
-		a[2*i], a[2*i+1] = byte(w>>8), byte(w)
+	prefixes := make([]netip.Prefix, len(networks))
+	for i, n := range networks {
+		prefixes[i] = netip.MustParsePrefix(n)
 	}
-	return netip.PrefixFrom(netip.AddrFrom16(a), bits)
+	return prefixes
 }
 
 // refusal says why an address may not be called, and which network would have to be allowed. It is nil for one that may.

@@ -69,11 +69,27 @@ func TestGuardAllows(t *testing.T) {
 
 func TestGuardURL(t *testing.T) {
 	t.Parallel()
+	for _, tt := range urls() {
+		if _, err := testGuard(t, &zone{}, nil).checkURL(tt.url); bus.CodeOf(err) != tt.code {
+			t.Errorf("%.80q: %v, want %q", tt.url, err, tt.code)
+		}
+	}
+	g := testGuard(t, &zone{}, nil, 25, 443)
+	for u, want := range map[string]bool{"http://a.example:25": true, "https://a.example": true, "http://a.example": false, "http://a.example:8080": false} {
+		if _, err := g.checkURL(u); (err == nil) != want {
+			t.Errorf("%s where ports 25 and 443 are allowed: %v", u, err)
+		}
+	}
+}
+
+type urlTest struct {
+	url  string
+	code bus.Code
+}
+
+func urls() []urlTest {
 	host := strings.Repeat("a.", 126) + "a"
-	for _, tt := range []struct {
-		url  string
-		code bus.Code
-	}{
+	return []urlTest{
 		{"http://example.com", ""},
 		{"https://example.com:8443/a?b=c#d", ""},
 		{"HTTP://EXAMPLE.com./", ""},
@@ -120,16 +136,6 @@ func TestGuardURL(t *testing.T) {
 		{"http://example.com:1023/", bus.PermissionDenied},
 		{"http://example.com:1024/", ""},
 		{"http://example.com:443/", ""},
-	} {
-		if _, err := testGuard(t, &zone{}, nil).checkURL(tt.url); bus.CodeOf(err) != tt.code {
-			t.Errorf("%.80q: %v, want %q", tt.url, err, tt.code)
-		}
-	}
-	g := testGuard(t, &zone{}, nil, 25, 443)
-	for u, want := range map[string]bool{"http://a.example:25": true, "https://a.example": true, "http://a.example": false, "http://a.example:8080": false} {
-		if _, err := g.checkURL(u); (err == nil) != want {
-			t.Errorf("%s where ports 25 and 443 are allowed: %v", u, err)
-		}
 	}
 }
 
@@ -172,11 +178,7 @@ func TestGuardNames(t *testing.T) {
 // TestGuardDials meets a name that has changed since it was checked, and one with a good and a bad address.
 func TestGuardDials(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := listen(t)
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	z := &zone{}
 	z.set("changes.example", "1.1.1.1")

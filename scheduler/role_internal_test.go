@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -9,54 +8,52 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
-	"github.com/skybus-io/skybus/bus/auth"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/scheduler/webhook"
 )
 
-// userOf is a user with what package auth allows a role.
-func userOf(name string, p auth.Permissions) *server.User {
-	fill := strings.NewReplacer("{{tag(app)}}", "default", "{{tag(env)}}", "dev", "{{tag(call)}}", "*", "{{tag(timers)}}", "tmr", "{{tag(event)}}", "timer",
-		"{{tag(shard)}}", "SKYBUS_TMR_0", "{{subject()}}", name)
-	filled := func(subjects []string) (all []string) {
-		for _, s := range subjects {
-			if s = fill.Replace(s); !strings.Contains(s, "{{") {
-				all = append(all, s)
-			}
-		}
-		return all
-	}
+// rights is a user who may publish these subjects beside what it takes to open a scheduler, as the roles of package auth say.
+func rights(name string, subscribe []string, publish ...string) *server.User {
 	return &server.User{Username: name, Password: name, Permissions: &server.Permissions{
-		Publish: &server.SubjectPermission{Allow: filled(p.Publish)}, Subscribe: &server.SubjectPermission{Allow: filled(p.Subscribe)},
+		Publish:   &server.SubjectPermission{Allow: append(publish, "$JS.API.STREAM.INFO.SKYBUS_TMR_0")},
+		Subscribe: &server.SubjectPermission{Allow: append(subscribe, "_INBOX."+name+".>")},
 	}}
 }
 
-// TestTransportsOfRoles delivers as `skybus scheduler` does, and makes timers as a user who may not read secrets.
-func TestTransportsOfRoles(t *testing.T) {
-	t.Parallel()
-	scheduler := auth.Scheduler.Permissions()
-	without := auth.Permissions{Subscribe: scheduler.Subscribe}
-	for _, subject := range scheduler.Publish {
-		if !strings.Contains(subject, "skybus_secrets") && !strings.Contains(subject, "STREAM.NAMES") {
-			without.Publish = append(without.Publish, subject)
-		}
-	}
-	n := bustest.Server(t, bustest.Configure(func(o *server.Options) {
-		o.Users = []*server.User{{Username: "admin", Password: "admin"}, userOf("worker", scheduler), userOf("maker", without)}
-	}))
-	as := func(name string) *Scheduler {
+// openAs opens schedulers of users, with some prefixes to publish under.
+func openAs(t testing.TB, users ...*server.User) func(name string) *Scheduler {
+	t.Helper()
+	n := bustest.Server(t, bustest.Configure(func(o *server.Options) { o.Users = append(users, &server.User{Username: "admin", Password: "admin"}) }))
+	return func(name string) *Scheduler {
 		conn, err := bus.Connect(t.Context(), bus.Config{InProcess: n, Options: []nats.Option{nats.UserInfo(name, name), nats.CustomInboxPrefix("_INBOX." + name)}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = conn.Close() })
+		closing(t, conn)
 		s, err := Open(t.Context(), conn, Config{AllowNetworks: loopback(), Shards: 1, Publish: []string{"default.dev.pub.", "default.dev.mine."}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = s.Close() })
+		closing(t, s)
 		return s
 	}
+}
+
+// denied wants a delivery to have failed for want of rights.
+func denied(t testing.TB, what string, err error) {
+	t.Helper()
+	if e := failed(t, err); e.Permanent || !e.Unharmed || bus.CodeOf(e) != bus.PermissionDenied {
+		t.Errorf("%s: %+v, want permission_denied", what, e)
+	}
+}
+
+// TestSecretRights signs with the rights that a scheduler has, and makes timers without them.
+func TestSecretRights(t *testing.T) {
+	t.Parallel()
+	as := openAs(t,
+		rights("worker", []string{"skybus.kv.skybus_secrets.default.dev.>", "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_skybus_secrets"},
+			"$JS.API.STREAM.INFO.KV_skybus_secrets", "$JS.API.STREAM.MSG.GET.KV_skybus_secrets", "$JS.API.DIRECT.GET.KV_skybus_secrets"),
+		rights("maker", nil))
 	admin := as("admin")
 	worker, maker := as("worker"), as("maker")
 	hook := newSignedHook(t)
@@ -67,38 +64,42 @@ func TestTransportsOfRoles(t *testing.T) {
 	if err := deliver(t, worker, attempt(signed, "x")); err != nil || !hook.fits(t, string(key)) {
 		t.Errorf("signed by the role: %v", err)
 	}
+	if n := worker.conn.AsyncErrors(); n > 0 {
+		t.Errorf("%d permission errors of who may read secrets", n)
+	}
 	if _, err := worker.Secrets().Put(t.Context(), "billing", key, 0); bus.CodeOf(err) != bus.PermissionDenied {
-		t.Errorf("the role puts a secret: %v", err)
+		t.Errorf("who may only read puts a secret: %v", err)
 	}
-	if err := check(t, maker, signed); err != nil {
-		t.Errorf("who may not read secrets: %v", err)
-	}
-	if err := check(t, maker, Target{URI: hook.url}); err != nil {
-		t.Errorf("unsigned: %v", err)
+	for _, target := range []Target{signed, {URI: hook.url}} {
+		if err := check(t, maker, target); err != nil {
+			t.Errorf("made by who may not read secrets: %v", err)
+		}
 	}
 	if err := deliver(t, maker, attempt(Target{URI: hook.url}, "x")); err != nil {
-		t.Errorf("unsigned: %v", err)
+		t.Errorf("unsigned by who may not read secrets: %v", err)
 	}
-	if e := failed(t, deliver(t, maker, attempt(signed, "x"))); e.Permanent || !e.Unharmed || bus.CodeOf(e) != bus.PermissionDenied {
-		t.Errorf("signed by who may not: %+v", e)
-	}
+	denied(t, "signed by who may not", deliver(t, maker, attempt(signed, "x")))
+}
 
-	publish := Target{URI: "nats://default.dev.pub.a"}
-	if err := deliver(t, worker, attempt(publish, "x")); err != nil {
-		t.Errorf("published by the role: %v", err)
-	}
-	if _, err := admin.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "B", Subjects: []string{"default.dev.pub.b"}}); err != nil {
+func TestPublishRights(t *testing.T) {
+	t.Parallel()
+	as := openAs(t, rights("worker", nil, "$JS.API.STREAM.NAMES", "default.dev.pub.>"), rights("maker", nil, "default.dev.pub.>"))
+	admin := as("admin")
+	worker, maker := as("worker"), as("maker")
+	stream, err := admin.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "B", Subjects: []string{"default.dev.*.b"}})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := deliver(t, worker, attempt(Target{URI: "nats://default.dev.pub.b"}, "x")); err != nil {
-		t.Errorf("stored by the role: %v", err)
-	}
-	for name, err := range map[string]error{
-		"a subject that the configuration allows and the role does not": deliver(t, worker, attempt(Target{URI: "nats://default.dev.mine.a"}, "x")),
-		"who may not ask for streams":                                   deliver(t, maker, attempt(publish, "x")),
-	} {
-		if e := failed(t, err); e.Permanent || !e.Unharmed || bus.CodeOf(e) != bus.PermissionDenied {
-			t.Errorf("%s: %+v", name, e)
+	for _, subject := range []string{"default.dev.pub.a", "default.dev.pub.b"} {
+		target := Target{Transport: "nats", URI: subject}
+		if err := deliver(t, worker, attempt(target, "x")); err != nil {
+			t.Errorf("%s: %v", subject, err)
 		}
+		denied(t, "who may not ask for streams", deliver(t, maker, attempt(target, "x")))
+		target.URI = "default.dev.mine." + subject[len(subject)-1:]
+		denied(t, "what the configuration allows and the user may not", deliver(t, worker, attempt(target, "x")))
+	}
+	if info, err := stream.Info(t.Context()); err != nil || info.State.Msgs != 1 {
+		t.Errorf("%d messages stored, %v", info.State.Msgs, err)
 	}
 }

@@ -52,8 +52,9 @@ func (x *signers) check(ctx context.Context, name string) error {
 		return nil
 	case bus.NotFound:
 		return invalid(fieldSecret, "%q is not there: put it first (skybus timers secret put %s)", name, name)
+	default:
+		return bus.AsError(err).With("field", fieldSecret)
 	}
-	return err
 }
 
 // signer signs with the keys that the secret has now. A secret that is not there is not_found.

@@ -18,7 +18,6 @@ import (
 func TestNATSSubjects(t *testing.T) {
 	t.Parallel()
 	_, s := openTransports(t, Config{Publish: []string{"default.dev.pub.", "default.dev.", "orders.", "other.prod."}})
-	_, plain := openTransports(t, Config{})
 	for _, tt := range []struct {
 		subject string
 		code    bus.Code
@@ -68,6 +67,11 @@ func TestNATSSubjects(t *testing.T) {
 			t.Errorf("%q is delivered: %+v", tt.subject, e)
 		}
 	}
+}
+
+func TestNATSPrefixes(t *testing.T) {
+	t.Parallel()
+	_, plain := openTransports(t, Config{})
 	err := check(t, plain, Target{Transport: "nats", URI: "default.dev.mine"})
 	wantField(t, err, bus.PermissionDenied, "target.uri")
 	if bus.AsError(err).HTTPStatus() != http.StatusUnprocessableEntity || !strings.Contains(err.Error(), "Config.Publish") {
@@ -279,7 +283,7 @@ func TestSubjectTransport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	closing(t, s)
 	got := answerCalls(t, conn, "gateways.sms", func(m *nats.Msg) *nats.Msg {
 		if string(m.Data) == "bad" {
 			return &nats.Msg{Header: nats.Header{"Nats-Service-Error": {"no such number"}, "Nats-Service-Error-Code": {"400"}}}

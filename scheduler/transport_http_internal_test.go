@@ -140,10 +140,7 @@ func TestHTTPAnswers(t *testing.T) {
 // rawReceiver answers each connection with what f writes.
 func rawReceiver(t *testing.T, f func(net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -334,7 +331,7 @@ func TestHTTPRefuses(t *testing.T) {
 	z.set("rebinds.example", "127.0.0.1")
 	g := testGuard(t, z, nil)
 	transport := newHTTPTransport(g, newSigners(s.conn), 1)
-	defer transport.Close()
+	closing(t, transport)
 	_, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
 	err := transport.Deliver(t.Context(), attempt(Target{URI: "http://rebinds.example:" + port + "/"}, "x"))
 	if e := failed(t, err); e.Permanent || !e.Unharmed || bus.CodeOf(err) != bus.PermissionDenied || !strings.Contains(err.Error(), "--allow-network 127.0.0.0/8") {

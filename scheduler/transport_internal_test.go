@@ -19,7 +19,7 @@ import (
 )
 
 // loopback is what tests allow to be called.
-func loopback() []netip.Prefix { return []netip.Prefix{v4(127, 0, 0, 0, 8)} }
+func loopback() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 
 // openTransports is a scheduler that nobody runs, for its transports.
 func openTransports(t testing.TB, cfg Config) (*bus.Conn, *Scheduler) {
@@ -45,6 +45,23 @@ func connectBus(t testing.TB, n *bustest.Node) *bus.Conn {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// listen is a listener on loopback that is closed when the test ends.
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// closing closes c when the test ends.
+func closing(t testing.TB, c io.Closer) {
+	t.Helper()
+	t.Cleanup(func() { _ = c.Close() })
 }
 
 // attempt is a delivery of a payload to a target.
@@ -123,9 +140,11 @@ func (z *zone) resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		client, server := net.Pipe()
 		go func() {
-			defer server.Close()
-			for z.answer(server) == nil {
+			var err error
+			for err == nil {
+				err = z.answer(server)
 			}
+			_ = server.Close()
 		}()
 		return client, nil
 	}}

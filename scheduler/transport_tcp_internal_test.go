@@ -26,10 +26,7 @@ type lines struct {
 
 func listenLines(t testing.TB) *lines {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	s := &lines{Listener: l, got: make(chan string, 64)}
 	var reading sync.WaitGroup
 	reading.Go(func() {
@@ -141,10 +138,7 @@ func TestTCPPool(t *testing.T) {
 func TestTCPFailures(t *testing.T) {
 	t.Parallel()
 	_, s := openTransports(t, Config{AllowNetworks: loopback()})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	closed := l.Addr().String()
 	_ = l.Close()
 	if e := failed(t, deliver(t, s, attempt(Target{URI: "tcp://" + closed}, "x"))); e.Permanent || e.Unharmed || bus.CodeOf(e) != bus.Unavailable || !strings.Contains(e.Error(), "refused") {
@@ -158,7 +152,7 @@ func TestTCPFailures(t *testing.T) {
 	if e := failed(t, deliver(t, s, attempt(Target{URI: "tcp://" + srv.Addr().String()}, "x\ny"))); !e.Permanent || !e.Unharmed {
 		t.Errorf("two lines: %+v", e)
 	}
-	_, err = s.checkTarget(t.Context(), Target{URI: "tcp://" + srv.Addr().String()}, []byte("x\n"), "", nil)
+	_, err := s.checkTarget(t.Context(), Target{URI: "tcp://" + srv.Addr().String()}, []byte("x\n"), "", nil)
 	wantField(t, err, bus.InvalidArgument, "payload")
 	for uri, code := range map[string]bus.Code{
 		"tcp://127.0.0.1:9000": "", "tcp://[::1]:9000": bus.PermissionDenied, "tcp://10.0.0.1:9000": bus.PermissionDenied, "tcp://127.0.0.1:22": bus.PermissionDenied,
@@ -176,9 +170,9 @@ func TestTCPStalled(t *testing.T) {
 	t.Parallel()
 	g := testGuard(t, &zone{}, loopback())
 	transport := newTCPTransport(g, 1)
-	defer transport.Close()
+	closing(t, transport)
 	far, near := net.Pipe()
-	defer far.Close()
+	closing(t, far)
 	transport.dial = func(context.Context, string, string) (net.Conn, error) { return near, nil }
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -20,10 +20,7 @@ func (p picky) Deliver(context.Context, *Delivery) error { return p.err }
 
 func TestTarget(t *testing.T) {
 	t.Parallel()
-	shared := bus.Errorf(bus.PermissionDenied, "not you")
-	_, s := openTransports(t, Config{AllowNetworks: loopback(), Transports: map[string]Transport{
-		"sms": picky{}, "fax": picky{errors.New("out of paper")}, "pigeon": picky{shared},
-	}})
+	_, s := openTransports(t, Config{AllowNetworks: loopback(), Transports: map[string]Transport{"sms": picky{}}})
 	for _, tt := range []struct{ in, want Target }{
 		{Target{URI: "http://127.0.0.1:8080/"}, Target{Transport: "http", URI: "http://127.0.0.1:8080/"}},
 		{Target{URI: "HTTPS://127.0.0.1/", Method: "patch"}, Target{Transport: "http", URI: "HTTPS://127.0.0.1/", Method: "PATCH"}},
@@ -45,6 +42,14 @@ func TestTarget(t *testing.T) {
 			t.Errorf("%+v again: %+v, %v", got, again, err)
 		}
 	}
+}
+
+func TestTargetRefused(t *testing.T) {
+	t.Parallel()
+	shared := bus.Errorf(bus.PermissionDenied, "not you")
+	_, s := openTransports(t, Config{AllowNetworks: loopback(), Transports: map[string]Transport{
+		"sms": picky{}, "fax": picky{errors.New("out of paper")}, "pigeon": picky{shared},
+	}})
 	for _, tt := range []struct {
 		target Target
 		code   bus.Code
