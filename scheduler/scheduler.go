@@ -59,7 +59,7 @@ type Config struct {
 	AllowNetworks []netip.Prefix
 	// AllowPorts of http and tcp targets. Empty means 80, 443 and those from 1024 on.
 	AllowPorts []uint16
-	// Publish are the prefixes of subjects that the transport nats may publish under. Empty means <app>.<env>.pub. alone.
+	// Publish are the prefixes of subjects that the transport nats may publish under; they end in a dot. Empty means <app>.<env>.pub. alone.
 	Publish []string
 
 	// Workers is how many deliveries Run makes at once. 0 means 256.

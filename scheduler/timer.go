@@ -69,11 +69,13 @@ type Target struct {
 	// Transport is "http" (which also does https), "nats", "call", "route", "tcp", or a name from Config.Transports. Empty means the
 	// scheme of URI: http and https are "http", any other its own name.
 	Transport string `json:"transport,omitempty"`
-	// URI is where it goes: a URL for http, a subject for nats, service.endpoint for call, a name for route, host:port for tcp.
+	// URI is where it goes: a URL for http, a subject for nats, service.endpoint for call, a name for route, host:port for tcp; the last four
+	// also with their scheme, as in call://service.endpoint.
 	URI string `json:"uri"`
-	// Method is for http: POST (the default), PUT, PATCH, DELETE, GET, HEAD or OPTIONS.
+	// Method is for http, and those of Config.Transports; the other ones have none. For http it is POST (the default), PUT, PATCH, DELETE, GET, HEAD or OPTIONS.
 	Method string `json:"method,omitempty"`
-	// Secret is the name of the key that signs an http request as Standard Webhooks 1.0 does. Empty means unsigned.
+	// Secret is the name of the key that signs an http request as Standard Webhooks 1.0 does, see [Secrets]. Empty means unsigned. It has
+	// to be there when the timer is made, as far as who makes it may read secrets.
 	Secret string `json:"secret,omitempty"`
 	// Timeout is for one attempt. 0 means 15 s; at most 10 min.
 	Timeout time.Duration `json:"timeout,omitempty"`
