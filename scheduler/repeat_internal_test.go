@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,24 +14,54 @@ func TestRepeatCheck(t *testing.T) {
 	tests := []struct {
 		name   string
 		repeat Repeat
-		field  string // empty where it is good
-		text   string // in the message
 	}{
-		{"every", Repeat{Every: MinEvery}, "", ""},
-		{"the longest", Repeat{Every: maxEvery, Jitter: maxJitter}, "", ""},
-		{"all jitter", Repeat{Every: MinEvery, Jitter: MinEvery}, "", ""},
-		{"cron", Repeat{Cron: "*/5 9-17 * * MON-FRI", Zone: "Europe/Berlin", Overlap: BufferOne, Missed: CatchUp, CatchUp: 1000, Window: minWindow}, "", ""},
-		{"cron with seconds", Repeat{Cron: "59 59 23 31 12 *", Jitter: maxJitter, Max: 1, Missed: SkipMissed, Overlap: Allow}, "", ""},
-		{"one day", Repeat{Cron: "0 0 29 2 *", Start: epoch, End: epoch, Missed: Once, Window: maxWindow, Overlap: Skip}, "", ""},
-		{"@yearly", Repeat{Cron: "@yearly"}, "", ""},
-		{"@annually", Repeat{Cron: "@annually"}, "", ""},
-		{"@monthly", Repeat{Cron: "@monthly"}, "", ""},
-		{"@weekly", Repeat{Cron: "@weekly"}, "", ""},
-		{"@daily", Repeat{Cron: "@daily"}, "", ""},
-		{"@midnight", Repeat{Cron: "@midnight"}, "", ""},
-		{"@hourly", Repeat{Cron: "@hourly"}, "", ""},
-		{"end of all time", Repeat{Every: time.Hour, End: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)}, "", ""},
+		{"every", Repeat{Every: MinEvery}},
+		{"the longest", Repeat{Every: maxEvery, Jitter: maxJitter}},
+		{"all jitter", Repeat{Every: MinEvery, Jitter: MinEvery}},
+		{"cron", Repeat{Cron: "*/5 9-17 * * MON-FRI", Zone: "Europe/Berlin", Overlap: BufferOne, Missed: CatchUp, CatchUp: 1000, Window: minWindow}},
+		{"cron with seconds", Repeat{Cron: "59 59 23 31 12 *", Jitter: maxJitter, Max: 1, Missed: SkipMissed, Overlap: Allow}},
+		{"one day", Repeat{Cron: "0 0 29 2 *", Start: epoch, End: epoch, Missed: Once, Window: maxWindow, Overlap: Skip}},
+		{"@yearly", Repeat{Cron: "@yearly"}},
+		{"@annually", Repeat{Cron: "@annually"}},
+		{"@monthly", Repeat{Cron: "@monthly"}},
+		{"@weekly", Repeat{Cron: "@weekly"}},
+		{"@daily", Repeat{Cron: "@daily"}},
+		{"@midnight", Repeat{Cron: "@midnight"}},
+		{"@hourly", Repeat{Cron: "@hourly"}},
+		{"end of all time", Repeat{Every: time.Hour, End: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if err := tt.repeat.check(new(zones)); err != nil {
+				t.Errorf("check = %v", err)
+			}
+		})
+	}
+}
 
+type refusal struct {
+	name   string
+	repeat Repeat
+	field  string
+	text   string // in the message
+}
+
+func TestRepeatCheckRefuses(t *testing.T) {
+	t.Parallel()
+	for _, tt := range slices.Concat(refusedTimes(), refusedRest()) {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := tt.repeat.check(new(zones))
+			if bus.CodeOf(err) != bus.InvalidArgument || bus.AsError(err).Details["field"] != tt.field || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), tt.field) {
+				t.Errorf("check = %v, details %v; want the field %s and %q", err, bus.AsError(err), tt.field, tt.text)
+			}
+		})
+	}
+}
+
+func refusedTimes() []refusal {
+	return []refusal{
 		{"nothing", Repeat{}, "repeat", "every or cron"},
 		{"both", Repeat{Every: time.Hour, Cron: "@daily"}, "repeat", "one of them"},
 		{"too often", Repeat{Every: MinEvery - 1}, "repeat.every", "100ms to"},
@@ -48,6 +79,11 @@ func TestRepeatCheck(t *testing.T) {
 		{"no such day", Repeat{Cron: "0 0 30 2 *"}, "repeat.cron", "no such day"},
 		{"nor in another month", Repeat{Cron: "0 0 31 2,4,6,9,11 ?"}, "repeat.cron", "no such day"},
 		{"too long", Repeat{Cron: strings.Repeat("1,", 200) + "1 * * * *"}, "repeat.cron", "at most 256"},
+	}
+}
+
+func refusedRest() []refusal {
+	return []refusal{
 		{"zone of an interval", Repeat{Every: time.Hour, Zone: "Europe/Berlin"}, "repeat.zone", "for cron"},
 		{"no such zone", Repeat{Cron: "@daily", Zone: "Europe/Nowhere"}, "repeat.zone", "time/tzdata"},
 		{"the machine's zone", Repeat{Cron: "@daily", Zone: "Local"}, "repeat.zone", "IANA"},
@@ -71,20 +107,5 @@ func TestRepeatCheck(t *testing.T) {
 		{"small window", Repeat{Every: time.Hour, Window: minWindow - 1}, "repeat.window", "10s to"},
 		{"large window", Repeat{Every: time.Hour, Window: maxWindow + 1}, "repeat.window", "10s to"},
 		{"window of nothing", Repeat{Every: time.Hour, Missed: SkipMissed, Window: time.Hour}, "repeat.window", "policies once"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			err := tt.repeat.check(new(zones))
-			if tt.field == "" {
-				if err != nil {
-					t.Errorf("check = %v", err)
-				}
-				return
-			}
-			if bus.CodeOf(err) != bus.InvalidArgument || bus.AsError(err).Details["field"] != tt.field || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), tt.field) {
-				t.Errorf("check = %v, details %v; want the field %s and %q", err, bus.AsError(err), tt.field, tt.text)
-			}
-		})
 	}
 }
