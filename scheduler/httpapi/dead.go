@@ -15,11 +15,15 @@ type letterJSON struct {
 	Error    string    `json:"error"`
 	Code     bus.Code  `json:"code,omitempty"`
 	Attempts int       `json:"attempts"`
-	Timer    timerJSON `json:"timer"`
+	// Size is that of the payload, which a list leaves out.
+	Size int `json:"size"`
+	// Truncated letters have lost their payload, and cannot be delivered again.
+	Truncated bool      `json:"truncated,omitempty"`
+	Timer     timerJSON `json:"timer"`
 }
 
 func showLetter(l *scheduler.DeadLetter) letterJSON {
-	return letterJSON{l.ID, utc(l.Died), l.Error, l.Code, l.Attempts, showTimer(&l.Timer)}
+	return letterJSON{l.ID, utc(l.Died), l.Error, l.Code, l.Attempts, l.Size, l.Truncated, showTimer(&l.Timer)}
 }
 
 // letters is a part of the list of dead letters, and the last one's delivery where there are more.
@@ -36,18 +40,19 @@ func (h *Handler) listDead(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	p := letters{Dead: []letterJSON{}}
-	size, last := 0, ""
 	for l, err := range h.timers.DeadLetters().List(r.Context(), filter) {
+		if filter.After != "" && bus.CodeOf(err) == bus.NotFound {
+			q.wrong("cursor", "%.160q: the letter that the next page begins after is gone", filter.After)
+			return q.err()
+		}
 		if err != nil {
 			return err
 		}
-		if len(p.Dead) == limit || size > maxPage {
-			p.Next = last
+		if len(p.Dead) == limit {
+			p.Next = p.Dead[limit-1].Delivery
 			break
 		}
 		p.Dead = append(p.Dead, showLetter(&l))
-		size += len(l.Timer.Payload)
-		last = l.ID
 	}
 	h.answer(w, r, http.StatusOK, p)
 	return nil

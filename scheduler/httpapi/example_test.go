@@ -22,7 +22,7 @@ func ExampleNew() {
 	if err != nil {
 		panic(err)
 	}
-	defer timers.Close()
+	defer func() { _ = timers.Close() }()
 	api, err := httpapi.New(timers, httpapi.Config{})
 	if err != nil {
 		panic(err)
@@ -33,11 +33,15 @@ func ExampleNew() {
 	defer srv.Close()
 
 	timer := `{"timeout":60000,"data":{"order":1},"callback":{"transport":"http","method":"post","uri":"http://127.0.0.1:8000/hook"}}`
-	resp, err := http.Post(srv.URL+"/timer", "application/json", strings.NewReader(timer))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+"/timer", strings.NewReader(timer))
 	if err != nil {
 		panic(err)
 	}
-	defer resp.Body.Close()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		panic(err)
+	}
+	_ = resp.Body.Close() // it has none
 	fmt.Println(resp.Status, strings.HasPrefix(resp.Header.Get("Location"), "/timer/"))
 	// Output: 201 Created true
 }

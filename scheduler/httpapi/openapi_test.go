@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -17,6 +18,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/skybus-io/skybus/scheduler"
 	"github.com/skybus-io/skybus/scheduler/httpapi"
 )
 
@@ -68,7 +70,6 @@ type checked struct {
 	t      *testing.T
 	url    string
 	router routers.Router
-	seen   map[string]bool // operation and status
 }
 
 func (c *checked) send(method, path, body string, status int, headers ...string) answer {
@@ -88,7 +89,6 @@ func (c *checked) send(method, path, body string, status int, headers ...string)
 	if err != nil {
 		c.t.Fatalf("%s %s: %v", method, path, err)
 	}
-	c.seen[route.Operation.OperationID+" "+http.StatusText(status)] = true
 	in := &openapi3filter.RequestValidationInput{
 		Request: req, PathParams: params, Route: route,
 		Options: &openapi3filter.Options{
@@ -115,13 +115,20 @@ func TestDocumentFits(t *testing.T) {
 	t.Parallel()
 	openapi3filter.RegisterBodyDecoder(typeLines, openapi3filter.PlainBodyDecoder)
 	openapi3filter.RegisterBodyDecoder("application/merge-patch+json", openapi3filter.JSONBodyDecoder)
-	h := build(t, httpapi.Config{})
-	router, err := legacy.NewRouter(document(t, h.url))
-	if err != nil {
-		t.Fatal(err)
+	for name, use := range map[string]func(*checked, *house){"skyring": useSkyring, "timers": useTimers, "changes": useChanges, "recurring": useRecurring, "dead": useDead} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := build(t, httpapi.Config{})
+			router, err := legacy.NewRouter(document(t, h.url))
+			if err != nil {
+				t.Fatal(err)
+			}
+			use(&checked{t, h.url, router}, h)
+		})
 	}
-	c := &checked{t, h.url, router, map[string]bool{}}
+}
 
+func useSkyring(c *checked, _ *house) {
 	c.send("GET", "/ping", "", 200)
 	c.send("POST", "/timer", good, 201, "X-Timer-Id", "sky")
 	c.send("POST", "/timer", good, 409, "X-Timer-Id", "sky")
@@ -132,11 +139,15 @@ func TestDocumentFits(t *testing.T) {
 	c.send("PUT", "/timer/none", good, 404)
 	c.send("DELETE", "/timer/sky", "", 202)
 	c.send("DELETE", "/timer/sky", "", 404)
+}
 
-	full := `{"id":"full","after":"1h30m","target":{"transport":"http","uri":"http://127.0.0.1:9000/","method":"PUT","timeout":"5s"},` +
-		`"payload":{"a":[1,null]},"content_type":"application/json","headers":{"X-A":"b"},"labels":{"a":"b"},` +
-		`"retry":{"max_attempts":3,"first":"1.5s","last":"10s","max_age":"1h"},"paused":true}`
-	made := c.send("POST", "/v1/timers", full, 201)
+// full is a timer with all its fields but the payload's other forms.
+const full = `{"id":"full","after":"1h30m","target":{"transport":"http","uri":"http://127.0.0.1:9000/","method":"PUT","timeout":"5s"},` +
+	`"payload":{"a":[1,null]},"content_type":"application/json","headers":{"X-A":"b"},"labels":{"a":"b"},` +
+	`"retry":{"max_attempts":3,"first":"1.5s","last":"10s","max_age":"1h"},"paused":true}`
+
+func useTimers(c *checked, _ *house) {
+	c.send("POST", "/v1/timers", full, 201)
 	c.send("POST", "/v1/timers", full, 409)
 	c.send("POST", "/v1/timers", `{"at":"2131-05-01T12:00:00.5+02:00","key":"k/1","payload_base64":"AP8=",`+target+`}`, 201)
 	c.send("POST", "/v1/timers", `{`, 400)
@@ -146,6 +157,17 @@ func TestDocumentFits(t *testing.T) {
 	c.send("POST", "/v1/timers", full+"\n{}\n", 200, "Content-Type", typeLines)
 	c.send("GET", "/v1/timers/full", "", 200)
 	c.send("GET", "/v1/timers/none", "", 404)
+	c.send("GET", "/v1/timers?state=paused&state=scheduled&prefix=f&label=a:b&due_from=2001-01-01T00:00:00Z&due_before=2131-01-01T00:00:00Z&limit=1", "", 200)
+	c.send("GET", "/v1/timers?sort=due", "", 400)
+	c.send("GET", "/v1/timers?limit=0", "", 422)
+	c.send("POST", "/v1/timers", `{"id":"b","after":"1h",`+target+`}`, 201)
+	c.send("DELETE", "/v1/timers/b", "", 204)
+	c.send("DELETE", "/v1/timers/b", "", 404)
+	c.send("GET", "/v1/openapi.json", "", 200)
+}
+
+func useChanges(c *checked, _ *house) {
+	made := c.send("POST", "/v1/timers", full, 201)
 	c.send("PATCH", "/v1/timers/full", `{"after":"2h","payload_text":"x","labels":{"a":null,"b":"c"},"retry":null,"target":{"method":null}}`, 200,
 		"If-Match", made.header.Get("ETag"), "Content-Type", "application/merge-patch+json")
 	c.send("PATCH", "/v1/timers/full", `{"after":"2h"}`, 412, "If-Match", made.header.Get("ETag"))
@@ -154,17 +176,105 @@ func TestDocumentFits(t *testing.T) {
 	c.send("PATCH", "/v1/timers/full", `{}`, 415, "Content-Type", "text/xml")
 	c.send("PATCH", "/v1/timers/none", `{}`, 404)
 	c.send("POST", "/v1/timers/full/pause", "", 200)
-	c.send("GET", "/v1/timers?state=paused&state=scheduled&prefix=f&label=b:c&due_from=2001-01-01T00:00:00Z&due_before=2131-01-01T00:00:00Z&limit=1", "", 200)
-	c.send("GET", "/v1/timers?sort=due", "", 400)
-	c.send("GET", "/v1/timers?limit=0", "", 422)
 	c.send("DELETE", "/v1/timers/full", "", 412, "If-Match", made.header.Get("ETag"))
 	c.send("POST", "/v1/timers/full/resume", "", 200)
 	c.send("POST", "/v1/timers/full/fire", "", 202)
 	c.send("POST", "/v1/timers/full/fire", "", 409)
 	c.send("GET", "/v1/timers/full", "", 200)
 	c.send("DELETE", "/v1/timers/full", "", 409)
-	c.send("POST", "/v1/timers", `{"id":"b","after":"1h",`+target+`}`, 201)
-	c.send("DELETE", "/v1/timers/b", "", 204)
-	c.send("DELETE", "/v1/timers/b", "", 404)
-	c.send("GET", "/v1/openapi.json", "", 200)
+}
+
+func useRecurring(c *checked, _ *house) {
+	repeat := `{"cron":"0 0 7 * * 1-5","zone":"Europe/Berlin","start":"2031-01-01T00:00:00Z","end":"2041-01-01T00:00:00Z","max":5,"jitter":"1m",` +
+		`"overlap":"buffer_one","missed":"catch_up","catch_up":3,"window":"1h"}`
+	c.send("POST", "/v1/timers", `{"id":"cron","repeat":`+repeat+`,"payload_text":"x",`+target+`}`, 201)
+	c.send("POST", "/v1/timers/next?n=3", `{"repeat":`+repeat+`,`+target+`}`, 200)
+	c.send("POST", "/v1/timers/next", `{"repeat":{"every":"1ms"},`+target+`}`, 422)
+	c.send("POST", "/v1/timers/next?m=1", `{"repeat":{"every":"1s"},`+target+`}`, 400)
+	c.send("GET", "/v1/timers/cron", "", 200)
+	c.send("PATCH", "/v1/timers/cron", `{"repeat":{"end":null}}`, 200)
+	c.send("POST", "/v1/timers/cron/fire", "", 202)
+	c.send("GET", "/v1/timers?prefix=cron", "", 200)
+}
+
+// letters are the dead letters of timers, by the timers' ids. The receiver of those wants nothing.
+func (c *checked) letters(uri string, got <-chan received, ids ...string) map[string]string {
+	c.t.Helper()
+	for _, id := range ids {
+		c.send("POST", "/v1/timers", `{"id":"`+id+`","after":"1ms","target":{"uri":"`+uri+`"},"payload":{"of":"`+id+`"},"labels":{"a":"b"}}`, 201)
+		receive(c.t, got, "a delivery")
+	}
+	deliveries := map[string]string{}
+	eventually(c.t, func() string {
+		var p struct {
+			Dead []struct {
+				Delivery string
+				Attempts int
+				Size     int
+				Code     string
+				Timer    timer
+			}
+		}
+		c.send("GET", "/v1/dead/timers", "", 200).decode(c.t, &p)
+		for _, l := range p.Dead {
+			deliveries[l.Timer.ID] = l.Delivery
+			if l.Attempts != 1 || l.Code == "" || l.Size != len(`{"of":"a"}`) {
+				c.t.Errorf("%+v", l)
+			}
+		}
+		return strings.Repeat("not all letters have come ", len(ids)-len(p.Dead))
+	})
+	return deliveries
+}
+
+// useDead has a receiver that wants nothing, and then does.
+func useDead(c *checked, h *house) {
+	var wants atomic.Bool
+	uri, got := receiver(c.t, func(*http.Request) int {
+		if wants.Load() {
+			return http.StatusOK
+		}
+		return http.StatusGone
+	})
+	h.run(c.t)
+	c.send("GET", "/v1/dead/timers", "", 200)
+	deliveries := c.letters(uri, got, "a", "b", "c")
+	var p struct {
+		Dead []struct{ Delivery string }
+		Next string
+	}
+	c.send("GET", "/v1/dead/timers?limit=2", "", 200).decode(c.t, &p)
+	if len(p.Dead) != 2 || p.Next != p.Dead[1].Delivery {
+		c.t.Fatalf("a page of two: %+v", p)
+	}
+	next := p.Next
+	p.Next = ""
+	if c.send("GET", "/v1/dead/timers?limit=2&cursor="+next, "", 200).decode(c.t, &p); len(p.Dead) != 1 || p.Next != "" {
+		c.t.Errorf("the next page: %+v", p)
+	}
+	if c.send("GET", "/v1/dead/timers?timer=b", "", 200).decode(c.t, &p); len(p.Dead) != 1 || p.Dead[0].Delivery != deliveries["b"] {
+		c.t.Errorf("of one timer: %+v", p)
+	}
+	if c.send("GET", "/v1/dead/timers?prefix=c", "", 200).decode(c.t, &p); len(p.Dead) != 1 || p.Dead[0].Delivery != deliveries["c"] {
+		c.t.Errorf("by prefix: %+v", p)
+	}
+	if a := c.send("GET", "/v1/dead/timers/"+deliveries["a"], "", 200); !strings.Contains(a.body, `"payload":{"of":"a"}`) {
+		c.t.Errorf("a letter without its payload: %s", a.body)
+	}
+	c.send("DELETE", "/v1/dead/timers/"+deliveries["a"], "", 204)
+	c.send("GET", "/v1/dead/timers/"+deliveries["a"], "", 404)
+	c.send("DELETE", "/v1/dead/timers/"+deliveries["a"], "", 404)
+	wants.Store(true)
+	c.send("POST", "/v1/dead/timers/"+deliveries["b"]+"/redrive", "", 202)
+	if r := receive(c.t, got, "the delivery of a dead letter"); r.body != `{"of":"b"}` || r.header.Get(scheduler.HeaderIdempotencyKey) != deliveries["b"] {
+		c.t.Errorf("%+v", r)
+	}
+	c.send("POST", "/v1/dead/timers/"+deliveries["b"]+"/redrive", "", 404)
+	for _, id := range []string{"none", "a-b-1", "%3E", strings.Repeat("x", 129)} {
+		c.send("GET", "/v1/dead/timers/"+id, "", 404)
+		c.send("POST", "/v1/dead/timers/"+id+"/redrive", "", 404)
+	}
+	c.send("GET", "/v1/dead/timers?cursor="+deliveries["a"], "", 422)
+	c.send("GET", "/v1/dead/timers?limit=0", "", 422)
+	c.send("GET", "/v1/dead/timers?state=x", "", 400)
 }

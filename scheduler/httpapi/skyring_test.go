@@ -21,11 +21,10 @@ const (
 	noCallback = "callback is required and must be an object"
 )
 
-// TestSkyringRefuses has each of Skyring's checks, in its order: what is wrong later in the body is not told.
-func TestSkyringRefuses(t *testing.T) {
+// TestSkyringTimeout has bodies that are no JSON, and timeouts that are none: what is wrong later in the body is not told.
+func TestSkyringTimeout(t *testing.T) {
 	t.Parallel()
-	h := build(t, httpapi.Config{})
-	for body, want := range map[string]string{
+	build(t, httpapi.Config{}).refused(t, map[string]string{
 		``:                                noTimeout,
 		` `:                               "the body is not JSON: unexpected end of JSON input at byte 1",
 		`{}`:                              noTimeout,
@@ -52,7 +51,18 @@ func TestSkyringRefuses(t *testing.T) {
 		`{"timeout":"2147483648"}`:        longTime,
 		`{"timeout":1e400}`:               longTime,
 		`{"timeout":"Infinity"}`:          longTime,
-		`{"timeout":1000,"data":[]}`:      badData + "Array",
+		`{"timeout":1000`:                 "the body is not JSON: unexpected end of JSON input at byte 15",
+		`{"timeout":1000} x`:              "the body is not JSON: invalid character 'x' after top-level value at byte 18",
+		"{\"timeout\":\"\u00e4\n":         `the body is not JSON: invalid character '\n' in string literal at byte 15`,
+		strings.Repeat("[", 20000):        "the body is not JSON: invalid character '[' exceeded max depth at byte 10001",
+	})
+}
+
+// TestSkyringRefuses has Skyring's further checks, in its order.
+func TestSkyringRefuses(t *testing.T) {
+	t.Parallel()
+	build(t, httpapi.Config{}).refused(t, map[string]string{
+		`{"timeout":1000,"data":[]}`:                                                               badData + "Array",
 		`{"timeout":1000,"data":[1],"callback":1}`:                                                 badData + "Array",
 		`{"timeout":1000,"data":1}`:                                                                badData + "Number",
 		`{"timeout":1000,"data":-0.5}`:                                                             badData + "Number",
@@ -73,11 +83,13 @@ func TestSkyringRefuses(t *testing.T) {
 		`{"timeout":1000,"callback":{"transport":"http","uri":"http://127.0.0.1/","method":true}}`: "callback.method is required and must be a string. Got Boolean",
 		`{"timeout":1000,"callback":{"transport":"","uri":"http://127.0.0.1/","method":"post"}}`:   "callback.transport must not be empty",
 		`{"timeout":1000,"callback":{"transport":"http","uri":"","method":"post"}}`:                "callback.uri must not be empty",
-		`{"timeout":1000`:          "the body is not JSON: unexpected end of JSON input at byte 15",
-		`{"timeout":1000} x`:       "the body is not JSON: invalid character 'x' after top-level value at byte 18",
-		"{\"timeout\":\"\u00e4\n":  `the body is not JSON: invalid character '\n' in string literal at byte 15`,
-		strings.Repeat("[", 20000): "the body is not JSON: invalid character '[' exceeded max depth at byte 10001",
-	} {
+	})
+}
+
+// refused sends bodies that must be refused with a reason, whether a timer is created or changed.
+func (h *house) refused(t *testing.T, reasons map[string]string) {
+	t.Helper()
+	for body, want := range reasons {
 		for _, method := range []string{http.MethodPost, http.MethodPut} {
 			url := h.url + "/timer"
 			if method == http.MethodPut {
