@@ -132,6 +132,10 @@ func (s *Scheduler) changeable(ctx context.Context, id string, rev uint64) (*sha
 		return nil, nil, bus.AsError(err).With("field", "id")
 	}
 	sh := s.shard(id)
+	now, err := sh.clock.latest(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	m, err := sh.pending(ctx, id)
 	switch {
 	case errors.Is(err, errNone):
@@ -146,12 +150,7 @@ func (s *Scheduler) changeable(ctx context.Context, id string, rev uint64) (*sha
 		return nil, nil, err
 	case rev != 0 && rev != m.seq:
 		return nil, nil, bus.Errorf(bus.Aborted, "timer %q has the revision %d, not %d", id, m.seq, rev).With("revision", itoa(m.seq))
-	}
-	now, err := sh.clock.latest(ctx) // also of timers that are changed at any time: what takes their place goes by it
-	if err != nil {
-		return nil, nil, err
-	}
-	if m.fixed() && now.UnixNano() >= m.due {
+	case m.fixed() && now.UnixNano() >= m.due:
 		return nil, nil, alreadyDue(id)
 	}
 	return sh, m, nil

@@ -61,9 +61,12 @@ func (c *clock) latest(ctx context.Context) (time.Time, error) {
 	return now.Add(2 * c.last.Load().within), nil
 }
 
-// at is the server's time when this process's was t, by the last measurement. There must have been one.
+// at is the server's time when this process's was t, by the last measurement; t itself before the first.
 func (c *clock) at(t time.Time) time.Time {
 	r := c.last.Load()
+	if r == nil {
+		return t.Add(time.Duration(c.ahead.Load()))
+	}
 	return r.server.Add(t.Sub(r.at) - r.within + time.Duration(c.ahead.Load()))
 }
 

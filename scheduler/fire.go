@@ -37,6 +37,7 @@ func (o *owner) nextDue(now time.Time) (*stored, time.Duration) {
 		return nil, time.Duration(m.due - now.UnixNano())
 	}
 	wake(o.wakeFetch) // there may be room now
+	o.busy++
 	return o.near.pop(), 0
 }
 
@@ -48,13 +49,14 @@ func (o *owner) fire(ctx context.Context, m *stored, now time.Time) {
 		default: // too many at once: a little later
 			o.mu.Lock()
 			o.far.put(m.id, now.Add(retryLater).UnixNano(), m.seq)
+			o.busy--
 			o.mu.Unlock()
 		}
 		return
 	}
 	// Half a grace before the server would do it, nothing is sent any more: what arrives there late would meet what the server has begun.
-	if now.Sub(time.Unix(0, m.due)) > o.s.cfg.Grace/2 {
-		o.figures.shed.Add(1)
+	if now.Sub(time.Unix(0, m.due)) > o.s.cfg.Grace/2 && !o.s.cfg.VirtualTime {
+		o.s.counters.shed.Add(1)
 		o.lookLater(m)
 		return
 	}
@@ -80,11 +82,12 @@ func (o *owner) collect(ctx context.Context) {
 		}
 		select {
 		case <-f.future.Ok():
-			o.figures.fired.Add(1)
+			o.s.counters.fired.Add(1)
 			o.s.tellFired(f.m, f.at)
+			o.done(1)
 		case err := <-f.future.Err():
 			if errors.Is(storeError(err), errConflict) {
-				o.figures.lost.Add(1) // somebody fired, changed or cancelled it
+				o.done(1) // somebody fired, changed or cancelled it
 				continue
 			}
 			o.lookLater(f.m)
@@ -114,6 +117,7 @@ func (o *owner) lookLater(m *stored) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.overdue.put(m.id, at, m.seq)
+	o.busy--
 }
 
 // sweep fires what the server has failed to: a schedule whose message it could not store once, it does not try again before its next start.
@@ -139,28 +143,34 @@ func (o *owner) sweepOverdue(ctx context.Context) {
 			o.overdue.pop()
 		}
 		o.mu.Unlock()
-		if !ok {
-			return
-		}
-		m, err := o.sh.pending(ctx, e.id)
-		if errors.Is(err, errNone) || err == nil && (m.seq != e.seq || m.record.Paused) {
-			continue // fired, or changed: then it was heard of
-		}
-		if err == nil {
-			_, err = o.s.storeDue(ctx, o.sh.dueMessage(m, now))
-		}
-		switch {
-		case err == nil:
-			o.figures.swept.Add(1)
-			o.s.tellFired(m, now)
-		case errors.Is(err, errConflict):
-		default: // no room, or no leader
-			o.mu.Lock()
-			o.overdue.put(e.id, now.Add(sweepEvery).UnixNano(), e.seq)
-			o.mu.Unlock()
+		if !ok || !o.sweepOne(ctx, e, now) {
 			return
 		}
 	}
+}
+
+// sweepOne fires a timer that the server should have fired, and tells whether to go on.
+func (o *owner) sweepOne(ctx context.Context, e entry, now time.Time) bool {
+	m, err := o.sh.pending(ctx, e.id)
+	if errors.Is(err, errNone) || err == nil && (m.seq != e.seq || m.record.Paused) {
+		return true // fired, or changed: then it was heard of
+	}
+	if err == nil {
+		_, err = o.s.storeDue(ctx, o.sh.dueMessage(m, now))
+	}
+	switch {
+	case err == nil:
+		o.s.counters.swept.Add(1)
+		o.s.tellFired(m, now)
+	case errors.Is(err, errConflict):
+	case ctx.Err() != nil:
+	default: // no room, or no leader
+		o.mu.Lock()
+		o.overdue.put(e.id, now.Add(sweepEvery).UnixNano(), e.seq)
+		o.mu.Unlock()
+		return false
+	}
+	return true
 }
 
 // firingContext is where owners publish what fires.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,12 +39,8 @@ type owner struct {
 	near    nearQueue
 	overdue *queue // what should have fired and perhaps did not, by when to look
 	read    uint64 // up to here the stream was read; what is later was heard
-
-	figures ownerFigures
-}
-
-type ownerFigures struct {
-	fired, lost, shed, swept, skipped atomic.Int64
+	loaded  bool   // it was read once
+	busy    int    // timers that were taken out and are not done with
 }
 
 // fire is one on its way to the server.
@@ -207,7 +202,7 @@ func (o *owner) loadOnce(ctx context.Context) error {
 		return errMoved
 	}
 	o.mu.Lock()
-	o.read = max(o.read, info.State.LastSeq)
+	o.read, o.loaded = max(o.read, info.State.LastSeq), true
 	o.mu.Unlock()
 	if n > 0 {
 		o.s.log.DebugContext(ctx, "timers read", "shard", o.sh.shard, "timers", n, "took", time.Since(started).String())
@@ -234,7 +229,15 @@ func (o *owner) fetchAll(ctx context.Context) {
 			o.putBack(ids)
 			backoff.Sleep(ctx, storePause)
 		}
+		o.done(len(ids))
 	}
+}
+
+// done tells that n timers that were taken out are done with.
+func (o *owner) done(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.busy -= n
 }
 
 // nextFetch takes out those that are due soon, or tells how long to wait for the next.
@@ -252,6 +255,7 @@ func (o *owner) nextFetch() (due []entry, wait time.Duration) {
 			return due, time.Duration(e.due - horizon)
 		}
 		due = append(due, o.far.pop())
+		o.busy++
 	}
 	return due, retryLater // the near have no room
 }

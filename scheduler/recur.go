@@ -18,14 +18,15 @@ func (o *owner) recur(ctx context.Context) {
 		select {
 		case m := <-o.recurring:
 			fired, skipped, err := o.s.fireRecurring(ctx, o.sh, m)
-			o.figures.fired.Add(fired)
-			o.figures.skipped.Add(skipped)
+			o.s.counters.fired.Add(uint64(fired))
+			o.s.counters.skipped.Add(uint64(skipped))
 			if err != nil && !errors.Is(err, errConflict) && ctx.Err() == nil {
 				o.s.log.WarnContext(ctx, "recurring timer not fired, trying again", "timer", m.id, "error", err)
 				o.mu.Lock()
 				o.far.put(m.id, o.sh.clock.at(time.Now()).Add(time.Second).UnixNano(), m.seq)
 				o.mu.Unlock()
 			}
+			o.done(1)
 		case <-ctx.Done():
 			return
 		}

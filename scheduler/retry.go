@@ -174,7 +174,7 @@ func (c *courier) later(ctx context.Context, x *parcel, cause error) {
 
 // again stores the delivery as one that comes again, and tells whether that is done and x settled.
 func (c *courier) again(ctx context.Context, x *parcel, at time.Time, defers int) bool {
-	msg, err := x.retryMessage(at.Add(-time.Duration(x.pipe.clock.ahead.Load())), defers)
+	msg, err := x.retryMessage(at, defers)
 	if err == nil {
 		err = c.schedule(ctx, x, msg)
 	}

@@ -68,6 +68,8 @@ type Config struct {
 	PerDestination int
 	// Drain is how long Run, when it is stopped, lets deliveries finish. 0 means 10 s.
 	Drain time.Duration
+	// VirtualTime is for tests: time goes ahead by [Scheduler.Advance]. There must be no other scheduler in the namespace.
+	VirtualTime bool
 	// Name tells processes apart, in logs and leases. Empty means the host and the process id.
 	Name string
 	// Logger hears of faults. Nil means discard.

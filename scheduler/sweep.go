@@ -12,8 +12,11 @@ import (
 // sweepRetries fires deliveries whose next attempt should have been fired by the server slack ago.
 func (s *Scheduler) sweepRetries(ctx context.Context, sh *shard, slack time.Duration) error {
 	var late []*stored
-	now := sh.clock.at(time.Now())
-	err := s.scan(ctx, sh, sh.all(kindRetry), 0, func(msg *nats.Msg, seq uint64) bool {
+	now, err := sh.clock.now(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.scan(ctx, sh, sh.all(kindRetry), 0, func(msg *nats.Msg, seq uint64) bool {
 		m, err := readStored(msg.Subject, seq, storedAt(msg), msg.Header, msg.Data)
 		if err == nil && !isGone(msg.Header) && m.timer().NextAttempt.Add(slack).Before(now) {
 			late = append(late, m)
