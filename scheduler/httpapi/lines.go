@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxAhead is how many lines may be under way. It is more than CreateMany takes before it yields.
-	maxAhead = 32 << 10
+	// maxAhead is how many lines may be read ahead of their results.
+	maxAhead = 4096
 	// linePause is how long either side of a stream may keep the other one waiting.
 	linePause = httpx.ReadTimeout
 	// flushDelay is how long a result may wait for others.
@@ -287,7 +287,8 @@ func (o *results) write(r lineResult) bool {
 func (o *results) flush() bool {
 	o.extend()
 	o.pending = false
-	return o.rc.Flush() == nil
+	err := o.rc.Flush()
+	return err == nil || errors.Is(err, http.ErrNotSupported) // then it goes when it may
 }
 
 // extend gives the client time to take its results.
