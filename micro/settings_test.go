@@ -174,7 +174,7 @@ func TestLiveTimeouts(t *testing.T) {
 	}
 }
 
-// setConfig writes a value as `skybus config set` does.
+// setConfig writes a value as `skybus config put` does.
 func setConfig(t testing.TB, conn *bus.Conn, service, key, value string) {
 	t.Helper()
 	table, err := config.Table(t.Context(), conn, false)
