@@ -89,6 +89,9 @@ func describe(req Request) string {
 	switch v := v.(type) {
 	case map[string]any:
 		what = fmt.Sprintf("an object of %d fields", len(v))
+		if len(v) == 1 {
+			what = "an object of one field"
+		}
 	case []any:
 		what = fmt.Sprintf("a list of %d", len(v))
 	case nil:

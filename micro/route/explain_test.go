@@ -38,7 +38,7 @@ func TestExplain(t *testing.T) {
 		return route.Stored{Name: name, Route: r, Revision: 7}, ok
 	}}
 	e := x.Explain("main", route.Request{Body: []byte(`{"a":1}`)}, 5*time.Second)
-	if e.Problem != "" || e.Revision != 7 || e.Request != "7 bytes of JSON, an object of 1 fields" {
+	if e.Problem != "" || e.Revision != 7 || e.Request != "7 bytes of JSON, an object of one field" {
 		t.Errorf("explanation %+v", e)
 	}
 	var got []string
