@@ -25,7 +25,11 @@ func (s *secured) part(t *testing.T, role auth.Role) *bus.Conn {
 // for a client that as a gateway may also run the route itself.
 func TestRouterUnderRole(t *testing.T) {
 	t.Parallel()
-	s := startSecured(t)
+	twice(t, routerUnderRole)
+}
+
+func routerUnderRole(t *testing.T, s *secured) {
+	t.Helper()
 	orders, web, admin, conn := s.service(t, "orders"), s.client(t), s.admin(t, "shop.prod"), s.part(t, auth.Router)
 	noted := make(chan string, 16)
 	serveTickets(t, orders, "orders", "o1", noted)
@@ -76,7 +80,11 @@ func TestRouterUnderRole(t *testing.T) {
 // TestAgentUnderRole removes the record of a dead instance with nothing but the rights of an agent. The living stay.
 func TestAgentUnderRole(t *testing.T) {
 	t.Parallel()
-	s := startSecured(t)
+	twice(t, agentUnderRole)
+}
+
+func agentUnderRole(t *testing.T, s *secured) {
+	t.Helper()
 	serveTickets(t, s.service(t, "orders"), "orders", "o1", make(chan string, 16))
 	admin, conn := s.admin(t, "shop.prod"), s.part(t, auth.Agent)
 	records, err := kv.Open[registry.Record](t.Context(), admin, registry.InstancesBucket, kv.Config{})

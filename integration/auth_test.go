@@ -32,7 +32,23 @@ const configBucket = config.Bucket
 type secured struct {
 	*bustest.Node
 
-	account *auth.Account
+	account *auth.Account // nil: the server knows no users, all may do everything
+}
+
+// twice runs a test on a server that knows no users, and a second time in operator mode, where everybody has nothing but the
+// rights of a role.
+func twice(t *testing.T, test func(t *testing.T, s *secured)) {
+	t.Helper()
+	t.Run("without users", func(t *testing.T) {
+		t.Parallel()
+		s := &secured{Node: bustest.Server(t)}
+		prepare(t, s.admin(t, "shop.prod"))
+		test(t, s)
+	})
+	t.Run("under roles", func(t *testing.T) {
+		t.Parallel()
+		test(t, startSecured(t))
+	})
 }
 
 func startSecured(t *testing.T) *secured {
@@ -97,13 +113,15 @@ func (s *secured) client(t *testing.T, calls ...string) *bus.Conn {
 
 func (s *secured) login(t *testing.T, cfg auth.UserConfig, namespace string) *bus.Conn {
 	t.Helper()
-	user, err := s.account.NewUser(cfg)
-	if err != nil {
-		t.Fatal(err)
+	var login []nats.Option
+	if s.account != nil {
+		user, err := s.account.NewUser(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		login = append(login, nats.UserCredentialBytes(user.Creds()))
 	}
-	conn, err := bus.Connect(t.Context(), bus.Config{
-		InProcess: s, Namespace: namespace, Options: []nats.Option{nats.UserCredentialBytes(user.Creds())},
-	})
+	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: s, Namespace: namespace, Options: login})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,10 +211,14 @@ func runUntilCleanup(t *testing.T, f func(context.Context) error) {
 	})
 }
 
-// TestRolesSuffice does what services and clients do with nothing but the rights of their roles.
+// TestRolesSuffice does what services and clients do, with all rights and with nothing but those of their roles.
 func TestRolesSuffice(t *testing.T) {
 	t.Parallel()
-	s := startSecured(t)
+	twice(t, sdkUnderRoles)
+}
+
+func sdkUnderRoles(t *testing.T, s *secured) {
+	t.Helper()
 	orders, web, admin := s.service(t, "orders"), s.client(t, "orders"), s.admin(t, "shop.prod")
 	noted := make(chan string, 16)
 	svc := serveTickets(t, orders, "orders", "o1", noted)
