@@ -108,7 +108,7 @@ func TestImports(t *testing.T) {
 	}{
 		{"no server in a library", library, withServer, server},
 		{"no server in an example", ours("examples/..."), nil, server},
-		{"testing is for tests", ours("..."), ours("bus/bustest"), testOnly},
+		{"testing is for tests", ours("..."), ours("bus/bustest", "scheduler/schedulertest"), testOnly},
 		{"command line stays in cmd", ours("..."), ours("cmd/..."), commandLine},
 		{"yaml is for files", ours("..."), ours("cmd/...", "micro/config/file"), yaml},
 		{"the lock stays with the server", ours("..."), append(ours("cmd/..."), withServer...), paths{"github.com/gofrs/flock/..."}},

@@ -259,7 +259,7 @@ func (s *Scheduler) FireNow(ctx context.Context, id string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if _, err := s.storeDue(ctx, msg); errors.Is(err, errConflict) {
+		if err := s.storeDue(ctx, msg); errors.Is(err, errConflict) {
 			continue
 		} else if err != nil {
 			return "", err
@@ -284,12 +284,9 @@ func (s *Scheduler) FireNow(ctx context.Context, id string) (string, error) {
 
 // storeDue publishes the message that fires a timer, and tells what was made of it: all fires pass here, but for the many of an owner.
 // An attempt whose answer was lost is not repeated: whoever owns the timer fires it again if need be.
-func (s *Scheduler) storeDue(ctx context.Context, msg *nats.Msg) (uint64, error) {
+func (s *Scheduler) storeDue(ctx context.Context, msg *nats.Msg) error {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
-	ack, err := s.publish(ctx, msg)
-	if err != nil {
-		return 0, err
-	}
-	return ack.Sequence, nil
+	_, err := s.publish(ctx, msg)
+	return err
 }

@@ -88,13 +88,13 @@ func startOf(spec Spec, now time.Time) (time.Time, error) {
 		return time.Time{}, invalid("after", "is %s, it must not be negative", spec.After)
 	case spec.After > 0:
 		at := now.Add(spec.After)
-		if at.After(maxTime) || at.Before(now) {
-			return time.Time{}, invalid("after", "is %s, it must end before %s", spec.After, maxTime.Format(time.DateOnly))
+		if at.After(maxTime()) || at.Before(now) {
+			return time.Time{}, invalid("after", "is %s, it must end before %s", spec.After, maxTime().Format(time.DateOnly))
 		}
 		return at, nil
 	case !spec.At.IsZero():
-		if spec.At.After(maxTime) {
-			return time.Time{}, invalid("at", "is %s, it must be before %s", spec.At.Format(time.RFC3339), maxTime.Format(time.DateOnly))
+		if spec.At.After(maxTime()) {
+			return time.Time{}, invalid("at", "is %s, it must be before %s", spec.At.Format(time.RFC3339), maxTime().Format(time.DateOnly))
 		}
 		if spec.At.Before(now.Add(-pastLimit)) {
 			return time.Time{}, invalid("at", "is %s, more than a year ago", spec.At.Format(time.RFC3339))

@@ -152,7 +152,7 @@ func (s *Scheduler) finish(ctx context.Context, c *creation) (Timer, error) {
 		select {
 		case ack := <-c.future.Ok():
 			return s.created(c.draft, ack.Sequence), nil
-		case <-c.future.Err():
+		case <-c.future.Err(): //nolint:errcheck // it is asked for once more
 		case <-ctx.Done():
 		}
 	}

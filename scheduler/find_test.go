@@ -101,7 +101,7 @@ func TestNamespacesAreApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	other := (&rig{r.node, conn}).open(t, scheduler.Config{})
 	create(t, s, scheduler.Spec{ID: "a", After: time.Hour})
 	if got := collect(t, other.List(t.Context(), scheduler.Filter{})); len(got) != 0 {

@@ -156,7 +156,7 @@ func (o *owner) sweepOne(ctx context.Context, e entry, now time.Time) bool {
 		return true // fired, or changed: then it was heard of
 	}
 	if err == nil {
-		_, err = o.s.storeDue(ctx, o.sh.dueMessage(m, now))
+		err = o.s.storeDue(ctx, o.sh.dueMessage(m, now))
 	}
 	switch {
 	case err == nil:

@@ -63,20 +63,27 @@ func (q *nearQueue) forget(t *nearTimer) {
 // nearHeap is a heap by due, for container/heap.
 type nearHeap []*nearTimer
 
-func (h nearHeap) Len() int           { return len(h) }
-func (h nearHeap) Less(a, b int) bool { return h[a].m.due < h[b].m.due }
+// Len is how many there are.
+func (h *nearHeap) Len() int { return len(*h) }
 
-func (h nearHeap) Swap(a, b int) {
-	h[a], h[b] = h[b], h[a]
-	h[a].pos, h[b].pos = a, b
+// Less tells whether a is due before b.
+func (h *nearHeap) Less(a, b int) bool { return (*h)[a].m.due < (*h)[b].m.due }
+
+// Swap changes places.
+func (h *nearHeap) Swap(a, b int) {
+	s := *h
+	s[a], s[b] = s[b], s[a]
+	s[a].pos, s[b].pos = a, b
 }
 
+// Push adds a *nearTimer.
 func (h *nearHeap) Push(x any) {
 	t, _ := x.(*nearTimer)
 	t.pos = len(*h)
 	*h = append(*h, t)
 }
 
+// Pop takes the last one out.
 func (h *nearHeap) Pop() any {
 	last := len(*h) - 1
 	t := (*h)[last]

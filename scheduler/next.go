@@ -32,7 +32,7 @@ type timetable struct {
 // The jitter comes from seed: record.Gen.
 func (r *Repeat) timetable(seed string, zones *zones) (*timetable, error) {
 	t := &timetable{
-		every: int64(r.Every), start: math.MinInt64, end: maxTime.UnixNano(), max: math.MaxInt64,
+		every: int64(r.Every), start: math.MinInt64, end: maxTime().UnixNano(), max: math.MaxInt64,
 		jitter: int64(r.Jitter), seed: seed, window: int64(r.Window),
 	}
 	if t.every == 0 {
@@ -74,8 +74,8 @@ func (r *Repeat) timetable(seed string, zones *zones) (*timetable, error) {
 // nanos is t in Unix nanoseconds: 0 where it is before 1970, and just after maxTime where it is later than that.
 func nanos(t time.Time) int64 {
 	switch {
-	case t.After(maxTime):
-		return maxTime.UnixNano() + 1
+	case t.After(maxTime()):
+		return maxTime().UnixNano() + 1
 	case t.Unix() < 0:
 		return 0
 	}

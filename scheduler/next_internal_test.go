@@ -56,8 +56,8 @@ func TestFirst(t *testing.T) {
 		{"every, a time before start", Repeat{Every: time.Hour, Start: now.Add(2 * time.Minute)}, now.Add(time.Minute), now.Add(2 * time.Minute)},
 		{"every, end before", Repeat{Every: time.Hour, End: now.Add(59 * time.Minute)}, none, none},
 		{"every, end included", Repeat{Every: time.Hour, End: now.Add(time.Hour)}, none, now.Add(time.Hour)},
-		{"every, after all time", Repeat{Every: maxEvery}, maxTime.Add(time.Nanosecond), none},
-		{"every, at the end of time", Repeat{Every: maxEvery}, maxTime, maxTime},
+		{"every, after all time", Repeat{Every: maxEvery}, maxTime().Add(time.Nanosecond), none},
+		{"every, at the end of time", Repeat{Every: maxEvery}, maxTime(), maxTime()},
 		{"cron: after now", Repeat{Cron: "0 12 * * *"}, none, now.AddDate(0, 0, 1)},
 		{"cron, at a time, included", Repeat{Cron: "0 12 * * *"}, now, now},
 		{"cron, at a time", Repeat{Cron: "0 12 * * *"}, now.Add(time.Nanosecond), now.AddDate(0, 0, 1)},
@@ -105,11 +105,11 @@ func TestAfterNeitherDriftsNorGoesOn(t *testing.T) {
 		}
 		o = next
 	}
-	if o.nominal.After(maxTime) || maxTime.Sub(o.nominal) >= maxEvery {
+	if o.nominal.After(maxTime()) || maxTime().Sub(o.nominal) >= maxEvery {
 		t.Errorf("the last one is at %s", o.nominal)
 	}
 	tt = table(t, Repeat{Cron: "@yearly"})
-	o, ok := tt.first(epoch, maxTime.AddDate(-1, 0, 0))
+	o, ok := tt.first(epoch, maxTime().AddDate(-1, 0, 0))
 	if !ok || o.nominal.Year() != 2262 {
 		t.Fatalf("first is at %s, %v", o.nominal, ok)
 	}

@@ -25,7 +25,7 @@ func TestFiresOnTime(t *testing.T) {
 	s, p, _ := newRig(t).run(t, scheduler.Config{})
 	const n = 50
 	for i := range n {
-		create(t, s, scheduler.Spec{ID: fmt.Sprint("t-", i), After: time.Duration(i*20)*time.Millisecond + time.Millisecond, Payload: []byte(fmt.Sprint(i))})
+		create(t, s, scheduler.Spec{ID: fmt.Sprint("t-", i), After: time.Duration(i*20)*time.Millisecond + time.Millisecond, Payload: fmt.Append(nil, i)})
 	}
 	for _, d := range p.wait(t, n) {
 		if d.TimerID != "t-"+string(d.Payload) || d.Attempt != 1 || d.Occurrence != 1 || d.Target != target() {
@@ -158,6 +158,7 @@ func TestChangesRaceWithFires(t *testing.T) {
 
 // race creates a timer, cancels or updates it about when it is due, and returns what has to come.
 func race(t *testing.T, s *scheduler.Scheduler, id string) string {
+	t.Helper()
 	after := time.Duration(1+rand.IntN(10)) * time.Millisecond
 	if _, err := s.Create(t.Context(), scheduler.Spec{ID: id, After: after, Target: target(), Payload: []byte("old")}); err != nil {
 		t.Errorf("create: %v", err)
@@ -202,14 +203,10 @@ func TestStoreFull(t *testing.T) {
 	for i := range n {
 		create(t, s, scheduler.Spec{ID: fmt.Sprint("stored-", i), After: 3 * time.Second, Payload: make([]byte, 20<<10)})
 	}
-	for { // until not even a small message fits
-		size := 64 << 10
-		for size > 0 {
-			if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "fill", Data: make([]byte, size)}); err != nil {
-				size /= 4
-			}
+	for size := 64 << 10; size > 0; { // until not even a small message fits
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "fill", Data: make([]byte, size)}); err != nil {
+			size /= 4
 		}
-		break
 	}
 	begin := time.Now()
 	_, err = s.Create(t.Context(), scheduler.Spec{ID: "refused", After: time.Second, Target: target(), Payload: make([]byte, 64<<10)})

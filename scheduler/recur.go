@@ -77,7 +77,7 @@ func (s *Scheduler) fireRecurring(ctx context.Context, sh *shard, m *stored) (fi
 		if err != nil {
 			return fired, 0, err
 		}
-		if _, err := s.storeDue(ctx, sh.dueMessage(f, now)); err != nil {
+		if err := s.storeDue(ctx, sh.dueMessage(f, now)); err != nil {
 			return fired, 0, err
 		}
 		fired++

@@ -107,8 +107,8 @@ func (r *Repeat) checkTimes(zones *zones) error {
 func (r *Repeat) checkBounds() error {
 	epoch := time.Unix(0, 0).UTC()
 	switch {
-	case !r.Start.IsZero() && (r.Start.Before(epoch) || r.Start.After(maxTime)):
-		return invalid("repeat.start", "is %s, it must be %s to %s", when(r.Start), when(epoch), when(maxTime))
+	case !r.Start.IsZero() && (r.Start.Before(epoch) || r.Start.After(maxTime())):
+		return invalid("repeat.start", "is %s, it must be %s to %s", when(r.Start), when(epoch), when(maxTime()))
 	case !r.End.IsZero() && (r.End.Before(epoch) || r.End.UTC().Year() > 9999):
 		return invalid("repeat.end", "is %s, it must be %s to the year 9999", when(r.End), when(epoch))
 	case !r.Start.IsZero() && !r.End.IsZero() && r.End.Before(r.Start):

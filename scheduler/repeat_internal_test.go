@@ -92,7 +92,7 @@ func refusedRest() []refusal {
 		{"very long zone", Repeat{Cron: "@daily", Zone: strings.Repeat("E", 65)}, "repeat.zone", "IANA"},
 		{"end before start", Repeat{Every: time.Hour, Start: epoch, End: epoch.Add(-1)}, "repeat.end", "before repeat.start"},
 		{"start long ago", Repeat{Every: time.Hour, Start: time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC)}, "repeat.start", "1970"},
-		{"start after all time", Repeat{Every: time.Hour, Start: maxTime.Add(1)}, "repeat.start", "2262"},
+		{"start after all time", Repeat{Every: time.Hour, Start: maxTime().Add(1)}, "repeat.start", "2262"},
 		{"end long ago", Repeat{Every: time.Hour, End: time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)}, "repeat.end", "1970"},
 		{"end that cannot be written", Repeat{Every: time.Hour, End: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, "repeat.end", "9999"},
 		{"negative max", Repeat{Every: time.Hour, Max: -1}, "repeat.max", "negative"},

@@ -26,7 +26,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	leases, err := kv.OpenLeases(ctx, s.conn)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop
+			return nil
 		}
 		return fmt.Errorf("scheduler: %w", err)
 	}

@@ -24,7 +24,7 @@ func (s *Scheduler) sweepRetries(ctx context.Context, sh *shard, slack time.Dura
 		return len(late) < fetchSize
 	})
 	for _, m := range late {
-		if _, serr := s.storeDue(ctx, sh.againMessage(m)); serr != nil && !errors.Is(serr, errConflict) {
+		if serr := s.storeDue(ctx, sh.againMessage(m)); serr != nil && !errors.Is(serr, errConflict) {
 			return errors.Join(err, serr)
 		}
 	}

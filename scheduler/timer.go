@@ -30,7 +30,7 @@ const (
 const minFirst = 10 * time.Millisecond
 
 // maxTime is the latest time a timer may be due: what NATS can still count in nanoseconds, less a day.
-var maxTime = time.Date(2262, time.April, 10, 0, 0, 0, 0, time.UTC)
+func maxTime() time.Time { return time.Date(2262, time.April, 10, 0, 0, 0, 0, time.UTC) }
 
 // Spec says what a timer does and when. Exactly one of After, At and Repeat is needed; After or At beside Repeat is when its
 // first occurrence is due.
@@ -114,7 +114,7 @@ type Timer struct {
 	Created  time.Time
 	// Due is when it fires next, jitter included.
 	Due time.Time
-	// Occurrence counts the fires of a recurring timer, from 1 for the next or current one. It is 1 for others.
+	// Occurrence is the number of a recurring timer's next or current occurrence, see [Repeat]. It is 1 for others.
 	Occurrence int64
 	// Attempts are those of the delivery under way, in the states retrying and firing.
 	Attempts []Attempt
