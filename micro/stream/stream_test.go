@@ -150,7 +150,7 @@ func TestSlowReader(t *testing.T) {
 	const size = 8 << 10
 	sent := 0
 	for {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		err := a.Send(ctx, make([]byte, size))
 		cancel()
 		if err != nil {
