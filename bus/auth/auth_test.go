@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,13 @@ func roleTests() []roleTest {
 			-p shop.dev.ev.instance.orders.i1.offline -p shop.prod.svc.orders.get -p skybus.async.shop.prod.orders.get -p $SRV.INFO
 			-p _INBOX.x.y +s skybus.kv.skybus_liveness.shop.prod.> -s skybus.kv.skybus_liveness.shop.dev.> -s shop.prod.svc.orders.get
 			+p $JS.API.DIRECT.GET.KV_skybus_instances -p $JS.API.STREAM.PURGE.KV_skybus_instances`},
+		{auth.UserConfig{Role: auth.Admin}, `+s > +p $JS.API.STREAM.CREATE.X +p shop.prod.ctl.pay.i1.stop`},
+	}
+}
+
+// timerRoleTests are those of who has to do with timers.
+func timerRoleTests() []roleTest {
+	return []roleTest{
 		{auth.UserConfig{Role: auth.Scheduler}, `
 			+s skybus.tmrn.0.s.shop.prod.> -s skybus.tmrn.0.s.shop.dev.> -s skybus.tmrn.> -s skybus.tmr.> -s shop.prod.svc.orders.get
 			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +p skybus.tmr.3.f.shop.prod.t1 -p skybus.tmr.3.f.shop.dev.t1
@@ -212,7 +220,6 @@ func roleTests() []roleTest {
 			-p $JS.API.DIRECT.GET.KV_skybus_secrets -p skybus.dlq.shop.prod.timer.x -s skybus.tmrn.0.s.shop.prod.>`},
 		{auth.UserConfig{Role: auth.Service, Services: []string{"orders"}, Timers: true}, `
 			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +s shop.prod.svc.orders.get`},
-		{auth.UserConfig{Role: auth.Admin}, `+s > +p $JS.API.STREAM.CREATE.X +p shop.prod.ctl.pay.i1.stop`},
 	}
 }
 
@@ -222,7 +229,7 @@ func TestRoles(t *testing.T) {
 	op := newOperator(t)
 	account := newAccount(t, op, auth.AccountConfig{})
 	s := start(t, op, account)
-	for _, tt := range roleTests() {
+	for _, tt := range slices.Concat(roleTests(), timerRoleTests()) {
 		t.Run(fmt.Sprint(tt.user.Role, tt.user.Services, tt.user.Calls), func(t *testing.T) {
 			t.Parallel()
 			nc, refused := login(t, s, newUser(t, account, tt.user))
