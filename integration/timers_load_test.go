@@ -252,16 +252,7 @@ func (l *ledger) set(ctx context.Context, s *scheduler.Scheduler, target schedul
 // openTimers is a client of the scheduler library.
 func openTimers(t *testing.T, url string) *scheduler.Scheduler {
 	t.Helper()
-	s, err := scheduler.Open(t.Context(), connect(t, url), scheduler.Config{AllowNetworks: loopback()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return openTimersOn(t, connect(t, url))
 }
 
 // startScheduler starts `skybus scheduler`.

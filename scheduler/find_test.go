@@ -161,19 +161,25 @@ func TestWatch(t *testing.T) {
 	}
 	create(t, s, scheduler.Spec{ID: "a", After: 20 * time.Millisecond})
 	create(t, s, scheduler.Spec{ID: "b", After: 20 * time.Millisecond})
-	var got []scheduler.EventKind
-	for range 4 {
-		select {
-		case kind := <-kinds:
-			got = append(got, kind)
-		case <-time.After(patience):
-			t.Fatalf("events %q and no more", got)
-		}
-	}
+	got := receive(t, kinds, 4)
 	slices.Sort(got[2:]) // told by two
 	if want := []scheduler.EventKind{scheduler.Cancelled, scheduler.Created, scheduler.Delivered, scheduler.Fired}; !slices.Equal(got, want) {
 		t.Errorf("events %q, want %q", got, want)
 	}
 	cancel()
 	<-ended
+}
+
+func receive[T any](t *testing.T, c <-chan T, n int) []T {
+	t.Helper()
+	var got []T
+	for range n {
+		select {
+		case v := <-c:
+			got = append(got, v)
+		case <-time.After(patience):
+			t.Fatalf("%v and no more, want %d", got, n)
+		}
+	}
+	return got
 }

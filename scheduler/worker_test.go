@@ -451,7 +451,10 @@ func TestSlowDestination(t *testing.T) {
 	m := newMemory(func(context.Context, *scheduler.Delivery) error {
 		n := now.Add(1)
 		defer now.Add(-1)
-		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		for old := most.Load(); n > old; old = most.Load() {
+			if most.CompareAndSwap(old, n) {
+				break
+			}
 		}
 		time.Sleep(20 * time.Millisecond) // is slow
 		return nil

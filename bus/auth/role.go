@@ -193,6 +193,7 @@ func scheduler() Permissions {
 		},
 		Subscribe: []string{
 			"skybus.tmrn.*.s." + namespace + ".>",
+			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + shard,
 			"skybus.kv.skybus_secrets." + namespace + ".>",
 			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_skybus_secrets",
 		},

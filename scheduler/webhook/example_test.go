@@ -2,6 +2,7 @@ package webhook_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,7 +27,7 @@ func ExampleHandler() {
 	// What a sender does.
 	signer, _ := webhook.NewSigner("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	send := func(signed, sent string) {
-		r := httptest.NewRequest(http.MethodPost, "/hook", bytes.NewBufferString(sent))
+		r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/hook", bytes.NewBufferString(sent))
 		if err := signer.Sign(r.Header, "order-1", time.Now(), []byte(signed)); err != nil {
 			panic(err)
 		}
