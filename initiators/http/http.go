@@ -51,6 +51,8 @@ type Config struct {
 	Drain time.Duration
 	// Pages serves GET and HEAD of any path that is no route's. Nil means one page that tells how to run a route.
 	Pages http.Handler
+	// Mux is asked first: what it has a pattern for is its own, and passes none of the gateway's checks. Nil means nothing.
+	Mux *http.ServeMux
 	// Answer is the page that shows a browser what came of its request, executed with an [Answer]. Nil means a plain one.
 	Answer *template.Template
 	// Logger hears of faults, not of requests. Nil means discard.
@@ -107,8 +109,14 @@ func New(runner *route.Runner, cfg Config) (*Gateway, error) {
 	}, nil
 }
 
-// ServeHTTP runs the route that the path names.
+// ServeHTTP runs the route that the path names, unless Config.Mux has something there.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.cfg.Mux != nil {
+		if _, pattern := g.cfg.Mux.Handler(r); pattern != "" {
+			g.cfg.Mux.ServeHTTP(w, r) // which sets the values of the path
+			return
+		}
+	}
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	switch r.Method {

@@ -193,6 +193,33 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// What the mux has a pattern for goes there, whatever the method; all else comes to the gateway as without one.
+func TestMux(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/timer", func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, r.Method+" timer") })
+	mux.HandleFunc("GET /v1/{rest...}", func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, "rest "+r.PathValue("rest")) })
+	at := h.listen(t, gateway.Config{Mux: mux})
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		body         string
+	}{
+		{"POST", "/timer", http.StatusOK, "POST timer"},
+		{"DELETE", "/timer", http.StatusOK, "DELETE timer"},
+		{"GET", "/v1/a/b", http.StatusOK, "rest a/b"},
+		{"POST", "/echo", http.StatusOK, "{}"},
+		{"POST", "/timers", http.StatusNotFound, ""},
+		{"DELETE", "/echo", http.StatusMethodNotAllowed, ""},
+		{"POST", "/v1", http.StatusNotFound, ""},
+	} {
+		if a := send(t, tt.method, at+tt.path, "{}"); a.status != tt.status || tt.body != "" && a.body != tt.body {
+			t.Errorf("%s %s: %d %q, want %d %q", tt.method, tt.path, a.status, a.body, tt.status, tt.body)
+		}
+	}
+}
+
 // A page of another site cannot make a browser post here; programs, and pages of the gateway's own origin, can.
 func TestOrigins(t *testing.T) {
 	t.Parallel()
