@@ -51,7 +51,7 @@ func (x *signers) check(ctx context.Context, name string) error {
 	case "", bus.PermissionDenied:
 		return nil
 	case bus.NotFound:
-		return invalid(fieldSecret, "%q is not there: put it first (skybus timers secret put %s)", name, name)
+		return invalid(fieldSecret, "%q is not there: put it first (skybus timers secrets new %s)", name, name)
 	default:
 		return bus.AsError(err).With("field", fieldSecret)
 	}

@@ -57,7 +57,7 @@ func (x *natsTransport) Check(_ context.Context, t Target) error {
 		return err
 	}
 	if !slices.ContainsFunc(x.prefixes, func(p string) bool { return strings.HasPrefix(t.URI, p) }) {
-		return refusedTarget("timers publish under %s only: allow another prefix by Config.Publish (skybus: --allow-publish PREFIX)", strings.Join(x.prefixes, " and "))
+		return refusedTarget("timers publish under %s only: allow another prefix by Config.Publish (skybus: --publish-prefix PREFIX)", strings.Join(x.prefixes, " and "))
 	}
 	return nil
 }

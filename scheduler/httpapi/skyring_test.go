@@ -248,7 +248,7 @@ func TestSkyringTargets(t *testing.T) {
 		`"transport":"http","uri":"http://127.0.0.1:9000/","method":"fake"`:       "FAKE",
 		`"transport":"http","uri":"not a place at all","method":"post"`:           "",
 		`"transport":"http","uri":"ftp://127.0.0.1:9000/","method":"post"`:        "",
-		`"transport":"nats","uri":"elsewhere.subject","method":"pub"`:             "--allow-publish",
+		`"transport":"nats","uri":"elsewhere.subject","method":"pub"`:             "--publish-prefix",
 		`"transport":"http","uri":"http://127.0.0.1:9000/\u0000","method":"post"`: "",
 	} {
 		body := `{"timeout":600000,"callback":{` + callback + `}}`
