@@ -135,7 +135,7 @@ func startPlatform(t *testing.T, args ...string) *platform {
 // startUp starts `skybus up` on free ports.
 func startUp(t *testing.T, args ...string) *platform {
 	t.Helper()
-	free := []string{"up", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"}
+	free := []string{"up", "--http", "127.0.0.1:0", "--timers", "127.0.0.1:0", "--admin", "127.0.0.1:0"}
 	if !slices.Contains(args, "--server") {
 		free = append(free, "--nats", "127.0.0.1:0")
 	}
@@ -156,7 +156,7 @@ func (p *platform) restart() *platform {
 
 // pinned are the arguments with free ports replaced by those that were picked.
 func (p *platform) pinned() []string {
-	names := map[string]string{"--http": "http", "--admin": "admin", "--nats": "nats", "--cluster-listen": "cluster"}
+	names := map[string]string{"--http": "http", "--timers": "timers", "--admin": "admin", "--nats": "nats", "--cluster-listen": "cluster"}
 	args := slices.Clone(p.args)
 	for i, flag := range p.args[:len(p.args)-1] {
 		if url, ok := p.ports[names[flag]]; ok {

@@ -90,11 +90,12 @@ func TestTakenPlaces(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"data of up", []string{"up", "--http", free, "--admin", free, "--nats", free, "--data", data}, data},
+		{"data of up", []string{"up", "--http", free, "--timers", free, "--admin", free, "--nats", free, "--data", data}, data},
 		{"data of server", []string{"server", "--nats", free, "--data", data}, data},
-		{"http", []string{"up", "--http", taken, "--admin", free, "--nats", free, "--memory"}, taken},
-		{"admin", []string{"up", "--http", free, "--admin", taken, "--nats", free, "--memory"}, taken},
-		{"nats", []string{"up", "--http", free, "--admin", free, "--nats", taken, "--memory"}, taken},
+		{"http", []string{"up", "--http", taken, "--timers", free, "--admin", free, "--nats", free, "--memory"}, taken},
+		{"admin", []string{"up", "--http", free, "--timers", free, "--admin", taken, "--nats", free, "--memory"}, taken},
+		{"timers", []string{"up", "--http", free, "--timers", taken, "--admin", free, "--nats", free, "--memory"}, taken},
+		{"nats", []string{"up", "--http", free, "--timers", free, "--admin", free, "--nats", taken, "--memory"}, taken},
 		{"nats of server", []string{"server", "--nats", taken, "--data", t.TempDir()}, taken},
 		{"cluster", []string{"server", "--nats", free, "--data", t.TempDir(), "--cluster", "c", "--cluster-listen", taken}, taken},
 	}

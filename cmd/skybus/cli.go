@@ -21,6 +21,7 @@ type cli struct {
 	Server     serverCmd     `cmd:"" help:"Run a NATS server with JetStream, alone or as part of a cluster."`
 	Gateway    gatewayCmd    `cmd:"" help:"Run a gateway: it brings HTTP requests to routes."`
 	Router     routerCmd     `cmd:"" help:"Run a router: it serves routes as a service, and does asynchronous steps."`
+	Scheduler  schedulerCmd  `cmd:"" help:"Run a scheduler: it fires and delivers timers, and serves their API."`
 	Agent      agentCmd      `cmd:"" help:"Run a watcher that removes the records of dead instances, and reports."`
 	Run        runCmd        `cmd:"" help:"Keep copies of a program running: restart the dead, replace the hung."`
 	Services   servicesCmd   `cmd:"" help:"List the services, and show their endpoints."`
@@ -29,8 +30,10 @@ type cli struct {
 	Hosts      hostsCmd      `cmd:"" help:"List the hosts where services run."`
 	Instances  instancesCmd  `cmd:"" help:"List the instances of services, and tell them what to do."`
 	Routes     routesCmd     `cmd:"" help:"List, show and change routes."`
+	Timers     timersCmd     `cmd:"" help:"List, make and change timers, and what became of them."`
 	Config     configCmd     `cmd:"" help:"List, show and change configuration."`
 	Call       callCmd       `cmd:"" help:"Call an endpoint of a service."`
+	Listen     listenCmd     `cmd:"" help:"Receive webhooks on this machine and print them."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
 	Version    versionCmd    `cmd:"" help:"Print the versions of this program and of what it is made of."`
 }
@@ -78,6 +81,10 @@ func newParser(root commands, app *App) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.DefaultEnvars("SKYBUS"),
 		kong.ExplicitGroups([]kong.Group{
+			{Key: "schedule", Title: "When it is due:"},
+			{Key: "target", Title: "What it calls (one of --http, --call, --route, --publish, --tcp, --to):"},
+			{Key: "retry", Title: "When the target does not take it:"},
+			{Key: "guard", Title: "What timers may call:"},
 			{Key: "criteria", Title: "Criteria (the values of one are alternatives, all have to be met):"},
 			{Key: "common", Title: "Every command:"},
 			{Key: "connection", Title: "Connection:"},

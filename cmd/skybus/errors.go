@@ -124,7 +124,7 @@ func (a *App) report(err error) int {
 }
 
 // packages are the names that our packages and the client put in front of what they say.
-var packages = regexp.MustCompile(`(^|: )(?:(?:bus|config|embed|kv|micro|registry|route|supervise|initiators|nats): )+`)
+var packages = regexp.MustCompile(`(^|: )(?:(?:bus|config|embed|kv|micro|registry|route|scheduler|httpapi|webhook|supervise|initiators|nats): )+`)
 
 // message is what err says to a person: without its code, names of packages and secrets. The answer of a service stays as
 // it was given.
@@ -135,9 +135,26 @@ func message(err error) string {
 	if errors.Is(err, context.Canceled) && bus.CodeOf(err) == bus.Canceled {
 		return "interrupted"
 	}
+	//nolint:errorlint // the outermost one alone is meant
+	if many, ok := err.(interface{ Unwrap() []error }); ok && err.Error() == joined(many.Unwrap()) {
+		var texts []string
+		for _, one := range many.Unwrap() {
+			texts = append(texts, message(one))
+		}
+		return strings.Join(texts, "\n")
+	}
 	text := err.Error()
 	if e, ok := errors.AsType[*bus.Error](err); ok {
 		text = strings.Replace(text, e.Error(), e.Message, 1)
 	}
 	return redact(packages.ReplaceAllString(text, "$1"))
+}
+
+// joined is how [errors.Join] writes errors.
+func joined(errs []error) string {
+	texts := make([]string, 0, len(errs))
+	for _, err := range errs {
+		texts = append(texts, err.Error())
+	}
+	return strings.Join(texts, "\n")
 }

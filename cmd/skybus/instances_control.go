@@ -125,7 +125,7 @@ func (c *control) run(ctx context.Context, app *App, verb, done string, body []b
 		if len(alive) == 0 {
 			return c.nobody()
 		}
-		if err := c.confirm(ctx, app, plural(len(alive), "instance")+" will be "+done); err != nil {
+		if err := app.confirm(ctx, c.Yes, plural(len(alive), "instance")+" will be "+done); err != nil {
 			return err
 		}
 		return c.report(app, c.tell(ctx, app, alive, func(ctx context.Context, i *registry.Instance) (json.RawMessage, error) {
@@ -146,15 +146,15 @@ func (c *control) nobody() error {
 	return withHint(bus.Errorf(bus.NotFound, "%s", text), "`skybus instances` lists all of this namespace")
 }
 
-// confirm asks whoever sits at the terminal.
-func (c *control) confirm(ctx context.Context, app *App, what string) error {
-	if c.Yes {
+// confirm asks whoever sits at the terminal, unless they said yes already.
+func (a *App) confirm(ctx context.Context, yes bool, what string) error {
+	if yes {
 		return nil
 	}
-	if !isTerminal(app.stdin) {
+	if !isTerminal(a.stdin) {
 		return withHint(usagef("%s, and there is no terminal to ask at", what), "--yes does not ask")
 	}
-	return ask(ctx, app.stdin, app.stderr, what)
+	return ask(ctx, a.stdin, a.stderr, what)
 }
 
 // errDeclined is how it ends when the answer was not yes.

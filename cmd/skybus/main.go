@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // the time zones of timers, for machines without
 )
 
 // Exit codes.

@@ -62,7 +62,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CONFIG_HOME", env.WorkDir+"/config")
 			env.Setenv("XDG_STATE_HOME", env.WorkDir+"/state")
 			env.Setenv("GORACE", "atexit_sleep_ms=10") // a second for each program otherwise
-			for _, listener := range []string{"HTTP", "ADMIN", "NATS"} {
+			for _, listener := range []string{"HTTP", "TIMERS", "ADMIN", "NATS"} {
 				env.Setenv("SKYBUS_"+listener, "127.0.0.1:0")
 			}
 			return nil

@@ -96,13 +96,13 @@ func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part)
 	}
 	namespace := p.conn.Namespace().String()
 	if what.quiet || !isTerminal(app.stdout) {
-		app.log.InfoContext(ctx, "ready", "part", what.name, "nats", urls["nats"], "http", urls["http"], "admin", urls["admin"], "namespace", namespace)
+		app.log.InfoContext(ctx, "ready", "part", what.name, "nats", urls["nats"], "http", urls["http"], "timers", urls["timers"], "admin", urls["admin"], "namespace", namespace)
 		return nil
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "skybus %s is ready.\n", what.name)
 	for _, line := range [][2]string{
-		{"NATS", urls["nats"]}, {"Namespace", namespace}, {"Gateway", urls["http"]}, {"Admin", urls["admin"]}, {"Stop", "Ctrl-C"},
+		{"NATS", urls["nats"]}, {"Namespace", namespace}, {"Gateway", urls["http"]}, {"Timers", urls["timers"]}, {"Admin", urls["admin"]}, {"Stop", "Ctrl-C"},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "  %-10s %s\n", line[0], printable(line[1]))

@@ -25,6 +25,8 @@ import (
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/config"
 	"github.com/skybus-io/skybus/micro/route"
+	"github.com/skybus-io/skybus/scheduler"
+	"github.com/skybus-io/skybus/scheduler/httpapi"
 )
 
 const (
@@ -42,6 +44,10 @@ type platform struct {
 	http   net.Listener
 	admin  *admin
 
+	timers    *scheduler.Scheduler // nil in a part that has nothing to do with them
+	timersURL string               // of their API, empty where nobody listens for it
+	timersAPI *httpapi.Handler
+
 	cleanup []func() error // in the order things were made
 	failed  chan error     // the first part that ended by itself
 }
@@ -52,6 +58,10 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	var err error
 	// Listeners first: a taken port is the most likely reason to stop, and the cheapest to find.
 	if err = c.listen(ctx, p); err != nil {
+		return p, err
+	}
+	timers, api, err := c.listenTimers(ctx, app, p)
+	if err != nil {
 		return p, err
 	}
 	if p.admin, err = newAdmin(ctx, adminConfig{Addr: c.Admin, Logger: app.log, Ready: map[string]func(context.Context) error{
@@ -88,7 +98,16 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	}); err != nil {
 		return p, err
 	}
-	cfg := gateway.Config{Drain: upDrain}
+	// After whom timers call, so that it stops before.
+	if err := c.startTimers(ctx, app, p, scheduler.Config{Drain: upDrain, AllowNetworks: c.networks(c.local())}); err != nil {
+		return p, err
+	}
+	if err := p.serveTimers(ctx, timers, api); err != nil {
+		return p, err
+	}
+	mux := http.NewServeMux()
+	p.timersAPI.Mount(mux)
+	cfg := gateway.Config{Drain: upDrain, Mux: mux}
 	if c.Demo {
 		cfg.Pages, cfg.Answer = getwidgets.Page(), getwidgets.AnswerPage()
 	}
@@ -98,6 +117,22 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	p.publish()
 	p.run(ctx, p.admin.Run)
 	return p, nil
+}
+
+// listenTimers takes the address of the timers API, and reads what it needs before anything is started.
+func (c *upCmd) listenTimers(ctx context.Context, app *App, p *platform) (net.Listener, httpapi.Config, error) {
+	cfg, err := c.api(app)
+	if err != nil {
+		return nil, cfg, err
+	}
+	cfg.Drain, cfg.TrustedOrigins = upDrain, c.TrustedOrigin
+	l, err := listen(ctx, "timers", "--timers", c.Timers)
+	if err != nil {
+		return nil, cfg, err
+	}
+	p.onClose(l.Close)
+	p.timersURL = timersURL(l, false)
+	return l, cfg, nil
 }
 
 func (p *platform) connect(ctx context.Context, app *App, c *upCmd) error {
@@ -285,6 +320,9 @@ func (p *platform) urls() map[string]string {
 	if p.http != nil {
 		urls["http"] = httpURL(p.http)
 	}
+	if p.timersURL != "" {
+		urls["timers"] = p.timersURL
+	}
 	if p.admin != nil {
 		urls["admin"] = p.admin.URL()
 	}
@@ -365,6 +403,9 @@ func (p *platform) publish() {
 		}
 		if p.client != nil {
 			figures["calls"] = p.client.Stats()
+		}
+		if p.timers != nil {
+			figures["timers"] = p.timers.Stats()
 		}
 		return figures
 	}))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -11,7 +12,9 @@ import (
 
 type upCmd struct {
 	gatewayFlags
+	timersFlags
 
+	Timers    string    `help:"Where the timers API listens, beside the gateway. Port 0 picks a free one." default:"127.0.0.1:3000" placeholder:"ADDR"`
 	Demo      bool      `help:"Run the demo application too: a form at the gateway, three services, a route."`
 	Data      string    `help:"Directory to keep the data in. Default: one of the user's." placeholder:"DIR" xor:"store"`
 	Memory    bool      `help:"Keep nothing: the data is gone when skybus stops." xor:"store"`
@@ -23,6 +26,9 @@ type upCmd struct {
 // Help is shown below the usage.
 func (*upCmd) Help() string {
 	return `With --server or --context (or NATS_URL and the like) it uses that NATS server instead of starting one.
+
+Timers may call this machine itself as long as only this machine reaches the gateway and the timers API; --allow-network
+says what else, or none.
 
 Examples:
 
@@ -39,7 +45,7 @@ func (c *upCmd) Validate() error {
 			return err
 		}
 	}
-	return nil
+	return c.timersFlags.check()
 }
 
 func (*upCmd) daemon() {}
@@ -48,14 +54,14 @@ func (*upCmd) daemon() {}
 type listener struct{ what, flag, addr string }
 
 func (c *upCmd) allListeners() []listener {
-	return []listener{{"gateway", "--http", c.HTTP}, {"admin", "--admin", c.Admin}, {"NATS", "--nats", c.NATS}}
+	return []listener{{"gateway", "--http", c.HTTP}, {"timers", "--timers", c.Timers}, {"admin", "--admin", c.Admin}, {"NATS", "--nats", c.NATS}}
 }
 
 // listeners are those that are used: there is no address for somebody else's NATS server.
 func (c *upCmd) listeners(app *App) []listener {
 	all := c.allListeners()
 	if c.external(app) {
-		return all[:2]
+		return all[:len(all)-1]
 	}
 	return all
 }
@@ -146,7 +152,9 @@ func (c *upCmd) ready(ctx context.Context, app *App, p *platform) error {
 		first = fmt.Sprintf("First request through the route answered %s after the start: %s", since(app.started), answer)
 	}
 	for _, l := range c.listeners(app) {
-		warnOpen(app, l.what, l.addr)
+		if l.flag != "--timers" || c.TokenFile == "" {
+			warnOpen(app, l.what, l.addr)
+		}
 	}
 	if err := c.PortsFile.write(p.urls()); err != nil {
 		return err
@@ -156,7 +164,7 @@ func (c *upCmd) ready(ctx context.Context, app *App, p *platform) error {
 		return err
 	}
 	urls := p.urls()
-	app.log.InfoContext(ctx, "platform is ready", "http", urls["http"], "admin", urls["admin"], "nats", urls["nats"],
+	app.log.InfoContext(ctx, "platform is ready", "http", urls["http"], "timers", urls["timers"], "admin", urls["admin"], "nats", urls["nats"],
 		"data", p.dataDir(), "demo", c.Demo, "after", since(app.started).String())
 	return nil
 }
@@ -174,6 +182,7 @@ func (c *upCmd) screen(app *App, p *platform, first string) string {
 	}
 	b.WriteString("\n")
 	line("Gateway", urls["http"])
+	line("Timers", urls["timers"]+"  (/timer /v1/timers, also at the gateway; they may call "+c.callable()+")")
 	line("Admin", urls["admin"]+"  (/healthz /readyz /debug/vars /debug/pprof/)")
 	line("NATS", urls["nats"])
 	switch {
@@ -195,8 +204,35 @@ func (c *upCmd) screen(app *App, p *platform, first string) string {
 		line("skybus", program+" services"+flags)
 		line("demo", program+" up --demo, in place of this one")
 	}
+	line("timer", `curl -d '{"after":"5s","target":{"uri":"http://127.0.0.1:8888/"},"payload":"hello"}' `+urls["timers"]+"/v1/timers")
+	line("", "beside: "+program+" listen")
 	b.WriteString("\nCtrl-C stops it.\n")
 	return b.String()
+}
+
+// local tells whether only this machine reaches those who may make timers: then those may call this machine.
+func (c *upCmd) local() bool {
+	for _, addr := range []string{c.HTTP, c.Timers} {
+		if host, _, err := net.SplitHostPort(addr); err != nil || !loopback(host) {
+			return false
+		}
+	}
+	return true
+}
+
+// callable is what timers may call, for people.
+func (c *upCmd) callable() string {
+	switch {
+	case len(c.AllowNetwork) == 0 && c.local():
+		return "this machine and public addresses"
+	case len(c.networks(false)) == 0:
+		return "public addresses only"
+	}
+	var all []string
+	for _, n := range c.networks(false) {
+		all = append(all, n.String())
+	}
+	return strings.Join(all, ", ") + " and public addresses"
 }
 
 // connectFlags are what another command needs to reach this platform.

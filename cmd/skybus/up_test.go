@@ -25,7 +25,7 @@ const stopLimit = 2 * time.Second
 
 // upArgs starts a platform on free ports.
 func upArgs(more ...string) []string {
-	return append([]string{"up", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats", "127.0.0.1:0"}, more...)
+	return append([]string{"up", "--http", "127.0.0.1:0", "--timers", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats", "127.0.0.1:0"}, more...)
 }
 
 // waitPorts waits for a ports file.
@@ -121,7 +121,7 @@ func TestUpStopsWithAHungRequest(t *testing.T) {
 		var stderr string
 		go func() {
 			var code int
-			code, _, stderr = runs(ctx, &cli{}, "up", "--demo", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+			code, _, stderr = runs(ctx, &cli{}, "up", "--demo", "--http", "127.0.0.1:0", "--timers", "127.0.0.1:0", "--admin", "127.0.0.1:0",
 				"--server", s.URL(), "--ports-file", ports)
 			done <- code
 		}()

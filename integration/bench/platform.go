@@ -40,7 +40,7 @@ func startPlatform(ctx context.Context, program, dir string) (*platform, error) 
 	ports := filepath.Join(dir, "ports.json")
 	const free = "127.0.0.1:0"
 	p := &platform{output: &bytes.Buffer{}, ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, program, "up", "--demo", "--memory", "--http", free, "--admin", free, "--nats", free, "--ports-file", ports)
+	p.cmd = exec.CommandContext(ctx, program, "up", "--demo", "--memory", "--http", free, "--timers", free, "--admin", free, "--nats", free, "--ports-file", ports)
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) }
 	p.cmd.WaitDelay = patience
 	p.cmd.Env = append(platformEnv(), "TMPDIR="+dir)
