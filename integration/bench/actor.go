@@ -110,6 +110,12 @@ func (a *actor) start(ctx context.Context, o order) (ans answer, err error) {
 		a.call, stop, err = newNATSCaller(o.URL, o.Workload)
 	case a.role == roleClient && o.Side == sideGateway:
 		a.call, stop = newGatewayCaller(o.URL)
+	case a.role == roleClient && o.Side == sideTimers:
+		a.call, stop = newLeanCaller(ctx, o.URLs)
+	case a.role == roleTimers:
+		a.act, ans.URL, stop, err = newTimers(ctx, o)
+	case a.role == roleSink:
+		a.act, ans.URLs, stop, err = newSink(ctx, o)
 	default:
 		err = fmt.Errorf("a %s of %s is nothing to be", a.role, o.Side)
 	}

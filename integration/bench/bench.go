@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -17,6 +18,9 @@ const (
 func measurements() []string {
 	names := []string{string(typed), string(raw), nameUp, nameGateway, nameLookup}
 	for _, p := range parts() {
+		if p.group != "" && !slices.Contains(names, p.group) {
+			names = append(names, p.group)
+		}
 		names = append(names, p.name)
 	}
 	return names
@@ -25,11 +29,17 @@ func measurements() []string {
 // warmUp is how long a side works before its windows, so that connections, pools and the heap have their size.
 func (s settings) warmUp() time.Duration { return min(s.window, 500*time.Millisecond) }
 
+// needsProgram tells whether a measurement of the settings starts the skybus program.
+func (s settings) needsProgram() bool {
+	return s.wants(nameUp, nameGateway) || slices.ContainsFunc(parts(), func(p part) bool { return p.program && p.wanted(s) })
+}
+
 // bench is one run. Whatever it starts lives in dir and ends with the run.
 type bench struct {
 	set      settings
 	progress *progress
 	dir      string
+	program  string // skybus, once it was built
 }
 
 // measure makes all measurements that the settings want, one after another.
@@ -42,10 +52,8 @@ func measure(ctx context.Context, set settings, p *progress) (rep *report, err e
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b := &bench{set: set, progress: p, dir: dir}
 	rep = newReport(set)
-	var program string
-	var size programSizes
-	if set.wants(nameUp, nameGateway) { // first: a source that does not build is known before anything is measured
-		if program, size, err = b.build(ctx); err != nil {
+	if set.needsProgram() { // first: a source that does not build is known before anything is measured
+		if _, err := b.skybus(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -65,17 +73,17 @@ func measure(ctx context.Context, set settings, p *progress) (rep *report, err e
 		}
 	}
 	if set.wants(nameUp) {
-		if rep.Up, err = b.up(ctx, program, size); err != nil {
+		if rep.Up, err = b.up(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if set.wants(nameGateway) {
-		if rep.Gateway, err = b.gateway(ctx, program); err != nil {
+		if rep.Gateway, err = b.gateway(ctx); err != nil {
 			return nil, err
 		}
 	}
 	for _, p := range parts() {
-		if !set.wants(p.name) {
+		if !p.wanted(set) {
 			continue
 		}
 		sections, err := b.part(ctx, p)

@@ -54,8 +54,12 @@ func newGatewayCaller(url string) (call caller, stop func() error) {
 func gatewayCallers() []int { return []int{1, 32} }
 
 // gateway loads the gateway of a new platform from a process of its own.
-func (b *bench) gateway(ctx context.Context, program string) (all []gatewayFigures, err error) {
-	p, err := startPlatform(ctx, program, b.dir)
+func (b *bench) gateway(ctx context.Context) (all []gatewayFigures, err error) {
+	program, err := b.skybus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := startDemo(ctx, program, b.dir)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,26 +26,47 @@ const (
 type part struct {
 	name string
 	run  func(b *bench, ctx context.Context) ([]section, error)
+
+	group   string        // a name for several parts; empty means none
+	program bool          // it needs the skybus program
+	large   bool          // it is made only where it is named itself
+	limit   time.Duration // it bounds the part beside what its windows take; 0 means partLimit
+}
+
+// wanted tells whether the part is to be made.
+func (p part) wanted(s settings) bool {
+	if p.large {
+		return slices.Contains(s.only, p.name)
+	}
+	return s.wants(p.name, p.group)
 }
 
 func parts() []part {
 	return []part{
-		{nameSlow, (*bench).slow},
-		{nameOutlier, (*bench).outlier},
-		{nameHash, (*bench).hash},
-		{nameTakeover, (*bench).takeover},
-		{nameWatch, (*bench).watch},
-		{nameStream, (*bench).stream},
-		{nameRoute, (*bench).route},
+		{name: nameSlow, run: (*bench).slow},
+		{name: nameOutlier, run: (*bench).outlier},
+		{name: nameHash, run: (*bench).hash},
+		{name: nameTakeover, run: (*bench).takeover},
+		{name: nameWatch, run: (*bench).watch},
+		{name: nameStream, run: (*bench).stream},
+		{name: nameRoute, run: (*bench).route},
+		{name: nameTimersCreate, run: (*bench).timersCreate, group: nameTimers},
+		{name: nameTimersHTTP, run: (*bench).timersHTTP, group: nameTimers, program: true},
+		{name: nameTimersCluster, run: (*bench).timersCluster, group: nameTimers, program: true},
+		{name: nameTimersLate, run: (*bench).timersLate, group: nameTimers},
+		{name: nameTimersHooks, run: (*bench).timersHooks, group: nameTimers},
+		{name: nameTimersAlone, run: (*bench).timersAlone, group: nameTimers},
+		{name: nameTimersMillion, run: (*bench).timersMillion, program: true, large: true, limit: 10 * time.Minute},
+		{name: nameTimersTenMillion, run: (*bench).timersTenMillion, program: true, large: true, limit: time.Hour},
 	}
 }
 
-// partLimit bounds each part, beside what its windows take: something hangs that takes longer.
+// partLimit bounds most parts, beside what their windows take: something hangs that takes longer.
 const partLimit = time.Minute
 
 // part makes one of the further measurements.
 func (b *bench) part(ctx context.Context, p part) ([]section, error) {
-	limit := partLimit + 32*time.Duration(b.set.windows)*b.set.window
+	limit := cmp.Or(p.limit, partLimit) + 32*time.Duration(b.set.windows)*b.set.window
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %v", limit))
 	defer cancel()
 	b.progress.step(p.name, "starting")

@@ -17,30 +17,44 @@ import (
 
 const (
 	readyTimeout = 30 * time.Second
+	startTimeout = 5 * time.Minute // of a program: a server may have millions of timers to read
 	readyPoll    = 200 * time.Microsecond
 )
 
-// platform is a running `skybus up --demo --memory`.
+// platform is a running `skybus up`, or another command of the program that keeps running.
 type platform struct {
+	what   string // the command
 	cmd    *exec.Cmd
 	ready  time.Duration // from its start until its ports file was there
 	urls   map[string]string
 	output *bytes.Buffer // complete once it has ended
 	ended  chan struct{} // closed then
 	err    error         // of its end
+	killed bool          // its end is no error
 }
 
-// startPlatform returns when the platform says that it is ready, which is after the first request went through its
+const freePort = "127.0.0.1:0"
+
+// startDemo returns when `skybus up --demo --memory` says that it is ready, which is after the first request went through its
 // gateway and route.
-func startPlatform(ctx context.Context, program, dir string) (*platform, error) {
-	dir, err := os.MkdirTemp(dir, "up-")
+func startDemo(ctx context.Context, program, dir string) (*platform, error) {
+	return startUp(ctx, program, dir, "--demo", "--memory")
+}
+
+// startUp starts `skybus up` on free ports.
+func startUp(ctx context.Context, program, dir string, args ...string) (*platform, error) {
+	return startProgram(ctx, program, dir, "up", append(args, "--http", freePort, "--timers", freePort, "--admin", freePort, "--nats", freePort)...)
+}
+
+// startProgram starts a command of the program and returns when that says it is ready.
+func startProgram(ctx context.Context, program, dir, command string, args ...string) (*platform, error) {
+	dir, err := os.MkdirTemp(dir, command+"-")
 	if err != nil {
 		return nil, err
 	}
 	ports := filepath.Join(dir, "ports.json")
-	const free = "127.0.0.1:0"
-	p := &platform{output: &bytes.Buffer{}, ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, program, "up", "--demo", "--memory", "--http", free, "--timers", free, "--admin", free, "--nats", free, "--ports-file", ports)
+	p := &platform{what: command, output: &bytes.Buffer{}, ended: make(chan struct{})}
+	p.cmd = exec.CommandContext(ctx, program, append([]string{command, "--ports-file", ports}, args...)...)
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) }
 	p.cmd.WaitDelay = patience
 	p.cmd.Env = append(platformEnv(), "TMPDIR="+dir)
@@ -76,7 +90,7 @@ func platformEnv() []string {
 
 // wait returns when the file is there.
 func (p *platform) wait(ctx context.Context, file string) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
@@ -86,9 +100,9 @@ func (p *platform) wait(ctx context.Context, file string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("skybus up: not ready: %w", context.Cause(ctx))
+			return fmt.Errorf("skybus %s: not ready: %w", p.what, context.Cause(ctx))
 		case <-p.ended:
-			return errors.New("skybus up: ended before it was ready")
+			return fmt.Errorf("skybus %s: ended before it was ready", p.what)
 		case <-tick.C:
 		}
 	}
@@ -100,8 +114,18 @@ func (p *platform) stop() error {
 	timer := time.AfterFunc(2*patience, func() { _ = p.cmd.Process.Kill() })
 	defer timer.Stop()
 	<-p.ended
-	if p.err != nil {
-		return fmt.Errorf("skybus up: %w: %s", p.err, bytes.TrimSpace(p.output.Bytes()))
+	if p.err != nil && !p.killed {
+		return fmt.Errorf("skybus %s: %w: %s", p.what, p.err, bytes.TrimSpace(p.output.Bytes()))
 	}
+	return nil
+}
+
+// kill ends the program as kill -9 does, and waits until it has ended.
+func (p *platform) kill() error {
+	p.killed = true
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-p.ended
 	return nil
 }

@@ -9,8 +9,9 @@ const (
 	sideSkybus side = "skybus"
 	sideNATS   side = "nats.go"
 	sideGRPC   side = "grpc-go"
-	// sideGateway is the load for a gateway, which is compared with nothing.
+	// sideGateway is the load for a gateway, which is compared with nothing, and sideTimers that for the timers' HTTP API.
 	sideGateway side = "gateway"
+	sideTimers  side = "timers"
 )
 
 // roleVariable tells a process that the measurement started what it is to be.
@@ -24,6 +25,8 @@ const (
 	roleClient    role = "client"
 	roleCandidate role = "candidate"
 	roleWatchers  role = "watchers"
+	roleTimers    role = "timers" // a program that uses the scheduler
+	roleSink      role = "sink"   // receives webhooks
 )
 
 // op is what a process is asked to do.
@@ -59,6 +62,12 @@ type order struct {
 	Delay    time.Duration `json:"delay,omitempty"`    // of a handler
 	Fail     bool          `json:"fail,omitempty"`     // a handler that cannot do its work
 	Tolerate bool          `json:"tolerate,omitempty"` // count calls that fail instead of ending
+
+	// Of timers.
+	URLs  []string      `json:"urls,omitempty"`  // their targets, or the APIs to create them at
+	Lead  time.Duration `json:"lead,omitempty"`  // before the first is due
+	Over  time.Duration `json:"over,omitempty"`  // from the first time due to the last
+	Grace time.Duration `json:"grace,omitempty"` // of the scheduler
 }
 
 type answer struct {
@@ -71,4 +80,7 @@ type answer struct {
 	Took     time.Duration `json:"took,omitzero"`
 	Transfer transfer      `json:"transfer,omitzero"`
 	Spread   spread        `json:"spread,omitzero"`
+	Made     made          `json:"made,omitzero"`
+	Hooks    hooks         `json:"hooks,omitzero"`
+	URLs     []string      `json:"urls,omitempty"` // of a sink
 }

@@ -33,28 +33,45 @@ type programSizes struct {
 	Stripped int64 `json:"stripped_bytes"`
 }
 
-// build builds the skybus program twice, plain and without symbols and debug information, and returns the plain one.
-func (b *bench) build(ctx context.Context) (program string, size programSizes, err error) {
-	root, err := b.goOutput(ctx, "list", "-m", "-f", "{{.Dir}}", modulePath)
-	if err != nil {
-		return "", size, fmt.Errorf("find skybus's source (is this run in integration/bench?): %w", err)
+// skybus is the skybus program, which is built the first time.
+func (b *bench) skybus(ctx context.Context) (program string, err error) {
+	if b.program != "" {
+		return b.program, nil
 	}
 	program = filepath.Join(b.dir, "skybus")
-	for _, v := range []struct {
-		name, ldflags string
-		size          *int64
-	}{{program, "", &size.Plain}, {program + "-stripped", "-s -w", &size.Stripped}} {
-		b.progress.step(nameUp, strings.TrimSpace("building skybus "+v.ldflags))
-		if _, err := b.goOutput(ctx, "build", "-C", root, "-ldflags", v.ldflags, "-o", v.name, "./cmd/skybus"); err != nil {
-			return "", size, fmt.Errorf("build skybus: %w", err)
-		}
-		info, err := os.Stat(v.name)
-		if err != nil {
-			return "", size, err
-		}
-		*v.size = info.Size()
+	if _, err := b.build(ctx, program, ""); err != nil {
+		return "", err
 	}
-	return program, size, nil
+	b.program = program
+	return program, nil
+}
+
+// sizes are those of the program as it is and without symbols and debug information.
+func (b *bench) sizes(ctx context.Context, program string) (size programSizes, err error) {
+	info, err := os.Stat(program)
+	if err != nil {
+		return size, err
+	}
+	size.Plain = info.Size()
+	size.Stripped, err = b.build(ctx, program+"-stripped", "-s -w")
+	return size, err
+}
+
+// build builds the skybus program and returns its size.
+func (b *bench) build(ctx context.Context, program, ldflags string) (size int64, err error) {
+	root, err := b.goOutput(ctx, "list", "-m", "-f", "{{.Dir}}", modulePath)
+	if err != nil {
+		return 0, fmt.Errorf("find skybus's source (is this run in integration/bench?): %w", err)
+	}
+	b.progress.step(nameUp, strings.TrimSpace("building skybus "+ldflags))
+	if _, err := b.goOutput(ctx, "build", "-C", root, "-ldflags", ldflags, "-o", program, "./cmd/skybus"); err != nil {
+		return 0, fmt.Errorf("build skybus: %w", err)
+	}
+	info, err := os.Stat(program)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // goOutput runs the go command, which tidies up when it is interrupted.
@@ -71,11 +88,19 @@ func (b *bench) goOutput(ctx context.Context, args ...string) (string, error) {
 }
 
 // up starts the platform several times, and once more to let it idle.
-func (b *bench) up(ctx context.Context, program string, size programSizes) (*upFigures, error) {
+func (b *bench) up(ctx context.Context) (*upFigures, error) {
+	program, err := b.skybus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	size, err := b.sizes(ctx, program)
+	if err != nil {
+		return nil, err
+	}
 	u := &upFigures{Size: size}
 	for i := range upStarts {
 		b.progress.step(nameUp, fmt.Sprintf("start %d of %d", i+1, upStarts))
-		p, err := startPlatform(ctx, program, b.dir)
+		p, err := startDemo(ctx, program, b.dir)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +113,7 @@ func (b *bench) up(ctx context.Context, program string, size programSizes) (*upF
 	}
 	u.Ready, u.Stop = median(u.Readies), median(u.Stops)
 	b.progress.step(nameUp, fmt.Sprintf("idle for %v", idleTime))
-	p, err := startPlatform(ctx, program, b.dir)
+	p, err := startDemo(ctx, program, b.dir)
 	if err != nil {
 		return nil, err
 	}
