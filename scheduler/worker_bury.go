@@ -143,14 +143,7 @@ func (x *parcel) verdictTo(h nats.Header) {
 func (s *Scheduler) storeLetter(ctx context.Context, letter *nats.Msg) error {
 	_, err := s.publish(ctx, letter)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
-		opening, cancel := context.WithTimeout(ctx, settleTimeout)
-		defer cancel()
-		if _, err := s.conn.OpenStream(opening, jetstream.StreamConfig{
-			Name:        deadStream,
-			Description: "skybus: what was given up",
-			Subjects:    []string{"skybus.dlq.>"},
-			Storage:     jetstream.FileStorage,
-		}); err != nil {
+		if err := s.openDeadLetters(ctx); err != nil {
 			return err
 		}
 		_, err = s.publish(ctx, letter)
@@ -160,6 +153,18 @@ func (s *Scheduler) storeLetter(ctx context.Context, letter *nats.Msg) error {
 		letter.Data = nil
 		return s.storeLetter(ctx, letter)
 	}
+	return err
+}
+
+func (s *Scheduler) openDeadLetters(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	_, err := s.conn.OpenStream(ctx, jetstream.StreamConfig{
+		Name:        deadStream,
+		Description: "skybus: what was given up",
+		Subjects:    []string{"skybus.dlq.>"},
+		Storage:     jetstream.FileStorage,
+	})
 	return err
 }
 

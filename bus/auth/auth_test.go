@@ -194,6 +194,7 @@ func roleTests() []roleTest {
 func timerRoleTests() []roleTest {
 	return []roleTest{
 		{auth.UserConfig{Role: auth.Scheduler}, `
+			+s $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.SKYBUS_TMR_3 -s $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ORDERS
 			+s skybus.tmrn.0.s.shop.prod.> -s skybus.tmrn.0.s.shop.dev.> -s skybus.tmrn.> -s skybus.tmr.> -s shop.prod.svc.orders.get
 			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +p skybus.tmr.3.f.shop.prod.t1 -p skybus.tmr.3.f.shop.dev.t1
 			+p skybus.tmr.0.r.shop.prod.t1.t1-g-1 -p skybus.tmr.0.r.shop.dev.t1.t1-g-1 -p skybus.tmr.0.o.shop.prod.t1

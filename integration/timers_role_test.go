@@ -1,0 +1,81 @@
+//go:build unix
+
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/auth"
+	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/kv"
+	"github.com/skybus-io/skybus/scheduler"
+)
+
+// stubborn is a transport that fails once, or always, as the timer's id says.
+type stubborn struct{}
+
+func (stubborn) Check(context.Context, scheduler.Target) error { return nil }
+
+func (stubborn) Deliver(_ context.Context, d *scheduler.Delivery) error {
+	if d.TimerID == "never" || d.TimerID == "second" && d.Attempt == 1 {
+		return &scheduler.DeliveryError{Unharmed: true, Err: errors.New("no")}
+	}
+	return nil
+}
+
+// TestSchedulerUnderRole fires and delivers with nothing but the rights of a scheduler, which makes no streams: what is tried again, what
+// waits for an earlier occurrence, and what is given up.
+func TestSchedulerUnderRole(t *testing.T) {
+	t.Parallel()
+	s := startSecured(t)
+	admin, conn := s.admin(t, "shop.prod"), s.part(t, auth.Scheduler)
+	if _, err := kv.OpenLeases(t.Context(), admin); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.OpenStream(t.Context(), jetstream.StreamConfig{Name: "SKYBUS_DLQ", Subjects: []string{"skybus.dlq.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := scheduler.Config{Transports: map[string]scheduler.Transport{"stubborn": stubborn{}}}
+	open := func(conn *bus.Conn) *scheduler.Scheduler {
+		sched, err := scheduler.Open(t.Context(), conn, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = sched.Close() })
+		return sched
+	}
+	owner, sched := open(admin), open(conn)
+	runUntilCleanup(t, sched.Run)
+	for _, spec := range []scheduler.Spec{
+		{ID: "first"},
+		{ID: "second"},
+		{ID: "never"},
+		{ID: "again", Repeat: &scheduler.Repeat{Every: 100 * time.Millisecond, Max: 3, Overlap: scheduler.BufferOne}},
+	} {
+		spec.Target = scheduler.Target{Transport: "stubborn", URI: "stubborn:x"}
+		spec.Retry = scheduler.Retry{MaxAttempts: 2, First: 10 * time.Millisecond}
+		if spec.Repeat == nil {
+			spec.After = time.Millisecond
+		}
+		if _, err := sched.Create(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bustest.Eventually(t, "all to be over", func() bool {
+		st := sched.Stats()
+		return st.Delivered >= 3 && st.Failed == 3 && st.Dead == 1
+	})
+	for l, err := range owner.DeadLetters().List(t.Context(), scheduler.DeadFilter{}) {
+		if err != nil || l.Timer.ID != "never" || l.Attempts != 2 || !strings.Contains(l.Error, "no") {
+			t.Errorf("%+v, %v", l, err)
+		}
+	}
+	harmless(t, conn)
+}
