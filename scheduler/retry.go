@@ -34,8 +34,6 @@ const (
 
 // Delays of what is put off without an attempt, for the first time and at most. They are random times below.
 const (
-	crowdedFirst = 5 * time.Second
-	crowdedLast  = 2 * time.Minute
 	ejectedMore  = 5 * time.Second // after the end of the ejection
 	probeFirst   = time.Second
 	probeLast    = 30 * time.Second
@@ -110,7 +108,7 @@ func (x *parcel) deadline() time.Time {
 }
 
 func (c *courier) putOffCrowded(ctx context.Context, x *parcel) {
-	c.putOff(ctx, x, backoff.Full(x.defers+1, crowdedFirst, crowdedLast),
+	c.putOff(ctx, x, x.wait,
 		bus.Errorf(bus.ResourceExhausted, "scheduler: there were more deliveries to %q than it took in time", x.destination))
 }
 

@@ -103,6 +103,13 @@ func TestDestinationWait(t *testing.T) {
 			t.Errorf("%d of %d after %s: %s, want %s", tt.n, tt.limit, tt.later, got, tt.want)
 		}
 	}
+	d.waiting.push(nil)
+	for range 8 {
+		d.spill(3, now)
+	}
+	if got := d.spill(3, now); got < 2500*time.Millisecond || got > 4200*time.Millisecond {
+		t.Errorf("the tenth of those who wait is put off for %s, want about 3.3 s", got)
+	}
 	d.ended(now, 9*time.Second)
 	if d.active != 2 || d.took != 2*time.Second || d.moved != now {
 		t.Errorf("after one has ended: %+v", d)

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -10,7 +11,11 @@ import (
 )
 
 const (
-	patience     = time.Second // the longest a parcel is to wait in the queue of its destination
+	patience     = time.Second            // the longest a parcel is to wait in the queue of its destination
+	stallLeast   = 250 * time.Millisecond // without the end of any delivery, which tells of a destination; less may be this process
+	stallLong    = 5 * time.Second
+	spillFirst   = 500 * time.Millisecond // and how long it is put off, else
+	spillLast    = 2 * time.Minute
 	watchEvery   = 100 * time.Millisecond
 	maxSettling  = 64
 	progressTime = ackWait / 2
@@ -33,6 +38,7 @@ type parcel struct {
 	destination string
 	to          *destination // while it waits there or is delivered
 	aside       func(ctx context.Context, x *parcel)
+	wait        time.Duration // how long it is put off, where its destination is crowded
 
 	key           attemptKey
 	heard         time.Time // when the server heard last that it is held
@@ -51,6 +57,7 @@ type destination struct {
 	waiting fifo[*parcel]
 	active  int           // deliveries under way
 	listed  bool          // it is in courier.ready
+	spilled int           // parcels that were put off because they would have waited too long, and have not come back
 	took    time.Duration // by a delivery, lately; 0 before the first
 	moved   time.Time     // when the last delivery ended, or the first began
 }
@@ -60,7 +67,22 @@ func (d *destination) wait(n, limit int, now time.Time) time.Duration {
 	if d.active < limit {
 		return 0 // it is not the destination that it waits for
 	}
-	return max(d.took, now.Sub(d.moved)) * time.Duration(n) / time.Duration(limit)
+	pace := d.took
+	if stall := now.Sub(d.moved); stall > max(stallLeast, 4*pace) {
+		pace = stall
+	}
+	return pace * time.Duration(n) / time.Duration(limit)
+}
+
+// spill is how long to put off one that would wait too long: about until those are delivered that are before it, so that the destination
+// gets what was put off as fast as it takes it.
+func (d *destination) spill(limit int, now time.Time) time.Duration {
+	d.spilled++
+	if d.took > 0 && now.Sub(d.moved) < stallLong {
+		now = d.moved // a short stall says little of what comes
+	}
+	wait := min(max(d.wait(d.waiting.len()+d.spilled, limit, now), spillFirst), spillLast)
+	return wait*3/4 + rand.N(wait/2)
 }
 
 func (d *destination) ended(now time.Time, took time.Duration) {
@@ -117,8 +139,11 @@ func (c *courier) enqueueLocked(x *parcel, now time.Time) bool {
 		d = &destination{key: x.destination}
 		c.destinations[x.destination] = d
 	}
+	if x.defers > 0 && d.spilled > 0 {
+		d.spilled--
+	}
 	if d.wait(d.waiting.len()+1, c.s.cfg.PerDestination, now) > patience {
-		x.aside = c.putOffCrowded
+		x.aside, x.wait = c.putOffCrowded, d.spill(c.s.cfg.PerDestination, now)
 		return false
 	}
 	x.to = d
@@ -248,7 +273,7 @@ func (c *courier) look(ctx context.Context, now time.Time) bool {
 			for d.waiting.len() > 0 && d.wait(d.waiting.len(), c.s.cfg.PerDestination, now) > patience {
 				x := d.waiting.popNewest()
 				c.waiting--
-				x.to, x.aside = nil, c.putOffCrowded
+				x.to, x.aside, x.wait = nil, c.putOffCrowded, d.spill(c.s.cfg.PerDestination, now)
 				c.asideLocked(ctx, x)
 			}
 		}

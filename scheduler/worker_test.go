@@ -407,12 +407,13 @@ func TestDeadDestinationDelaysNobody(t *testing.T) {
 	cfg := config(m)
 	cfg.Workers, cfg.PerDestination, cfg.Drain = 64, 8, 100*time.Millisecond
 	s := launch(t, bustest.Server(t), cfg)
+	at := time.Now().Add(5 * time.Second)
 	specs := func(yield func(scheduler.Spec) bool) {
 		for i := range 1500 {
-			if !yield(scheduler.Spec{After: time.Second, Target: toMemory("dead")}) {
+			if !yield(scheduler.Spec{At: at, Target: toMemory("dead")}) {
 				return
 			}
-			if i%15 == 0 && !yield(scheduler.Spec{After: time.Second + time.Duration(2*i)*time.Millisecond, Target: toMemory("alive")}) {
+			if i%15 == 0 && !yield(scheduler.Spec{At: at.Add(time.Duration(2*i) * time.Millisecond), Target: toMemory("alive")}) {
 				return
 			}
 		}
