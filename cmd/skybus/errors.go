@@ -135,7 +135,6 @@ func message(err error) string {
 	if errors.Is(err, context.Canceled) && bus.CodeOf(err) == bus.Canceled {
 		return "interrupted"
 	}
-	//nolint:errorlint // the outermost one alone is meant
 	if many, ok := err.(interface{ Unwrap() []error }); ok && err.Error() == joined(many.Unwrap()) {
 		var texts []string
 		for _, one := range many.Unwrap() {

@@ -45,7 +45,7 @@ func (c *upCmd) Validate() error {
 			return err
 		}
 	}
-	return c.timersFlags.check()
+	return c.check()
 }
 
 func (*upCmd) daemon() {}
