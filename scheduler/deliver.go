@@ -105,6 +105,8 @@ func (c *courier) address(x *parcel) {
 	switch {
 	case first(x.header, headerDeadError) != "":
 		x.aside = c.buryAgain
+	case x.fired == 0 && x.due > x.pipe.clock.at(time.Now()).UnixNano():
+		x.aside = c.putOffEarly
 	case x.transport == nil:
 		x.aside = func(ctx context.Context, x *parcel) { c.putOffUnknown(ctx, x, name) }
 	default:

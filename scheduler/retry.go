@@ -88,7 +88,7 @@ func (x *parcel) next(now time.Time, failure *DeliveryError) (at time.Time, why 
 		wait = max(wait, min(failure.RetryAfter, maxRetryAfter))
 	}
 	if at = now.Add(wait); at.After(x.deadline()) {
-		return time.Time{}, fmt.Sprintf("attempt %d, and the next would be more than %s after the time due: ", n, x.maxAge())
+		return time.Time{}, fmt.Sprintf("attempt %d, and the next would be more than %s after it was due, or fired: ", n, x.maxAge())
 	}
 	return at, ""
 }
@@ -101,7 +101,7 @@ func (x *parcel) deadline() time.Time {
 	switch {
 	case x.redrives > 0:
 		from = x.redriven
-	case len(x.tried) == 0 && x.firedAt().After(from):
+	case x.firedAt().After(from):
 		from = x.firedAt()
 	}
 	return from.Add(x.maxAge())
@@ -131,6 +131,21 @@ func (c *courier) putOffUnknown(ctx context.Context, x *parcel, name string) {
 		c.log.WarnContext(ctx, "deliveries wait for a process with their transport", "transport", name, "timer", x.id)
 	}
 	c.putOff(ctx, x, backoff.Full(x.defers+1, unknownFirst, unknownLast), bus.Errorf(bus.Unimplemented, "scheduler: nobody has the transport %q", name))
+}
+
+// putOffEarly puts off what the server fired before it was due. NATS does so, rarely, where a timer takes the place of one that recurs
+// while it is about to tell that the former is overdue: it moves the new schedule to the next time of the old one.
+func (c *courier) putOffEarly(ctx context.Context, x *parcel) {
+	if _, err := x.pipe.clock.now(ctx); err != nil {
+		c.later(ctx, x, err)
+		return
+	}
+	c.log.WarnContext(ctx, "the server fired a timer too early, so it waits until it is due", "timer", x.id, "delivery", x.delivery)
+	_, within := x.pipe.clock.skew()
+	x.early = true
+	if c.again(ctx, x, time.Unix(0, x.due).Add(2*within), x.defers+1) {
+		c.s.counters.deferred.Add(1)
+	}
 }
 
 func (c *courier) putOffOverlap(ctx context.Context, x *parcel) {
@@ -235,7 +250,9 @@ func (x *parcel) history() (nats.Header, error) {
 	h := nats.Header{
 		headerTimer: {first(x.header, headerTimer)},
 		headerDue:   {strconv.FormatInt(x.due, 10)},
-		headerFired: {strconv.FormatInt(x.firedAt().UnixNano(), 10)},
+	}
+	if !x.early {
+		h[headerFired] = []string{strconv.FormatInt(x.firedAt().UnixNano(), 10)}
 	}
 	if x.verdict != nil {
 		x.verdictTo(h)

@@ -22,13 +22,19 @@ func dueSubject(id string) string {
 // fireByServer stores what the server stores when no owner fires.
 func fireByServer(t *testing.T, s *process, id string, target scheduler.Target) {
 	t.Helper()
+	fireByServerAt(t, s, id, target, time.Now())
+}
+
+// fireByServerAt fires what is due at another time.
+func fireByServerAt(t *testing.T, s *process, id string, target scheduler.Target, due time.Time) {
+	t.Helper()
 	record, err := json.Marshal(map[string]any{"g": "G", "n": 1, "t": target})
 	if err != nil {
 		t.Fatal(err)
 	}
 	storeRaw(t, s, dueSubject(id), nats.Header{
 		"Skybus-Timer":  {string(record)},
-		"Skybus-Due-Ns": {strconv.FormatInt(time.Now().UnixNano(), 10)},
+		"Skybus-Due-Ns": {strconv.FormatInt(due.UnixNano(), 10)},
 	}, "")
 }
 

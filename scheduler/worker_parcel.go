@@ -33,6 +33,7 @@ type parcel struct {
 	redrives int        // from a dead letter
 	redriven time.Time  // the last time
 	verdict  *bus.Error // why it was given up, if it was
+	early    bool       // it came before it was due, and so does not count as fired
 
 	transport   Transport
 	destination string

@@ -372,6 +372,45 @@ func TestServerFired(t *testing.T) {
 	})
 }
 
+// The server may be wrong, and fire too early. Nothing is delivered early for that.
+func TestFiredTooEarly(t *testing.T) {
+	t.Parallel()
+	m := newMemory(nil)
+	s := launch(t, bustest.Server(t), config(m))
+	e := watch(t, s)
+	due := time.Now().Add(2 * time.Second)
+	fireByServerAt(t, s, "t1", toMemory("a"), due)
+	bustest.Eventually(t, "the delivery", func() bool { return m.count() == 1 })
+	m.mu.Lock()
+	d, at := m.seen[0], m.at[0]
+	m.mu.Unlock()
+	if at.Before(due) || d.Fired.Before(due) || !d.Due.Equal(due) || d.Attempt != 1 {
+		t.Errorf("delivered at %s: %+v", at, d)
+	}
+	gone(t, s, "t1")
+	bustest.Eventually(t, "the events", func() bool {
+		return slices.Equal(e.of("t1"), []scheduler.EventKind{scheduler.Fired, scheduler.Delivered})
+	})
+}
+
+// What was fired late, because nothing ran or the time was past when it was made, has all of its attempts.
+func TestFiredLateIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	m := newMemory(func(_ context.Context, d *scheduler.Delivery) error {
+		if d.Attempt == 1 {
+			return bus.Errorf(bus.Unavailable, "down")
+		}
+		return nil
+	})
+	s := launch(t, bustest.Server(t), config(m))
+	set(t, s, scheduler.Spec{ID: "t1", At: time.Now().Add(-48 * time.Hour), Retry: scheduler.Retry{First: 10 * time.Millisecond}})
+	bustest.Eventually(t, "the second attempt", func() bool { return m.count() == 2 })
+	gone(t, s, "t1")
+	if st := s.Stats(); st.Dead != 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
 func TestUnknownTransportWaits(t *testing.T) {
 	t.Parallel()
 	n := bustest.Server(t)
