@@ -1,0 +1,113 @@
+//go:build unix
+
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/skybus-io/skybus/scheduler"
+)
+
+const skewVariable = "SKYBUS_INTEGRATION_SKEW" // seconds that a program built by buildSkewed is ahead
+
+// buildSkewed builds skybus with a clock that is wrong: time.Now is replaced as it is compiled, nothing of skybus is.
+func buildSkewed(t *testing.T) (program string) {
+	t.Helper()
+	dir := t.TempDir()
+	original := filepath.Join(runtime.GOROOT(), "src", "time", "time.go") //nolint:staticcheck // the Go that runs this test builds it
+	source, err := os.ReadFile(original)
+	if err != nil {
+		t.Skipf("there are no sources of Go here: %v", err)
+	}
+	const signature = "\nfunc Now() Time {\n"
+	if strings.Count(string(source), signature) != 1 {
+		t.Fatalf("%s has no function Now as it is known here", original)
+	}
+	patched := strings.Replace(string(source), signature, `
+var skewed = func() Duration {
+	text, _ := syscall.Getenv("`+skewVariable+`")
+	n, negative := Duration(0), false
+	for i := range len(text) {
+		if text[i] == '-' {
+			negative = true
+			continue
+		}
+		n = n*10 + Duration(text[i]-'0')
+	}
+	if negative {
+		n = -n
+	}
+	return n * Second
+}()
+
+// Now is off by a fixed time.
+func Now() Time { return now().Add(skewed) }
+
+func now() Time {
+`, 1)
+	patched = strings.Replace(patched, "import (\n", "import (\n\t\"syscall\"\n", 1)
+	replacement, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "overlay.json")
+	list, err := json.Marshal(map[string]any{"Replace": map[string]string{original: replacement}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string][]byte{replacement: []byte(patched), overlay: list} {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program = filepath.Join(dir, "skybus")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-overlay", overlay, "-o", program, module+"cmd/skybus")
+	cmd.Dir = ".."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build with another clock: %v\n%s", err, out)
+	}
+	return program
+}
+
+// TestTimersByTheServersClock runs a server whose clock is 12 s ahead, and one whose clock is 12 s behind: what is due after some time is
+// due after that time, what is due at a time goes by the server's clock, and the scheduler warns.
+func TestTimersByTheServersClock(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	program := buildSkewed(t)
+	for _, skew := range []time.Duration{12 * time.Second, -12 * time.Second} {
+		t.Run(fmt.Sprint(skew), func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "ports.json")
+			p := startCommand(t, "skewed server", program, []string{"server", "--nats", "127.0.0.1:0", "--data", t.TempDir(), "--ports-file", file},
+				[]string{fmt.Sprintf("%s=%d", skewVariable, int(skew.Seconds()))})
+			server := &platform{process: p, file: file}
+			server.ready()
+			url := server.ports["nats"]
+			runs := startScheduler(t, url)
+			s, sink := openTimers(t, url), newSink(t)
+			const after = 2 * time.Second
+			asked := time.Now()
+			if _, err := s.Create(t.Context(), scheduler.Spec{ID: "after", After: after, Target: sink.target()}); err != nil {
+				t.Fatal(err)
+			}
+			at := time.Now().Add(after)
+			if _, err := s.Create(t.Context(), scheduler.Spec{ID: "at", At: at, Target: sink.target()}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, patience+12*time.Second, "both fire", func() bool { return len(sink.arrived("after")) > 0 && len(sink.arrived("at")) > 0 })
+			if took := sink.arrived("after")[0].at.Sub(asked); took < after || took > after+5*time.Second {
+				t.Errorf("what was due after %s came after %s", after, took)
+			}
+			// The server's clock says at when ours says at - skew.
+			if off := sink.arrived("at")[0].at.Sub(at.Add(-skew)); off < -500*time.Millisecond {
+				t.Errorf("what was due at a time came %s early by the server's clock", -off)
+			}
+			runs.await(`clock is far from`)
+		})
+	}
+}
