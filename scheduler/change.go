@@ -114,7 +114,7 @@ func (s *Scheduler) change(ctx context.Context, id string, rev uint64, edit func
 			continue
 		}
 		if err == nil {
-			err = s.inTime(ctx, sh, m, seq)
+			err = s.inTime(ctx, sh, m.subject, s.handed(m), seq)
 		}
 		if err != nil {
 			return Timer{}, err
@@ -136,7 +136,7 @@ func (s *Scheduler) changeable(ctx context.Context, id string, rev uint64) (*sha
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := sh.pending(ctx, id)
+	m, err := s.pending(ctx, sh, id)
 	switch {
 	case errors.Is(err, errNone):
 		deliveries, err := s.deliveries(ctx, sh, id)
@@ -160,21 +160,27 @@ func (s *Scheduler) changeable(ctx context.Context, id string, rev uint64) (*sha
 // takes after due plus the grace may come too late, although it is acknowledged.
 func (m *stored) fixed() bool { return m.record.Repeat == nil && !m.record.Paused }
 
-// inTime tells whether what took the place of m, at sequence seq, was stored before the server may have begun to fire m. Only a server that
-// was slow for longer than the grace gives reason to look.
-func (s *Scheduler) inTime(ctx context.Context, sh *shard, m *stored, seq uint64) error {
+// inTime tells whether what took the place of m, at sequence seq, was stored before handed, when the server may begin to fire m by itself. Only a
+// server that was slow gives reason to look.
+func (s *Scheduler) inTime(ctx context.Context, sh *shard, subject string, handed time.Time, seq uint64) error {
+	if sh.clock.atMost(time.Now()).Before(handed) {
+		return nil
+	}
+	// The time of a message says when it was stored where there is one replica; where there are several, only when it was proposed.
+	if !sh.replicated() {
+		if m, at, err := s.last(ctx, sh, subject); err == nil && at == seq && storedAt(m).Before(handed) {
+			return nil
+		}
+	}
+	return bus.Errorf(bus.Unavailable, "scheduler: the server was slow, and nobody knows whether the timer fires as it was").With("reason", "uncertain")
+}
+
+// handed is when the server may begin to fire m by itself, never where it does not.
+func (s *Scheduler) handed(m *stored) time.Time {
 	if !m.fixed() {
-		return nil
+		return maxTime()
 	}
-	handed := time.Unix(0, m.due).Add(s.cfg.Grace)
-	if sh.clock.at(time.Now()).Add(clockFresh / 100).Before(handed) {
-		return nil
-	}
-	raw, err := sh.stream.GetMsg(ctx, seq)
-	if err == nil && raw.Time.Before(handed) {
-		return nil
-	}
-	return bus.Wrap(bus.Unavailable, "scheduler: the server was slow, and nobody knows whether the timer fires as it was", err).With("reason", "uncertain")
+	return time.Unix(0, m.due).Add(s.cfg.Grace)
 }
 
 func alreadyDue(id string) error {
@@ -197,7 +203,7 @@ func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
 			continue
 		}
 		if err == nil {
-			err = s.inTime(ctx, sh, m, seq)
+			err = s.inTime(ctx, sh, m.subject, s.handed(m), seq)
 		}
 		if err == nil {
 			s.tell(Event{Kind: Cancelled, ID: id, Time: sh.clock.at(time.Now()), Due: time.Unix(0, m.due).UTC(), Occurrence: m.record.N})
@@ -234,8 +240,8 @@ func (s *Scheduler) cancelRetry(ctx context.Context, id string, due error) error
 		if err != nil {
 			return err
 		}
-		if raw, err := sh.stream.GetMsg(ctx, seq); err != nil || !raw.Time.Before(m.timer().NextAttempt) {
-			return bus.Wrap(bus.Unavailable, "scheduler: the server was slow, and nobody knows whether one more attempt is made", err).With("reason", "uncertain")
+		if err := s.inTime(ctx, sh, m.subject, m.timer().NextAttempt, seq); err != nil {
+			return err
 		}
 		s.tell(Event{Kind: Cancelled, ID: id, Time: sh.clock.at(time.Now()), Due: time.Unix(0, m.due).UTC(), Occurrence: m.record.N})
 	}

@@ -70,6 +70,15 @@ func (c *clock) at(t time.Time) time.Time {
 	return r.server.Add(t.Sub(r.at) - r.within + time.Duration(c.ahead.Load()))
 }
 
+// atMost is the latest that the server's time may have been then.
+func (c *clock) atMost(t time.Time) time.Time {
+	r := c.last.Load()
+	if r == nil {
+		return c.at(t).Add(c.grace)
+	}
+	return c.at(t).Add(2 * r.within)
+}
+
 // skew is how far the server's clock is ahead of this process's, and how exact that is; 0 before the first measurement.
 func (c *clock) skew() (skew, within time.Duration) {
 	r := c.last.Load()

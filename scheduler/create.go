@@ -49,7 +49,7 @@ func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
 			return Timer{}, err
 		}
 		// The id is taken, unless what is there is only what a cancel left behind.
-		last, err := sh.last(ctx, msg.Subject)
+		last, seq, err := s.last(ctx, sh, msg.Subject)
 		switch {
 		case errors.Is(err, errNone):
 			expect = 0
@@ -58,7 +58,7 @@ func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
 		case !isGone(last.Header):
 			return Timer{}, d.taken()
 		default:
-			expect = last.Sequence
+			expect = seq
 		}
 	}
 	return Timer{}, d.taken()
@@ -165,7 +165,7 @@ func (s *Scheduler) createAgain(ctx context.Context, d *draft) (Timer, error) {
 	if bus.CodeOf(err) != bus.AlreadyExists {
 		return t, err
 	}
-	m, rerr := s.shard(d.id).pending(ctx, d.id)
+	m, rerr := s.pending(ctx, s.shard(d.id), d.id)
 	if rerr == nil && m.record.Gen == d.record.Gen {
 		return s.created(d, m.seq), nil
 	}

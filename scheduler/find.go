@@ -59,7 +59,7 @@ func (s *Scheduler) Get(ctx context.Context, id string) (Timer, error) {
 	}
 	sh := s.shard(id)
 	var t *Timer
-	pending, err := sh.pending(ctx, id)
+	pending, err := s.pending(ctx, sh, id)
 	switch {
 	case err == nil:
 		t = new(pending.timer())
@@ -91,7 +91,10 @@ func (s *Scheduler) deliveries(ctx context.Context, sh *shard, id string) ([]*st
 	var found []*stored
 	var bad error
 	patterns := []string{sh.subject(kindDue, id), sh.retry(id, "*")}
-	err := s.lasts(ctx, sh, patterns, func(m *nats.Msg, seq uint64) {
+	err := s.each(ctx, sh, patterns, func(m *nats.Msg, seq uint64) {
+		if isGone(m.Header) {
+			return // what a cancel left behind
+		}
 		r, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)
 		if err != nil {
 			bad = err

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 // fireAll fires what is due until ctx ends.
@@ -55,7 +53,7 @@ func (o *owner) fire(ctx context.Context, m *stored, now time.Time) {
 		return
 	}
 	// Half a grace before the server would do it, nothing is sent any more: what arrives there late would meet what the server has begun.
-	if now.Sub(time.Unix(0, m.due)) > o.s.cfg.Grace/2 && !o.s.cfg.VirtualTime {
+	if o.sh.clock.atMost(time.Now()).Sub(time.Unix(0, m.due)) > o.s.cfg.Grace/2 && !o.s.cfg.VirtualTime {
 		o.s.counters.shed.Add(1)
 		o.lookLater(m)
 		return
@@ -105,12 +103,6 @@ func (s *Scheduler) tellFired(m *stored, at time.Time) {
 	})
 }
 
-const (
-	sweepSlack = 2 * time.Second // after the server should have fired
-	sweepEvery = 5 * time.Second
-	sweepRetry = time.Minute // between looks at what waits to be tried again
-)
-
 // lookLater remembers a timer that the server will fire by itself, to see whether it does.
 func (o *owner) lookLater(m *stored) {
 	at := max(m.due, o.sh.clock.at(time.Now()).UnixNano()) + int64(o.s.cfg.Grace+sweepSlack)
@@ -118,59 +110,6 @@ func (o *owner) lookLater(m *stored) {
 	defer o.mu.Unlock()
 	o.overdue.put(m.id, at, m.seq)
 	o.busy--
-}
-
-// sweep fires what the server has failed to: a schedule whose message it could not store once, it does not try again before its next start.
-func (o *owner) sweep(ctx context.Context) {
-	retries := time.Now()
-	for backoff.Sleep(ctx, sweepEvery) {
-		o.sweepOverdue(ctx)
-		if time.Since(retries) > sweepRetry {
-			retries = time.Now()
-			if err := o.s.sweepRetries(ctx, o.sh, sweepSlack); err != nil && ctx.Err() == nil {
-				o.s.log.WarnContext(ctx, "deliveries that wait to be tried again not looked through", "shard", o.sh.shard, "error", err)
-			}
-		}
-	}
-}
-
-func (o *owner) sweepOverdue(ctx context.Context) {
-	for ctx.Err() == nil {
-		now := o.sh.clock.at(time.Now())
-		o.mu.Lock()
-		e, ok := o.overdue.first()
-		if ok = ok && e.due <= now.UnixNano(); ok {
-			o.overdue.pop()
-		}
-		o.mu.Unlock()
-		if !ok || !o.sweepOne(ctx, e, now) {
-			return
-		}
-	}
-}
-
-// sweepOne fires a timer that the server should have fired, and tells whether to go on.
-func (o *owner) sweepOne(ctx context.Context, e entry, now time.Time) bool {
-	m, err := o.sh.pending(ctx, e.id)
-	if errors.Is(err, errNone) || err == nil && (m.seq != e.seq || m.record.Paused) {
-		return true // fired, or changed: then it was heard of
-	}
-	if err == nil {
-		err = o.s.storeDue(ctx, o.sh.dueMessage(m, now))
-	}
-	switch {
-	case err == nil:
-		o.s.counters.swept.Add(1)
-		o.s.tellFired(m, now)
-	case errors.Is(err, errConflict):
-	case ctx.Err() != nil:
-	default: // no room, or no leader
-		o.mu.Lock()
-		o.overdue.put(e.id, now.Add(sweepEvery).UnixNano(), e.seq)
-		o.mu.Unlock()
-		return false
-	}
-	return true
 }
 
 // firingContext is where owners publish what fires.

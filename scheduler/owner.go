@@ -193,12 +193,12 @@ func (o *owner) loadOnce(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	// A replica that answers may be behind the leader.
-	last, err := o.sh.last(ctx, o.sh.all(kindPending))
+	// The replicas that answered may be behind the leader: there must be nothing else that was stored before.
+	_, seq, err := o.s.following(ctx, o.sh, o.sh.all(kindPending), max(newest+1, from))
 	if err != nil && !errors.Is(err, errNone) {
 		return err
 	}
-	if err == nil && last.Sequence > newest && last.Sequence <= info.State.LastSeq && last.Sequence >= from {
+	if err == nil && seq <= info.State.LastSeq {
 		return errMoved
 	}
 	o.mu.Lock()

@@ -28,36 +28,97 @@ var (
 )
 
 // last is the last message of a subject, by the word of the shard's leader. None is errNone.
-func (sh *shard) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
-	msg, err := sh.stream.GetLastMsgForSubject(ctx, subject)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, errNone
-	}
-	if err != nil {
-		return nil, fmt.Errorf("scheduler: read %q: %w", subject, err)
-	}
-	return msg, nil
+func (s *Scheduler) last(ctx context.Context, sh *shard, subject string) (*nats.Msg, uint64, error) {
+	return s.ask(ctx, sh, getRequest{LastBySubject: subject})
 }
 
+// following is the first message of a subject pattern from sequence from on, by the word of the shard's leader. None is errNone.
+func (s *Scheduler) following(ctx context.Context, sh *shard, pattern string, from uint64) (*nats.Msg, uint64, error) {
+	return s.ask(ctx, sh, getRequest{Seq: max(from, 1), NextBySubject: pattern})
+}
+
+// ask asks the shard's leader for one message. Where there is one replica only, a direct get, which any replica answers, does the same.
+func (s *Scheduler) ask(ctx context.Context, sh *shard, req getRequest) (msg *nats.Msg, seq uint64, err error) {
+	if !sh.replicated() {
+		req.Batch, req.MaxBytes = 1, pageBytes
+		if req.LastBySubject != "" { // which is for requests without a batch
+			req.MultiLast, req.LastBySubject = []string{req.LastBySubject}, ""
+		}
+		err = s.directGet(ctx, sh, req, func(m *nats.Msg, n uint64) { msg, seq = m, n })
+		if err == nil && msg == nil {
+			err = errNone
+		}
+		return msg, seq, err
+	}
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, 0, fmt.Errorf("scheduler: read: %w", err)
+	}
+	answer, err := s.conn.Request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + streamName(sh.shard), Data: body})
+	if err != nil {
+		return nil, 0, fmt.Errorf("scheduler: read: %w", err)
+	}
+	return leaderAnswer(answer.Data)
+}
+
+// leaderAnswer is the message in an answer of the JetStream API.
+func leaderAnswer(body []byte) (*nats.Msg, uint64, error) {
+	var a struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Header   []byte    `json:"hdrs"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(body, &a); err != nil {
+		return nil, 0, fmt.Errorf("scheduler: read: %w", err)
+	}
+	switch {
+	case a.Error != nil && a.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, 0, errNone
+	case a.Error != nil:
+		return nil, 0, fmt.Errorf("scheduler: read: %w", a.Error)
+	case a.Message == nil:
+		return nil, 0, errNone
+	}
+	m := &nats.Msg{Subject: a.Message.Subject, Data: a.Message.Data, Header: nats.Header{}}
+	if len(a.Message.Header) > 0 {
+		h, err := nats.DecodeHeadersMsg(a.Message.Header)
+		if err != nil {
+			return nil, 0, fmt.Errorf("scheduler: read %q: %w", m.Subject, err)
+		}
+		m.Header = h
+	}
+	m.Header[jetstream.TimeStampHeaer] = []string{a.Message.Time.Format(time.RFC3339Nano)}
+	return m, a.Message.Sequence, nil
+}
+
+// replicated tells whether several servers hold the shard, of which those that follow may be behind.
+func (sh *shard) replicated() bool { return sh.stream.CachedInfo().Config.Replicas > 1 }
+
 // pending is the pending message of a timer, of any kind that is one, by the word of the shard's leader.
-func (sh *shard) pending(ctx context.Context, id string) (*stored, error) {
-	raw, err := sh.last(ctx, sh.subject(kindPending, id))
+func (s *Scheduler) pending(ctx context.Context, sh *shard, id string) (*stored, error) {
+	m, seq, err := s.last(ctx, sh, sh.subject(kindPending, id))
 	if err != nil {
 		return nil, err
 	}
-	if isGone(raw.Header) {
+	if isGone(m.Header) {
 		return nil, errNone
 	}
-	return readStored(raw.Subject, raw.Sequence, raw.Time, raw.Header, raw.Data)
+	return readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)
 }
 
 // getRequest is a batched direct get, ADR-31.
 type getRequest struct {
 	Seq           uint64   `json:"seq,omitempty"`
 	NextBySubject string   `json:"next_by_subj,omitempty"`
+	LastBySubject string   `json:"last_by_subj,omitempty"`
 	MultiLast     []string `json:"multi_last,omitempty"`
-	Batch         int      `json:"batch"`
-	MaxBytes      int      `json:"max_bytes"`
+	Batch         int      `json:"batch,omitempty"`
+	MaxBytes      int      `json:"max_bytes,omitempty"`
 }
 
 // scan calls f with the stored messages of a subject pattern from sequence from on, in order, until there are no more or f returns false.
@@ -81,6 +142,24 @@ func (s *Scheduler) scan(ctx context.Context, sh *shard, pattern string, from ui
 	}
 }
 
+// each calls f with the messages of a few subject patterns, by the word of the shard's leader: patterns that match few.
+func (s *Scheduler) each(ctx context.Context, sh *shard, patterns []string, f func(*nats.Msg, uint64)) error {
+	for _, pattern := range patterns {
+		for from := uint64(1); ; {
+			m, seq, err := s.following(ctx, sh, pattern, from)
+			if errors.Is(err, errNone) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			f(m, seq)
+			from = seq + 1
+		}
+	}
+	return nil
+}
+
 // lasts calls f with the last message of each subject that matches one of the patterns, of which there may be 1,000.
 func (s *Scheduler) lasts(ctx context.Context, sh *shard, patterns []string, f func(*nats.Msg, uint64)) error {
 	err := s.directGet(ctx, sh, getRequest{MultiLast: patterns}, f)
@@ -92,7 +171,9 @@ func (s *Scheduler) lasts(ctx context.Context, sh *shard, patterns []string, f f
 
 // directGet asks any replica for messages. An answer that does not come is asked for again, as long as none of its messages came.
 func (s *Scheduler) directGet(ctx context.Context, sh *shard, req getRequest, f func(*nats.Msg, uint64)) error {
-	req.Batch, req.MaxBytes = pageMessages, pageBytes
+	if req.Batch == 0 {
+		req.Batch, req.MaxBytes = pageMessages, pageBytes
+	}
 	body, err := json.Marshal(req)
 	if err != nil {
 		return fmt.Errorf("scheduler: direct get: %w", err)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // recur fires recurring timers.
@@ -40,7 +39,7 @@ func (s *Scheduler) fireOverdue(ctx context.Context, m *stored) error {
 	if err != nil {
 		return err
 	}
-	pending, err := sh.pending(ctx, m.id)
+	pending, err := s.pending(ctx, sh, m.id)
 	if errors.Is(err, errNone) {
 		return nil
 	}
@@ -135,26 +134,12 @@ func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, al
 // underWay is how many occurrences of a timer are being delivered or wait to be tried again.
 func (s *Scheduler) underWay(ctx context.Context, sh *shard, id string) (int, error) {
 	n := 0
-	err := s.lasts(ctx, sh, []string{sh.subject(kindDue, id), sh.retry(id, "*")}, func(m *nats.Msg, _ uint64) {
-		if kindOf(m.Subject) == kindRetry {
+	err := s.each(ctx, sh, []string{sh.subject(kindDue, id), sh.retry(id, "*")}, func(m *nats.Msg, _ uint64) {
+		if !isGone(m.Header) {
 			n++
-			return
 		}
-		n = max(n, 1)
 	})
-	if err != nil || n == 0 {
-		return n, err
-	}
-	// Several may be due at the same subject.
-	due := sh.subject(kindDue, id)
-	info, err := sh.stream.Info(ctx, jetstream.WithSubjectFilter(due))
-	if err != nil {
-		return 0, fmt.Errorf("scheduler: count deliveries of %q: %w", id, err)
-	}
-	if at := int(info.State.Subjects[due]); at > 1 {
-		n += at - 1
-	}
-	return n, nil
+	return n, err
 }
 
 func parseInt(text string) (int64, error) { return strconv.ParseInt(text, 10, 64) }

@@ -57,14 +57,14 @@ func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64
 
 // findStored tells what became of a message whose answer was lost.
 func (s *Scheduler) findStored(ctx context.Context, sh *shard, msg *nats.Msg) (uint64, error) {
-	last, err := sh.last(ctx, msg.Subject)
+	last, seq, err := s.last(ctx, sh, msg.Subject)
 	switch {
 	case errors.Is(err, errNone):
 		return 0, bus.Errorf(bus.Aborted, "scheduler: the answer was lost, and the timer is gone: nobody knows which came first").With("reason", "uncertain")
 	case err != nil:
 		return 0, err
 	case first(last.Header, headerTimer) == first(msg.Header, headerTimer) && first(last.Header, headerDue) == first(msg.Header, headerDue):
-		return last.Sequence, nil
+		return seq, nil
 	}
 	return 0, errConflict
 }

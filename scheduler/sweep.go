@@ -7,28 +7,121 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/internal/backoff"
 )
+
+const (
+	sweepSlack    = 2 * time.Second // after the server should have fired, before the first look
+	sweepEvery    = 5 * time.Second
+	sweepPatience = 10 * time.Second // a server that has much to fire gets that long, and
+	sweepLongest  = time.Minute      // so long while it is seen to fire
+	sweepRetry    = time.Minute      // between looks at what waits to be tried again
+)
+
+// sweep fires what the server has failed to: a schedule whose message it could not store once, it does not try again before its next start.
+// A server that is only slow must not be helped: what it has collected it fires once more.
+func (o *owner) sweep(ctx context.Context) {
+	retries := time.Now()
+	for backoff.Sleep(ctx, sweepEvery) {
+		o.sweepOverdue(ctx)
+		if time.Since(retries) > sweepRetry {
+			retries = time.Now()
+			if err := o.s.sweepRetries(ctx, o.sh, sweepPatience); err != nil && ctx.Err() == nil {
+				o.s.log.WarnContext(ctx, "deliveries that wait to be tried again not looked through", "shard", o.sh.shard, "error", err)
+			}
+		}
+	}
+}
+
+// sweepOverdue looks at all that is to be looked at now.
+func (o *owner) sweepOverdue(ctx context.Context) {
+	moves := false // the server fires
+	for ctx.Err() == nil {
+		now := o.sh.clock.at(time.Now())
+		o.mu.Lock()
+		e, ok := o.overdue.first()
+		if ok = ok && e.due <= now.UnixNano(); ok {
+			o.overdue.pop()
+		}
+		o.mu.Unlock()
+		if !ok {
+			return
+		}
+		m, err := o.s.pending(ctx, o.sh, e.id)
+		switch {
+		case errors.Is(err, errNone), err == nil && (m.seq != e.seq || m.record.Paused):
+			moves = true // fired, or changed: then it was heard of
+		case err != nil:
+			o.lookAgain(e, now)
+			return
+		case !o.stuck(m, now, moves):
+			o.lookAgain(e, now)
+		default:
+			if !o.sweepOne(ctx, m, now) {
+				o.lookAgain(e, now)
+				return
+			}
+		}
+	}
+}
+
+// stuck tells whether the server will not fire m any more.
+func (o *owner) stuck(m *stored, now time.Time, moves bool) bool {
+	if o.s.cfg.VirtualTime {
+		return true // what is due by that is not by the server's own
+	}
+	since := now.Sub(time.Unix(0, m.due).Add(o.s.cfg.Grace))
+	return since > sweepLongest || since > sweepPatience && !moves
+}
+
+func (o *owner) lookAgain(e entry, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.overdue.put(e.id, now.Add(sweepEvery).UnixNano(), e.seq)
+}
+
+// sweepOne fires m, and tells whether that is done with.
+func (o *owner) sweepOne(ctx context.Context, m *stored, now time.Time) bool {
+	err := o.s.storeDue(ctx, o.sh.dueMessage(m, now))
+	if err == nil {
+		o.s.counters.swept.Add(1)
+		o.s.tellFired(m, now)
+	}
+	return err == nil || errors.Is(err, errConflict)
+}
 
 // sweepRetries fires deliveries whose next attempt should have been fired by the server slack ago.
 func (s *Scheduler) sweepRetries(ctx context.Context, sh *shard, slack time.Duration) error {
-	var late []*stored
 	now, err := sh.clock.now(ctx)
 	if err != nil {
 		return err
 	}
-	err = s.scan(ctx, sh, sh.all(kindRetry), 0, func(msg *nats.Msg, seq uint64) bool {
-		m, err := readStored(msg.Subject, seq, storedAt(msg), msg.Header, msg.Data)
-		if err == nil && !isGone(msg.Header) && m.timer().NextAttempt.Add(slack).Before(now) {
-			late = append(late, m)
+	for from := uint64(0); ; {
+		var late []*stored
+		err := s.retries(ctx, sh, from, func(m *stored) bool {
+			if from = m.seq + 1; m.timer().NextAttempt.Add(slack).Before(now) {
+				late = append(late, m)
+			}
+			return len(late) < fetchSize
+		})
+		for _, m := range late {
+			if err := s.storeDue(ctx, sh.againMessage(m)); err != nil && !errors.Is(err, errConflict) {
+				return err
+			}
 		}
-		return len(late) < fetchSize
-	})
-	for _, m := range late {
-		if serr := s.storeDue(ctx, sh.againMessage(m)); serr != nil && !errors.Is(serr, errConflict) {
-			return errors.Join(err, serr)
+		if err != nil || len(late) < fetchSize {
+			return err
 		}
 	}
-	return err
+}
+
+// retries calls f with the deliveries of a shard that wait to be tried again, from a sequence on, until it returns false.
+func (s *Scheduler) retries(ctx context.Context, sh *shard, from uint64, f func(*stored) bool) error {
+	return s.scan(ctx, sh, sh.all(kindRetry), from, func(msg *nats.Msg, seq uint64) bool {
+		m, err := readStored(msg.Subject, seq, storedAt(msg), msg.Header, msg.Data)
+		return err != nil || isGone(msg.Header) || f(m)
+	})
 }
 
 // againMessage makes a delivery that waits one that is due, as the server would.

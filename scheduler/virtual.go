@@ -6,7 +6,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
@@ -59,7 +58,10 @@ func (s *Scheduler) nextStep(ctx context.Context) (int64, error) {
 			return 0, err
 		}
 		due := sh.owner.Load().next()
-		err = s.retries(ctx, sh, func(m *stored) { due = min(due, m.timer().NextAttempt.UnixNano()) })
+		err = s.retries(ctx, sh, 0, func(m *stored) bool {
+			due = min(due, m.timer().NextAttempt.UnixNano())
+			return true
+		})
 		if err != nil {
 			return 0, err
 		}
@@ -68,16 +70,6 @@ func (s *Scheduler) nextStep(ctx context.Context) (int64, error) {
 		}
 	}
 	return next, nil
-}
-
-// retries calls f with the deliveries of a shard that wait to be tried again.
-func (s *Scheduler) retries(ctx context.Context, sh *shard, f func(*stored)) error {
-	return s.scan(ctx, sh, sh.all(kindRetry), 0, func(msg *nats.Msg, seq uint64) bool {
-		if m, err := readStored(msg.Subject, seq, storedAt(msg), msg.Header, msg.Data); err == nil && !isGone(msg.Header) {
-			f(m)
-		}
-		return true
-	})
 }
 
 // next is when the next timer is due, or looked at again.
