@@ -2,8 +2,10 @@ package scheduler_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -216,5 +218,31 @@ func TestLetterTooLarge(t *testing.T) {
 	}
 	if err := s.DeadLetters().Redrive(t.Context(), got[0].ID); bus.CodeOf(err) != bus.FailedPrecondition {
 		t.Errorf("redrive: %v", err)
+	}
+}
+
+// A timer may be so large that its history has no room beside it. Then it is given up after an attempt or two, and not tried for ever.
+func TestHistoryTooLarge(t *testing.T) {
+	t.Parallel()
+	m := newMemory(func(context.Context, *scheduler.Delivery) error { return bus.Errorf(bus.Unavailable, "down") })
+	s := launch(t, bustest.Server(t), config(m))
+	for name, size := range map[string]int{"attempts": 65_000, "letter": 65_220} {
+		record, err := json.Marshal(map[string]any{"g": "G", "n": 1, "t": toMemory("a"), "h": map[string]string{"X-A": strings.Repeat("x", size)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := strconv.FormatInt(time.Now().UnixNano(), 10)
+		storeRaw(t, s, dueSubject(name), nats.Header{"Skybus-Timer": {string(record)}, "Skybus-Due-Ns": {now}, "Skybus-Fired-Ns": {now}}, "body")
+	}
+	bustest.Eventually(t, "the letters", func() bool { return s.Stats().Dead == 2 })
+	attempts := 0
+	for l := range letters(t, s, scheduler.DeadFilter{}) {
+		attempts += l.Attempts
+		if l.Code != bus.ResourceExhausted || l.Timer.ID == "" {
+			t.Errorf("letter of %q: code %q, %d attempts", l.Timer.ID, l.Code, l.Attempts)
+		}
+	}
+	if n := m.count(); n != attempts || n > 4 {
+		t.Errorf("%d attempts, the letters tell of %d", n, attempts)
 	}
 }

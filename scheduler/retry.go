@@ -191,7 +191,7 @@ func (c *courier) again(ctx context.Context, x *parcel, at time.Time, defers int
 	if err == nil {
 		err = c.schedule(ctx, x, msg)
 	}
-	if errors.Is(err, nats.ErrMaxPayload) && x.verdict == nil { // its history has grown, or the server takes less than it did
+	if tooLarge(err) && x.verdict == nil { // its history has grown, or the server takes less than it did
 		c.bury(ctx, x, bus.Wrap(bus.ResourceExhausted, "the delivery is too large to be tried again", err))
 		return false
 	}

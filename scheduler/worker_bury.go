@@ -22,6 +22,12 @@ const (
 	headerDeadTruncated = "Skybus-Dead-Truncated" // bytes of the payload, which was left out because the letter was too large with it
 )
 
+// Error codes of the JetStream API for what no stream takes.
+const (
+	codeHeaderTooLarge  jetstream.ErrorCode = 10097
+	codeMessageTooLarge jetstream.ErrorCode = 10054
+)
+
 const (
 	deadStream   = "SKYBUS_DLQ"
 	deadKind     = "timer"
@@ -103,7 +109,7 @@ func (c *courier) spoiled(ctx context.Context, x *parcel, cause error) {
 	x.sign(letter)
 	err := c.s.storeLetter(ctx, letter)
 	switch {
-	case errors.Is(err, nats.ErrMaxPayload):
+	case tooLarge(err):
 		c.log.ErrorContext(ctx, "an unreadable message was dropped: it is too large for a dead letter", "subject", x.subject, "sequence", x.seq, "error", cause)
 		_ = x.msg.Term() // fails without a connection; then it comes again
 	case err != nil:
@@ -139,7 +145,7 @@ func (x *parcel) verdictTo(h nats.Header) {
 	h[headerDeadCode] = []string{string(x.verdict.Code)}
 }
 
-// storeLetter stores a letter, the payload left out if it is too large with it, and opens the stream only when it is needed.
+// storeLetter stores a letter, without what makes it too large, and opens the stream only when it is needed.
 func (s *Scheduler) storeLetter(ctx context.Context, letter *nats.Msg) error {
 	_, err := s.publish(ctx, letter)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
@@ -148,12 +154,32 @@ func (s *Scheduler) storeLetter(ctx context.Context, letter *nats.Msg) error {
 		}
 		_, err = s.publish(ctx, letter)
 	}
-	if errors.Is(err, nats.ErrMaxPayload) && letter.Data != nil {
-		letter.Header[headerDeadTruncated] = []string{strconv.Itoa(len(letter.Data))}
-		letter.Data = nil
+	if shrinkLetter(letter, err) {
 		return s.storeLetter(ctx, letter)
 	}
 	return err
+}
+
+// shrinkLetter leaves something out of a letter that was refused as too large, and tells whether there was anything.
+func shrinkLetter(letter *nats.Msg, refusal error) bool {
+	switch {
+	case apiCode(refusal) == codeHeaderTooLarge && first(letter.Header, headerAttempts) != "":
+		delete(letter.Header, headerAttempts)
+	case apiCode(refusal) == codeHeaderTooLarge && first(letter.Header, headerTimer) != "":
+		delete(letter.Header, headerTimer) // without which it is a letter that tells only why
+	case tooLarge(refusal) && letter.Data != nil:
+		letter.Header[headerDeadTruncated] = []string{strconv.Itoa(len(letter.Data))}
+		letter.Data = nil
+	default:
+		return false
+	}
+	return true
+}
+
+// tooLarge tells whether a message was refused because of its size: of all of it, or of its headers.
+func tooLarge(err error) bool {
+	code := apiCode(err)
+	return errors.Is(err, nats.ErrMaxPayload) || code == codeHeaderTooLarge || code == codeMessageTooLarge
 }
 
 func (s *Scheduler) openDeadLetters(ctx context.Context) error {
