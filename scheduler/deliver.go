@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -238,18 +237,18 @@ func (c *courier) earlier(ctx context.Context, x *parcel, subject string) (bool,
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	for seq := uint64(1); ; {
-		raw, err := x.pipe.stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
+		msg, at, err := c.s.following(ctx, x.pipe.shard, subject, seq)
+		if errors.Is(err, errNone) {
 			return false, nil
 		}
 		if err != nil {
 			return false, fmt.Errorf("scheduler: other occurrences of timer %q: %w", x.id, err)
 		}
-		m, err := readStored(raw.Subject, raw.Sequence, raw.Time, raw.Header, nil)
+		m, err := readStored(msg.Subject, at, storedAt(msg), msg.Header, nil)
 		if err == nil && m.record.Gen == x.record.Gen && m.record.Manual == "" && m.record.N < x.record.N {
 			return true, nil
 		}
-		seq = raw.Sequence + 1
+		seq = at + 1
 	}
 }
 

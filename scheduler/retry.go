@@ -14,7 +14,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/backoff"
@@ -214,16 +213,16 @@ func (c *courier) schedule(ctx context.Context, x *parcel, msg *nats.Msg) error 
 		if !errors.Is(err, errConflict) || try == scheduleTries {
 			return err
 		}
-		last, err := x.pipe.stream.GetLastMsgForSubject(ctx, msg.Subject)
+		_, last, err := c.s.last(ctx, x.pipe.shard, msg.Subject)
 		switch {
-		case errors.Is(err, jetstream.ErrMsgNotFound):
+		case errors.Is(err, errNone):
 			expect = 0
 		case err != nil:
 			return err
-		case last.Sequence > x.seq:
+		case last > x.seq:
 			return nil
 		default:
-			expect = last.Sequence
+			expect = last
 		}
 		if try > 1 && !backoff.Sleep(ctx, scheduleRetry) {
 			return context.Cause(ctx)
