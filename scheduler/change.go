@@ -187,13 +187,14 @@ func alreadyDue(id string) error {
 	return bus.Errorf(bus.FailedPrecondition, "timer %q is already due", id).With("reason", "already_due")
 }
 
-// Cancel removes a pending timer, or what it still retries. Errors are those of Update. Once it has returned nil, no occurrence fires that
-// was not due before, and no further attempt begins but one that was under way.
+// Cancel removes a pending timer, and ends the retries of what has fired already. Errors are those of Update: a timer that fires once and is
+// being delivered is already_due, unless it waits for its next attempt. Once it has returned nil, nothing fires that was not due before, and no
+// further attempt begins but one that was about to.
 func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
 	for range replaceTries {
 		sh, m, err := s.changeable(ctx, id, rev)
 		if reason(err) == "already_due" {
-			return s.cancelRetry(ctx, id, err)
+			return s.cancelFired(ctx, id, err)
 		}
 		if err != nil {
 			return err
@@ -205,47 +206,66 @@ func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
 		if err == nil {
 			err = s.inTime(ctx, sh, m.subject, s.handed(m), seq)
 		}
-		if err == nil {
-			s.tell(Event{Kind: Cancelled, ID: id, Time: sh.clock.at(time.Now()), Due: time.Unix(0, m.due).UTC(), Occurrence: m.record.N})
+		if err != nil {
+			return err
+		}
+		s.tellCancelled(sh, m)
+		if m.record.Repeat != nil {
+			_, _, err = s.cancelRetries(ctx, sh, id)
 		}
 		return err
 	}
 	return bus.Errorf(bus.Aborted, "timer %q is being changed by others", id)
 }
 
-// cancelRetry ends the waiting of a delivery for its next attempt, where there is time for it.
-func (s *Scheduler) cancelRetry(ctx context.Context, id string, due error) error {
+// cancelFired ends the retries of a timer that fires once, where there is time for it; else the error is due.
+func (s *Scheduler) cancelFired(ctx context.Context, id string, due error) error {
 	sh := s.shard(id)
+	if m, err := s.pending(ctx, sh, id); err == nil && m.fixed() {
+		return due // it is about to fire
+	}
+	ended, left, err := s.cancelRetries(ctx, sh, id)
+	if err == nil && (ended == 0 || left > 0) {
+		err = due
+	}
+	return err
+}
+
+// cancelRetries ends the waiting of a timer's deliveries for their next attempts, and tells of how many, and for how many it is too late.
+func (s *Scheduler) cancelRetries(ctx context.Context, sh *shard, id string) (ended, left int, err error) {
 	deliveries, err := s.deliveries(ctx, sh, id)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	for _, m := range deliveries {
 		now, err := sh.clock.latest(ctx)
 		if err != nil {
-			return err
+			return ended, left, err
 		}
-		if t := m.timer(); m.kind != kindRetry || !now.Add(retryMargin).Before(t.NextAttempt) {
-			return due
+		next := m.timer().NextAttempt
+		if m.kind != kindRetry || !now.Add(retryMargin).Before(next) {
+			left++
+			continue
 		}
-	}
-	if len(deliveries) == 0 {
-		return due
-	}
-	for _, m := range deliveries {
 		seq, err := s.store(ctx, sh, sh.cancelMessage(m))
 		if errors.Is(err, errConflict) {
-			return due
+			left++
+			continue
+		}
+		if err == nil {
+			err = s.inTime(ctx, sh, m.subject, next, seq)
 		}
 		if err != nil {
-			return err
+			return ended, left, err
 		}
-		if err := s.inTime(ctx, sh, m.subject, m.timer().NextAttempt, seq); err != nil {
-			return err
-		}
-		s.tell(Event{Kind: Cancelled, ID: id, Time: sh.clock.at(time.Now()), Due: time.Unix(0, m.due).UTC(), Occurrence: m.record.N})
+		ended++
+		s.tellCancelled(sh, m)
 	}
-	return nil
+	return ended, left, nil
+}
+
+func (s *Scheduler) tellCancelled(sh *shard, m *stored) {
+	s.tell(Event{Kind: Cancelled, ID: m.id, Time: sh.clock.at(time.Now()), Due: time.Unix(0, m.due).UTC(), Occurrence: m.record.N})
 }
 
 // retryMargin before the next attempt a delivery counts as under way.
@@ -271,8 +291,7 @@ func (s *Scheduler) FireNow(ctx context.Context, id string) (string, error) {
 			return "", err
 		}
 		if m.record.Paused && m.record.Repeat == nil {
-			// There is no schedule that the server could purge with it.
-			if _, err := s.store(ctx, sh, sh.cancelMessage(m)); err != nil && !errors.Is(err, errConflict) {
+			if err := s.removeFired(ctx, sh, m); err != nil {
 				return "", err
 			}
 		}
@@ -286,6 +305,26 @@ func (s *Scheduler) FireNow(ctx context.Context, id string) (string, error) {
 		return delivery, nil
 	}
 	return "", bus.Errorf(bus.Aborted, "timer %q is being changed by others", id)
+}
+
+// removeFired removes a paused timer that was fired by hand: there is no schedule that the server could purge with it. Who resumes it at
+// that moment does not make it fire again.
+func (s *Scheduler) removeFired(ctx context.Context, sh *shard, m *stored) error {
+	for range replaceTries {
+		_, err := s.store(ctx, sh, sh.cancelMessage(m))
+		if !errors.Is(err, errConflict) {
+			return err
+		}
+		now, err := s.pending(ctx, sh, m.id)
+		if errors.Is(err, errNone) || err == nil && now.record.Gen != m.record.Gen {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m = now
+	}
+	return bus.Errorf(bus.Aborted, "timer %q was fired, and is being changed by others", m.id)
 }
 
 // storeDue publishes the message that fires a timer, and tells what was made of it: all fires pass here, but for the many of an owner.

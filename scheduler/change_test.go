@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -154,5 +155,32 @@ func TestChangeFirst(t *testing.T) {
 		if err := change(r.open(t, scheduler.Config{})); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}
+	}
+}
+
+// A cancel ends the retries of what has fired, of a timer that fires once and of one that recurs.
+func TestCancelEndsRetries(t *testing.T) {
+	t.Parallel()
+	s, p, _ := newRig(t).run(t, scheduler.Config{})
+	p.answer = func(*scheduler.Delivery) error { return errors.New("not today") }
+	hourly := scheduler.Retry{First: scheduler.MaxRetryWait, Last: scheduler.MaxRetryWait, MaxAge: scheduler.MaxRetryAge}
+	create(t, s, scheduler.Spec{ID: "once", After: time.Millisecond, Retry: hourly})
+	create(t, s, scheduler.Spec{ID: "often", After: time.Millisecond, Retry: hourly, Repeat: &scheduler.Repeat{Every: time.Hour}})
+	p.wait(t, 2)
+	for _, id := range []string{"once", "often"} {
+		eventually(t, id+" waits", func() bool {
+			tm, err := s.Get(t.Context(), id)
+			return err == nil && len(tm.Attempts) == 1 && !tm.NextAttempt.IsZero()
+		})
+		if err := s.Cancel(t.Context(), id, 0); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // at once, and with what the cancel leaves behind gone
+			wantCode(t, s.Cancel(t.Context(), id, 0), bus.NotFound)
+			wantCode(t, second(s.Get(t.Context(), id)), bus.NotFound)
+		}
+	}
+	if got := collect(t, s.List(t.Context(), scheduler.Filter{})); len(got) > 0 {
+		t.Errorf("%q are left", ids(got))
 	}
 }

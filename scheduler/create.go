@@ -15,6 +15,7 @@ import (
 
 const (
 	createWindow = 4096            // timers of one CreateMany that are under way at once
+	createBytes  = 32 << 20        // of their payloads
 	createWait   = 5 * time.Second // for an answer, before a timer is stored once more by itself
 	replaceTries = 5
 )
@@ -98,10 +99,14 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 		defer wg.Wait()
 		defer cancel()
 		window := make(chan *creation, createWindow)
+		room := newBudget(createBytes)
 		wg.Go(func() {
 			defer close(window)
 			for spec := range specs {
 				if ctx.Err() != nil {
+					return
+				}
+				if !room.take(ctx, len(spec.Payload)) {
 					return
 				}
 				select {
@@ -112,7 +117,9 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 			}
 		})
 		for c := range window {
-			if !yield(s.finish(ctx, c)) {
+			tm, err := s.finish(ctx, c)
+			room.give(c.size)
+			if !yield(tm, err) {
 				return
 			}
 		}
@@ -122,13 +129,14 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 // creation is a timer on its way to the server.
 type creation struct {
 	draft  *draft
+	size   int // of the payload
 	future jetstream.PubAckFuture
 	err    error
 }
 
 // begin sends a timer and waits for nothing.
 func (s *Scheduler) begin(ctx context.Context, spec Spec) *creation {
-	c := &creation{}
+	c := &creation{size: len(spec.Payload)}
 	if c.draft, c.err = s.draft(ctx, spec); c.err != nil {
 		return c
 	}

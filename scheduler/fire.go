@@ -114,5 +114,5 @@ func (o *owner) lookLater(m *stored) {
 
 // firingContext is where owners publish what fires.
 func firingContext(s *Scheduler) (jetstream.JetStream, error) {
-	return jetstream.New(s.conn.NATS(), jetstream.WithPublishAsyncMaxPending(2*fireWindow*DefaultShards), jetstream.WithPublishAsyncTimeout(createWait))
+	return jetstream.New(s.conn.NATS(), jetstream.WithPublishAsyncMaxPending(2*fireWindow*MaxShards), jetstream.WithPublishAsyncTimeout(createWait))
 }

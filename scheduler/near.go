@@ -6,7 +6,8 @@ import "container/heap"
 type nearQueue struct {
 	timers nearHeap
 	byID   map[string]*nearTimer
-	bytes  int // of their payloads
+	bytes  int // about what they take
+	size   int // of one, by the last ones put
 }
 
 type nearTimer struct {
@@ -20,17 +21,21 @@ func (q *nearQueue) put(m *stored) bool {
 		if t.m.seq >= m.seq {
 			return false
 		}
-		q.bytes += len(m.payload) - len(t.m.payload)
+		q.bytes += m.size() - t.m.size()
 		t.m = m
 		heap.Fix(&q.timers, t.pos)
 		return t.pos == 0
 	}
+	q.size += (m.size() - q.size) / 8
 	t := &nearTimer{m: m}
 	q.byID[m.id] = t
-	q.bytes += len(m.payload)
+	q.bytes += m.size()
 	heap.Push(&q.timers, t)
 	return t.pos == 0
 }
+
+// typical is about what one timer takes.
+func (q *nearQueue) typical() int { return max(q.size, nearOverhead) }
 
 // remove takes a timer out, unless its state is newer than seq.
 func (q *nearQueue) remove(id string, seq uint64) {
@@ -57,8 +62,15 @@ func (q *nearQueue) pop() *stored {
 
 func (q *nearQueue) forget(t *nearTimer) {
 	delete(q.byID, t.m.id)
-	q.bytes -= len(t.m.payload)
+	q.bytes -= t.m.size()
 }
+
+// size is about how many bytes a timer takes in memory.
+func (m *stored) size() int {
+	return len(m.payload) + 3*len(first(m.header, headerTimer)) + nearOverhead
+}
+
+const nearOverhead = 1 << 10 // maps of headers and the like
 
 // nearHeap is a heap by due, for container/heap.
 type nearHeap []*nearTimer

@@ -15,12 +15,13 @@ import (
 
 const (
 	nearTime     = 5 * time.Second // before a timer is due it is fetched whole
-	nearBytes    = 64 << 20        // of payloads held at once
+	nearBytes    = 64 << 20        // of those that are held whole
 	fetchSize    = 500
 	fireWindow   = 8192 // fires under way at once
 	recurWorkers = 32
 	recurQueue   = 4096
 	retryLater   = 10 * time.Millisecond
+	readAgain    = time.Minute
 )
 
 // owner fires the timers of a shard on time. Being the only one saves work, it is not what keeps timers from firing twice: every fire
@@ -135,7 +136,7 @@ func (o *owner) take(m *nats.Msg, seq uint64) {
 		o.near.remove(id, seq)
 		return
 	}
-	if due > horizon || o.near.bytes+len(m.Data) > nearBytes {
+	if due > horizon || o.near.bytes > nearBytes && due > o.nearEnd() {
 		o.near.remove(id, seq)
 		o.far.put(strings.Clone(id), due, seq)
 		if e, _ := o.far.first(); e.seq == seq {
@@ -151,6 +152,14 @@ func (o *owner) take(m *nats.Msg, seq uint64) {
 	if o.near.put(stored) {
 		wake(o.wakeFire)
 	}
+}
+
+// nearEnd is up to when timers are held whole although those that are held are enough.
+func (o *owner) nearEnd() int64 {
+	if m := o.near.first(); m != nil {
+		return m.due
+	}
+	return 0
 }
 
 func wake(c chan struct{}) {
@@ -170,9 +179,9 @@ func (o *owner) load(ctx context.Context, loss <-chan struct{}) {
 			backoff.Sleep(ctx, backoff.Full(3, storePause, readIdle))
 			continue
 		}
-		select {
-		case <-loss:
-		case <-ctx.Done():
+		// What is lost between servers nobody tells of.
+		if !pause(ctx, loss, readAgain) {
+			return
 		}
 	}
 }
@@ -246,7 +255,8 @@ func (o *owner) nextFetch() (due []entry, wait time.Duration) {
 	horizon := now.Add(nearTime).UnixNano()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(due) < fetchSize && o.near.bytes < nearBytes {
+	room := min(fetchSize, 1+(nearBytes-o.near.bytes)/o.near.typical())
+	for len(due) < room && o.near.bytes < nearBytes {
 		e, ok := o.far.first()
 		if !ok {
 			return due, time.Hour

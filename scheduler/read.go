@@ -160,13 +160,22 @@ func (s *Scheduler) each(ctx context.Context, sh *shard, patterns []string, f fu
 	return nil
 }
 
-// lasts calls f with the last message of each subject that matches one of the patterns, of which there may be 1,000.
-func (s *Scheduler) lasts(ctx context.Context, sh *shard, patterns []string, f func(*nats.Msg, uint64)) error {
-	err := s.directGet(ctx, sh, getRequest{MultiLast: patterns}, f)
-	if errors.Is(err, errNone) || errors.Is(err, errMoved) {
-		return nil
+// lasts calls f with the last message of each of the subjects, of which there may be 1,000, by the word of any replica. They come by
+// sequence, in as many pages as it takes.
+func (s *Scheduler) lasts(ctx context.Context, sh *shard, subjects []string, f func(*nats.Msg, uint64)) error {
+	for from := uint64(0); ; {
+		n := 0
+		err := s.directGet(ctx, sh, getRequest{Seq: from, MultiLast: subjects}, func(m *nats.Msg, seq uint64) {
+			n, from = n+1, seq+1
+			f(m, seq)
+		})
+		if errors.Is(err, errNone) || err == nil && n == 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, errMoved) {
+			return err
+		}
 	}
-	return err
 }
 
 // directGet asks any replica for messages. An answer that does not come is asked for again, as long as none of its messages came.

@@ -9,7 +9,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
 )
+
+const overdueSoon = 2 * time.Second
 
 // recur fires recurring timers.
 func (o *owner) recur(ctx context.Context) {
@@ -46,7 +50,13 @@ func (s *Scheduler) fireOverdue(ctx context.Context, m *stored) error {
 	if err != nil {
 		return err
 	}
-	if pending.record.Repeat == nil || pending.record.Paused || pending.due > now.UnixNano() {
+	if pending.record.Repeat == nil || pending.record.Paused {
+		return nil
+	}
+	if early := time.Duration(pending.due - now.UnixNano()); early > 0 {
+		if early < overdueSoon {
+			return bus.Errorf(bus.Unavailable, "scheduler: timer %q is due in %s", m.id, early) // the hint is to come again
+		}
 		return nil
 	}
 	_, _, err = s.fireRecurring(ctx, sh, pending)

@@ -26,6 +26,7 @@ const (
 	codeStoreFull    jetstream.ErrorCode = 10047
 	codeWrongLast    jetstream.ErrorCode = 10071
 	codeNotSameAgain jetstream.ErrorCode = 10164
+	codeBusy         jetstream.ErrorCode = 10167 // too much is on its way to the stream; nothing was stored
 )
 
 // errConflict says that the message expected at a subject is not the last one there.
@@ -108,7 +109,7 @@ func storeError(err error) error {
 // again tells whether an attempt may be repeated: no answer came, or the servers are about to choose a leader.
 func again(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return api.Code == 503 && api.ErrorCode != codeNoResources && api.ErrorCode != codeStoreFailed
+		return api.ErrorCode == codeBusy || api.Code == 503 && api.ErrorCode != codeNoResources && api.ErrorCode != codeStoreFailed
 	}
 	if e, ok := errors.AsType[*bus.Error](err); ok {
 		return e.Code == bus.Unavailable
