@@ -136,6 +136,9 @@ func (p *puller) run(ctx, work context.Context) {
 	wait, level := reopenFirst, slog.LevelWarn
 	for ctx.Err() == nil {
 		err := c.openConsumer(ctx, p.shard)
+		if err == nil {
+			_, _ = p.clock.now(ctx) // by which it shows what was fired too early; without it this process's clock must do
+		}
 		for err == nil && ctx.Err() == nil {
 			if err = p.once(ctx, lost); err == nil {
 				wait, level = reopenFirst, slog.LevelWarn
