@@ -180,7 +180,7 @@ func (s *Scheduler) handed(m *stored) time.Time {
 	if !m.fixed() {
 		return maxTime()
 	}
-	return time.Unix(0, m.due).Add(s.cfg.Grace)
+	return m.overdue(s.cfg.Grace)
 }
 
 func alreadyDue(id string) error {

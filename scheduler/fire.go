@@ -53,7 +53,8 @@ func (o *owner) fire(ctx context.Context, m *stored, now time.Time) {
 		return
 	}
 	// Half a grace before the server would do it, nothing is sent any more: what arrives there late would meet what the server has begun.
-	if o.sh.clock.atMost(time.Now()).Sub(time.Unix(0, m.due)) > o.s.cfg.Grace/2 && !o.s.cfg.VirtualTime {
+	overdue := m.overdue(o.s.cfg.Grace)
+	if half := overdue.Sub(time.Unix(0, m.due)) / 2; o.sh.clock.atMost(time.Now()).After(overdue.Add(-half)) && !o.s.cfg.VirtualTime {
 		o.s.counters.shed.Add(1)
 		o.lookLater(m)
 		return
@@ -105,7 +106,7 @@ func (s *Scheduler) tellFired(m *stored, at time.Time) {
 
 // lookLater remembers a timer that the server will fire by itself, to see whether it does.
 func (o *owner) lookLater(m *stored) {
-	at := max(m.due, o.sh.clock.at(time.Now()).UnixNano()) + int64(o.s.cfg.Grace+sweepSlack)
+	at := max(m.overdue(o.s.cfg.Grace).UnixNano(), o.sh.clock.at(time.Now()).UnixNano()) + int64(sweepSlack)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.overdue.put(m.id, at, m.seq)

@@ -21,7 +21,7 @@ const (
 	recurWorkers = 32
 	recurQueue   = 4096
 	retryLater   = 10 * time.Millisecond
-	readAgain    = time.Minute
+	readAgain    = 5 * time.Minute
 )
 
 // owner fires the timers of a shard on time. Being the only one saves work, it is not what keeps timers from firing twice: every fire
@@ -38,10 +38,12 @@ type owner struct {
 	mu      sync.Mutex
 	far     *queue // what is due later, and what has no room among the near
 	near    nearQueue
-	overdue *queue // what should have fired and perhaps did not, by when to look
-	read    uint64 // up to here the stream was read; what is later was heard
-	loaded  bool   // it was read once
-	busy    int    // timers that were taken out and are not done with
+	overdue *queue    // what should have fired and perhaps did not, by when to look
+	read    uint64    // up to here the stream was read; what is later was heard
+	loaded  bool      // it was read once
+	since   time.Time // when the server may have begun to fire what is overdue: since its start, or the last change of its leader
+	moved   time.Time // when it was last seen to fire
+	busy    int       // timers that were taken out and are not done with
 }
 
 // fire is one on its way to the server.
@@ -67,6 +69,7 @@ func (o *owner) run(ctx context.Context) error {
 	}
 	loss := make(chan struct{}, 1)
 	defer o.s.conn.NotifyLoss(loss)()
+	o.begins()
 	stop, err := o.listen(ctx, loss)
 	if err != nil {
 		return err
@@ -180,10 +183,23 @@ func (o *owner) load(ctx context.Context, loss <-chan struct{}) {
 			continue
 		}
 		// What is lost between servers nobody tells of.
-		if !pause(ctx, loss, readAgain) {
-			return
+		timer := time.NewTimer(readAgain)
+		select {
+		case <-timer.C:
+		case <-loss:
+			o.begins()
+		case <-ctx.Done():
 		}
+		timer.Stop()
 	}
+}
+
+// begins notes that the server begins anew to fire what is overdue.
+func (o *owner) begins() {
+	now := o.sh.clock.at(time.Now())
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.since = now
 }
 
 func (o *owner) loadOnce(ctx context.Context) error {
@@ -194,21 +210,26 @@ func (o *owner) loadOnce(ctx context.Context) error {
 	o.mu.Lock()
 	from := o.read + 1
 	o.mu.Unlock()
-	started, n, newest := time.Now(), 0, uint64(0)
-	if err := o.s.scan(ctx, o.sh, o.sh.all(kindPending), from, func(m *nats.Msg, seq uint64) bool {
-		o.take(m, seq)
-		n, newest = n+1, seq
-		return ctx.Err() == nil
-	}); err != nil {
-		return err
-	}
-	// The replicas that answered may be behind the leader: there must be nothing else that was stored before.
-	_, seq, err := o.s.following(ctx, o.sh, o.sh.all(kindPending), max(newest+1, from))
-	if err != nil && !errors.Is(err, errNone) {
-		return err
-	}
-	if err == nil && seq <= info.State.LastSeq {
-		return errMoved
+	started, n := time.Now(), 0
+	for {
+		if err := o.s.scan(ctx, o.sh, o.sh.all(kindPending), from, func(m *nats.Msg, seq uint64) bool {
+			o.take(m, seq)
+			n, from = n+1, seq+1
+			return ctx.Err() == nil
+		}); err != nil {
+			return err
+		}
+		// The replicas that answered may be behind the leader: there must be nothing else that was stored before.
+		_, seq, err := o.s.following(ctx, o.sh, o.sh.all(kindPending), from)
+		if err != nil && !errors.Is(err, errNone) {
+			return err
+		}
+		if err != nil || seq > info.State.LastSeq {
+			break
+		}
+		if !backoff.Sleep(ctx, retryLater) {
+			return context.Cause(ctx)
+		}
 	}
 	o.mu.Lock()
 	o.read, o.loaded = max(o.read, info.State.LastSeq), true
@@ -233,13 +254,39 @@ func (o *owner) fetchAll(ctx context.Context) {
 		for i, e := range ids {
 			patterns[i] = o.sh.subject(kindPending, e.id)
 		}
-		if err := o.s.lasts(ctx, o.sh, patterns, o.take); err != nil && ctx.Err() == nil {
+		if err := o.fetch(ctx, ids, patterns); err != nil && ctx.Err() == nil {
 			o.s.log.WarnContext(ctx, "timers about to be due not read, trying again", "shard", o.sh.shard, "error", err)
 			o.putBack(ids)
 			backoff.Sleep(ctx, storePause)
 		}
 		o.done(len(ids))
 	}
+}
+
+// fetch takes the last messages of subjects. Replicas answer that may be behind: for what they do not have the leader is asked.
+func (o *owner) fetch(ctx context.Context, ids []entry, subjects []string) error {
+	came := make(map[string]uint64, len(ids))
+	err := o.s.lasts(ctx, o.sh, subjects, func(m *nats.Msg, seq uint64) {
+		came[idOf(m.Subject)] = seq
+		o.take(m, seq)
+	})
+	if err != nil || !o.sh.replicated() {
+		return err
+	}
+	for i, e := range ids {
+		if came[e.id] >= e.seq {
+			continue
+		}
+		m, seq, err := o.s.last(ctx, o.sh, subjects[i])
+		if errors.Is(err, errNone) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		o.take(m, seq)
+	}
+	return nil
 }
 
 // done tells that n timers that were taken out are done with.

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 var (
 	errNone    = errors.New("there is no such message")
 	errNoReply = errors.New("the server does not answer")
-	errMoved   = errors.New("what was read went away meanwhile")
+	errMoved   = errors.New("there is more, or what was read went away meanwhile")
 )
 
 // last is the last message of a subject, by the word of the shard's leader. None is errNone.
@@ -37,32 +38,59 @@ func (s *Scheduler) following(ctx context.Context, sh *shard, pattern string, fr
 	return s.ask(ctx, sh, getRequest{Seq: max(from, 1), NextBySubject: pattern})
 }
 
-// ask asks the shard's leader for one message. Where there is one replica only, a direct get, which any replica answers, does the same.
-func (s *Scheduler) ask(ctx context.Context, sh *shard, req getRequest) (msg *nats.Msg, seq uint64, err error) {
+// ask asks the shard's leader for one message, again and again while no leader answers, for as long as ctx allows or 10 s. Where there is one
+// replica only, a direct get, which any replica answers, does the same.
+func (s *Scheduler) ask(ctx context.Context, sh *shard, req getRequest) (*nats.Msg, uint64, error) {
+	subject, read := "$JS.API.STREAM.MSG.GET."+streamName(sh.shard), leaderAnswer
 	if !sh.replicated() {
-		req.Batch, req.MaxBytes = 1, pageBytes
-		if req.LastBySubject != "" { // which is for requests without a batch
-			req.MultiLast, req.LastBySubject = []string{req.LastBySubject}, ""
-		}
-		err = s.directGet(ctx, sh, req, func(m *nats.Msg, n uint64) { msg, seq = m, n })
-		if err == nil && msg == nil {
-			err = errNone
-		}
-		return msg, seq, err
+		subject, read = "$JS.API.DIRECT.GET."+streamName(sh.shard), directAnswer
 	}
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, 0, fmt.Errorf("scheduler: read: %w", err)
 	}
-	answer, err := s.conn.Request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + streamName(sh.shard), Data: body})
-	if err != nil {
-		return nil, 0, fmt.Errorf("scheduler: read: %w", err)
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	for {
+		m, seq, err := s.askOnce(ctx, subject, body, read)
+		if err == nil || errors.Is(err, errNone) {
+			return m, seq, err
+		}
+		if !again(err) || !backoff.Sleep(ctx, storePause) {
+			return nil, 0, fmt.Errorf("scheduler: read timers: %w", err)
+		}
 	}
-	return leaderAnswer(answer.Data)
+}
+
+func (s *Scheduler) askOnce(ctx context.Context, subject string, body []byte, read func(*nats.Msg) (*nats.Msg, uint64, error)) (*nats.Msg, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeAttempt)
+	defer cancel()
+	answer, err := s.conn.Request(ctx, &nats.Msg{Subject: subject, Data: body})
+	if err != nil {
+		return nil, 0, err
+	}
+	return read(answer)
+}
+
+// directAnswer is the message in an answer to a direct get of one.
+func directAnswer(m *nats.Msg) (*nats.Msg, uint64, error) {
+	if status := first(m.Header, "Status"); status != "" {
+		err := pageEnd(status, 0)
+		if err == nil {
+			err = errNone
+		}
+		return nil, 0, err
+	}
+	seq, err := parseSeq(first(m.Header, jetstream.SequenceHeader))
+	if err != nil {
+		return nil, 0, fmt.Errorf("sequence of a stored message: %w", err)
+	}
+	m.Subject = first(m.Header, jetstream.SubjectHeader)
+	return m, seq, nil
 }
 
 // leaderAnswer is the message in an answer of the JetStream API.
-func leaderAnswer(body []byte) (*nats.Msg, uint64, error) {
+func leaderAnswer(answer *nats.Msg) (*nats.Msg, uint64, error) {
 	var a struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message *struct {
@@ -73,7 +101,7 @@ func leaderAnswer(body []byte) (*nats.Msg, uint64, error) {
 			Time     time.Time `json:"time"`
 		} `json:"message"`
 	}
-	if err := json.Unmarshal(body, &a); err != nil {
+	if err := json.Unmarshal(answer.Data, &a); err != nil {
 		return nil, 0, fmt.Errorf("scheduler: read: %w", err)
 	}
 	switch {
@@ -130,14 +158,11 @@ func (s *Scheduler) scan(ctx context.Context, sh *shard, pattern string, from ui
 			n, from = n+1, seq+1
 			more = more && f(m, seq)
 		})
-		if errors.Is(err, errNone) || err == nil && n == 0 {
+		if !more || err == nil || errors.Is(err, errNone) || n == 0 && errors.Is(err, errMoved) {
 			return nil
 		}
-		if err != nil && !errors.Is(err, errMoved) {
+		if !errors.Is(err, errMoved) {
 			return err
-		}
-		if !more {
-			return nil
 		}
 	}
 }
@@ -169,10 +194,10 @@ func (s *Scheduler) lasts(ctx context.Context, sh *shard, subjects []string, f f
 			n, from = n+1, seq+1
 			f(m, seq)
 		})
-		if errors.Is(err, errNone) || err == nil && n == 0 {
+		if err == nil || errors.Is(err, errNone) || n == 0 && errors.Is(err, errMoved) {
 			return nil
 		}
-		if err != nil && !errors.Is(err, errMoved) {
+		if !errors.Is(err, errMoved) {
 			return err
 		}
 	}
@@ -180,9 +205,7 @@ func (s *Scheduler) lasts(ctx context.Context, sh *shard, subjects []string, f f
 
 // directGet asks any replica for messages. An answer that does not come is asked for again, as long as none of its messages came.
 func (s *Scheduler) directGet(ctx context.Context, sh *shard, req getRequest, f func(*nats.Msg, uint64)) error {
-	if req.Batch == 0 {
-		req.Batch, req.MaxBytes = pageMessages, pageBytes
-	}
+	req.Batch, req.MaxBytes = pageMessages, pageBytes
 	body, err := json.Marshal(req)
 	if err != nil {
 		return fmt.Errorf("scheduler: direct get: %w", err)
@@ -225,6 +248,9 @@ func (s *Scheduler) readPage(ctx context.Context, subject string, body []byte, f
 		idle.Reset(readIdle)
 		seq := first(m.Header, jetstream.SequenceHeader)
 		if seq == "" { // all stored messages have one
+			if first(m.Header, "Nats-Num-Pending") != "0" && n > 0 && first(m.Header, "Status") == "204" {
+				return errMoved // the page was full
+			}
 			return pageEnd(first(m.Header, "Status"), n)
 		}
 		number, err := strconv.ParseUint(seq, 10, 64)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -91,6 +92,16 @@ func readStored(subject string, seq uint64, at time.Time, h nats.Header, payload
 		return nil, fmt.Errorf("scheduler: message %d at %q: header %s: %w", seq, subject, headerTimer, err)
 	}
 	return m, nil
+}
+
+// overdue is when the server fires a timer that fires once: what it was told by whoever stored it, whose grace may be another.
+func (m *stored) overdue(grace time.Duration) time.Time {
+	if text, ok := strings.CutPrefix(first(m.header, headerSchedule), "@at "); ok {
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+			return at
+		}
+	}
+	return time.Unix(0, m.due).Add(grace)
 }
 
 func first(h nats.Header, name string) string {

@@ -49,7 +49,7 @@ type Config struct {
 	// good. 0 means 4; at most 64.
 	Shards int
 	// Grace is how long after the time due the server fires by itself what no owner has fired. It is also how far the clocks of clients
-	// may be uncertain: 100 ms to 1 min, 0 means 1 s. All schedulers of a namespace should have the same.
+	// may be uncertain, so it has to be well above the time that the server takes to answer: 100 ms to 1 min, 0 means 1 s.
 	Grace time.Duration
 
 	// Transports are further ones beside http, nats, call, route and tcp, by their names, which are tokens. Closed by Close.

@@ -112,7 +112,7 @@ func again(err error) bool {
 		return api.ErrorCode == codeBusy || api.Code == 503 && api.ErrorCode != codeNoResources && api.ErrorCode != codeStoreFailed
 	}
 	if e, ok := errors.AsType[*bus.Error](err); ok {
-		return e.Code == bus.Unavailable
+		return e.Code == bus.Unavailable || e.Code == bus.DeadlineExceeded
 	}
 	for _, e := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,

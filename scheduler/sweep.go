@@ -36,7 +36,6 @@ func (o *owner) sweep(ctx context.Context) {
 
 // sweepOverdue looks at all that is to be looked at now.
 func (o *owner) sweepOverdue(ctx context.Context) {
-	moves := false // the server fires
 	for ctx.Err() == nil {
 		now := o.sh.clock.at(time.Now())
 		o.mu.Lock()
@@ -51,11 +50,13 @@ func (o *owner) sweepOverdue(ctx context.Context) {
 		m, err := o.s.pending(ctx, o.sh, e.id)
 		switch {
 		case errors.Is(err, errNone), err == nil && (m.seq != e.seq || m.record.Paused):
-			moves = true // fired, or changed: then it was heard of
+			o.mu.Lock()
+			o.moved = now // fired, or changed: then it was heard of
+			o.mu.Unlock()
 		case err != nil:
 			o.lookAgain(e, now)
 			return
-		case !o.stuck(m, now, moves):
+		case !o.stuck(m, now):
 			o.lookAgain(e, now)
 		default:
 			if !o.sweepOne(ctx, m, now) {
@@ -66,13 +67,19 @@ func (o *owner) sweepOverdue(ctx context.Context) {
 	}
 }
 
-// stuck tells whether the server will not fire m any more.
-func (o *owner) stuck(m *stored, now time.Time, moves bool) bool {
+// stuck tells whether the server will not fire m any more: it had the time to, and has fired nothing else for a while.
+func (o *owner) stuck(m *stored, now time.Time) bool {
 	if o.s.cfg.VirtualTime {
 		return true // what is due by that is not by the server's own
 	}
-	since := now.Sub(time.Unix(0, m.due).Add(o.s.cfg.Grace))
-	return since > sweepLongest || since > sweepPatience && !moves
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	begun := m.overdue(o.s.cfg.Grace)
+	if begun.Before(o.since) {
+		begun = o.since
+	}
+	since := now.Sub(begun)
+	return since > sweepLongest || since > sweepPatience && now.Sub(o.moved) > sweepPatience
 }
 
 func (o *owner) lookAgain(e entry, now time.Time) {
