@@ -149,7 +149,7 @@ func (s *Scheduler) changeable(ctx context.Context, id string, rev uint64) (*sha
 	case err != nil:
 		return nil, nil, err
 	case rev != 0 && rev != m.seq:
-		return nil, nil, bus.Errorf(bus.Aborted, "timer %q has the revision %d, not %d", id, m.seq, rev).With("revision", itoa(m.seq))
+		return nil, nil, otherRevision(id, m.seq, rev)
 	case m.fixed() && now.UnixNano() >= m.due:
 		return nil, nil, alreadyDue(id)
 	}
@@ -183,6 +183,10 @@ func (s *Scheduler) handed(m *stored) time.Time {
 	return m.overdue(s.cfg.Grace)
 }
 
+func otherRevision(id string, has, asked uint64) error {
+	return bus.Errorf(bus.Aborted, "timer %q has the revision %d, not %d", id, has, asked).With("revision", itoa(has))
+}
+
 func alreadyDue(id string) error {
 	return bus.Errorf(bus.FailedPrecondition, "timer %q is already due", id).With("reason", "already_due")
 }
@@ -194,7 +198,7 @@ func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
 	for range replaceTries {
 		sh, m, err := s.changeable(ctx, id, rev)
 		if reason(err) == "already_due" {
-			return s.cancelFired(ctx, id, err)
+			return s.cancelFired(ctx, id, rev, err)
 		}
 		if err != nil {
 			return err
@@ -211,7 +215,7 @@ func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
 		}
 		s.tellCancelled(sh, m)
 		if m.record.Repeat != nil {
-			_, _, err = s.cancelRetries(ctx, sh, id)
+			_, _, err = s.cancelRetries(ctx, sh, id, 0)
 		}
 		return err
 	}
@@ -219,25 +223,29 @@ func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
 }
 
 // cancelFired ends the retries of a timer that fires once, where there is time for it; else the error is due.
-func (s *Scheduler) cancelFired(ctx context.Context, id string, due error) error {
+func (s *Scheduler) cancelFired(ctx context.Context, id string, rev uint64, due error) error {
 	sh := s.shard(id)
 	if m, err := s.pending(ctx, sh, id); err == nil && m.fixed() {
 		return due // it is about to fire
 	}
-	ended, left, err := s.cancelRetries(ctx, sh, id)
+	ended, left, err := s.cancelRetries(ctx, sh, id, rev)
 	if err == nil && (ended == 0 || left > 0) {
 		err = due
 	}
 	return err
 }
 
-// cancelRetries ends the waiting of a timer's deliveries for their next attempts, and tells of how many, and for how many it is too late.
-func (s *Scheduler) cancelRetries(ctx context.Context, sh *shard, id string) (ended, left int, err error) {
+// cancelRetries ends the waiting of a timer's deliveries for their next attempts, and tells of how many, and for how many it is too
+// late. rev is the revision they must have, 0 means any.
+func (s *Scheduler) cancelRetries(ctx context.Context, sh *shard, id string, rev uint64) (ended, left int, err error) {
 	deliveries, err := s.deliveries(ctx, sh, id)
 	if err != nil {
 		return 0, 0, err
 	}
 	for _, m := range deliveries {
+		if rev != 0 && rev != m.seq {
+			return ended, left, otherRevision(id, m.seq, rev)
+		}
 		now, err := sh.clock.latest(ctx)
 		if err != nil {
 			return ended, left, err

@@ -51,7 +51,7 @@ func TestUpdate(t *testing.T) {
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	s, p, _ := newRig(t).run(t, scheduler.Config{})
-	tm := create(t, s, scheduler.Spec{ID: "a", After: 300 * time.Millisecond})
+	tm := create(t, s, scheduler.Spec{ID: "a", After: 2 * time.Second})
 	wantCode(t, s.Cancel(t.Context(), "a", tm.Revision+1), bus.Aborted)
 	if err := s.Cancel(t.Context(), "a", tm.Revision); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestCancel(t *testing.T) {
 	_, err := s.Get(t.Context(), "a")
 	wantCode(t, err, bus.NotFound)
 	// Another one that is due later shows that the first would have been delivered.
-	create(t, s, scheduler.Spec{ID: "b", After: 2 * time.Second})
+	create(t, s, scheduler.Spec{ID: "b", After: 3 * time.Second})
 	if got := p.wait(t, 1); got[0].TimerID != "b" {
 		t.Errorf("%q was delivered after its cancel", got[0].TimerID)
 	}
@@ -90,7 +90,7 @@ func TestPauseAndResume(t *testing.T) {
 	t.Parallel()
 	s, p, _ := newRig(t).run(t, scheduler.Config{Grace: 100 * time.Millisecond})
 	create(t, s, scheduler.Spec{ID: "a", After: 200 * time.Millisecond, Paused: true})
-	create(t, s, scheduler.Spec{ID: "b", After: 300 * time.Millisecond})
+	create(t, s, scheduler.Spec{ID: "b", After: 2 * time.Second})
 	paused, err := s.Pause(t.Context(), "b")
 	if err != nil || paused.State != scheduler.Paused || !paused.Paused {
 		t.Fatalf("paused %+v, %v", paused, err)
@@ -98,7 +98,7 @@ func TestPauseAndResume(t *testing.T) {
 	if again, err := s.Pause(t.Context(), "b"); err != nil || again.Revision != paused.Revision {
 		t.Errorf("paused again: %+v, %v", again, err)
 	}
-	create(t, s, scheduler.Spec{ID: "c", After: 1500 * time.Millisecond})
+	create(t, s, scheduler.Spec{ID: "c", After: 3 * time.Second})
 	if got := p.wait(t, 1); got[0].TimerID != "c" {
 		t.Fatalf("%q was delivered although it is paused", got[0].TimerID)
 	}

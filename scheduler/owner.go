@@ -208,6 +208,9 @@ func (o *owner) loadOnce(ctx context.Context) error {
 		return err
 	}
 	o.mu.Lock()
+	if info.State.LastSeq < o.read { // another stream of that name
+		o.read, o.far, o.near = 0, newQueue(), nearQueue{byID: map[string]*nearTimer{}}
+	}
 	from := o.read + 1
 	o.mu.Unlock()
 	started, n := time.Now(), 0

@@ -53,6 +53,23 @@ type record struct {
 	Paused      bool              `json:"z,omitempty"`
 }
 
+// maxRecord is the longest record: the header block of a message, which also has to hold what was tried, ends at 64 KiB.
+const maxRecord = 44 << 10
+
+// encode is the record as a header holds it.
+func (r *record) encode() (string, error) {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // else a URL could take six times its length
+	if err := e.Encode(r); err != nil {
+		return "", fmt.Errorf("scheduler: encode timer: %w", err)
+	}
+	if b.Len() > maxRecord {
+		return "", bus.Errorf(bus.InvalidArgument, "header, labels and target together take %d bytes as JSON, at most %d are taken", b.Len(), maxRecord).With("field", "header")
+	}
+	return strings.TrimSuffix(b.String(), "\n"), nil
+}
+
 // delivery is what all attempts of the occurrence have in common: a token of at most 128 characters.
 func (r *record) delivery(id string) string {
 	n := strconv.FormatInt(r.N, 10)
@@ -115,12 +132,12 @@ func first(h nats.Header, name string) string {
 // nobody else; for recurring timers one that only tells workers, at whole seconds, that it is overdue. A paused timer is no schedule.
 // expect is the sequence of the message it takes the place of, 0 for none.
 func (s space) pendingMessage(id string, due int64, r *record, payload []byte, grace time.Duration, now time.Time, expect uint64) (*nats.Msg, error) {
-	body, err := json.Marshal(r)
+	body, err := r.encode()
 	if err != nil {
-		return nil, fmt.Errorf("scheduler: encode timer %q: %w", id, err)
+		return nil, err
 	}
 	h := nats.Header{
-		headerTimer:     {string(body)},
+		headerTimer:     {body},
 		headerDue:       {strconv.FormatInt(due, 10)},
 		headerExpectSeq: {strconv.FormatUint(expect, 10)},
 	}
@@ -190,13 +207,13 @@ func (s space) manualMessage(m *stored, manual string, now time.Time) (*nats.Msg
 	}
 	r := m.record
 	r.Manual = manual
-	body, err := json.Marshal(&r)
+	body, err := r.encode()
 	if err != nil {
-		return nil, fmt.Errorf("scheduler: encode timer %q: %w", m.id, err)
+		return nil, err
 	}
 	ns := strconv.FormatInt(now.UnixNano(), 10)
 	return &nats.Msg{Subject: s.subject(kindDue, m.id), Data: m.payload, Header: nats.Header{
-		headerTimer: {string(body)}, headerDue: {ns}, headerFired: {ns},
+		headerTimer: {body}, headerDue: {ns}, headerFired: {ns},
 		headerExpectSeq: {itoa(m.seq)}, headerExpectSubject: {m.subject},
 		nats.MsgIdHdr: {r.delivery(m.id)},
 	}}, nil
@@ -204,8 +221,8 @@ func (s space) manualMessage(m *stored, manual string, now time.Time) (*nats.Msg
 
 // sameRecord tells whether a draft says what is stored.
 func sameRecord(d *draft, m *stored) bool {
-	body, err := json.Marshal(&d.record)
-	return err == nil && string(body) == first(m.header, headerTimer)
+	body, err := d.record.encode()
+	return err == nil && body == first(m.header, headerTimer)
 }
 
 // reason is the detail of that name of an error.

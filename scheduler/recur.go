@@ -2,9 +2,7 @@ package scheduler
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -113,11 +111,11 @@ func (s *Scheduler) fireRecurring(ctx context.Context, sh *shard, m *stored) (fi
 func (m *stored) of(occ occurrence) (*stored, error) {
 	f := *m
 	f.due, f.record.N, f.record.Nominal = occ.due.UnixNano(), occ.n, occ.nominal.UnixNano()
-	body, err := json.Marshal(&f.record)
+	body, err := f.record.encode()
 	if err != nil {
-		return nil, fmt.Errorf("scheduler: encode timer %q: %w", m.id, err)
+		return nil, err
 	}
-	f.header = nats.Header{headerTimer: {string(body)}}
+	f.header = nats.Header{headerTimer: {body}}
 	return &f, nil
 }
 
