@@ -73,7 +73,7 @@ func (s *Scheduler) schedule(d *draft, spec Spec, now time.Time) error {
 	}
 	first, ok := table.first(now, start)
 	if !ok {
-		return invalid("repeat", "no occurrence is left: it would never fire")
+		return invalid("repeat", "has no occurrence left: it would never fire")
 	}
 	d.due, d.record.Nominal, d.record.N = first.due.UnixNano(), first.nominal.UnixNano(), first.n
 	return nil
@@ -83,7 +83,7 @@ func (s *Scheduler) schedule(d *draft, spec Spec, now time.Time) error {
 func startOf(spec Spec, now time.Time) (time.Time, error) {
 	switch {
 	case spec.After != 0 && !spec.At.IsZero():
-		return time.Time{}, invalid("after", "after and at exclude each other")
+		return time.Time{}, invalid("after", "and at exclude each other")
 	case spec.After < 0:
 		return time.Time{}, invalid("after", "is %s, it must not be negative", spec.After)
 	case spec.After > 0:
@@ -109,7 +109,7 @@ func startOf(spec Spec, now time.Time) (time.Time, error) {
 func checkID(spec Spec) (string, error) {
 	switch {
 	case spec.Key != "" && spec.ID != "" && spec.ID != idOfKey(spec.Key):
-		return "", invalid("id", "id and key exclude each other: the id is made from the key")
+		return "", invalid("id", "and key exclude each other: the id is made from the key")
 	case spec.Key != "":
 		if len([]rune(spec.Key)) > MaxKey {
 			return "", invalid("key", "is longer than %d characters", MaxKey)
@@ -142,7 +142,7 @@ func checkData(spec Spec) error {
 		}
 	}
 	if len(spec.Labels) > MaxLabels {
-		return invalid("labels", "there are %d, at most %d are taken", len(spec.Labels), MaxLabels)
+		return invalid("labels", "are %d, at most %d are taken", len(spec.Labels), MaxLabels)
 	}
 	for name, value := range spec.Labels {
 		if err := bus.CheckToken("label", name); err != nil {

@@ -42,7 +42,7 @@ func (r *Repeat) timetable(seed string, zones *zones) (*timetable, error) {
 		}
 		e, err := parseCron(r.Cron)
 		if err != nil {
-			return nil, invalid("repeat.cron", "is %q: %w", r.Cron, err)
+			return nil, invalid("repeat.cron", "is %.64q: %w", r.Cron, err)
 		}
 		t.cron = zoned{e, loc}
 	}
