@@ -213,11 +213,14 @@ func (o *owner) loadOnce(ctx context.Context) error {
 	}
 	from := o.read + 1
 	o.mu.Unlock()
-	started, n := time.Now(), 0
+	started, n, mine := time.Now(), 0, o.sh.subject(kindPending, "")
 	for {
-		if err := o.s.scan(ctx, o.sh, o.sh.all(kindPending), from, func(m *nats.Msg, seq uint64) bool {
-			o.take(m, seq)
-			n, from = n+1, seq+1
+		// All that the stream has, since with a filter the server counts, for each page, all that is still to come.
+		if err := o.s.scan(ctx, o.sh, "", from, func(m *nats.Msg, seq uint64) bool {
+			if from = seq + 1; strings.HasPrefix(m.Subject, mine) {
+				o.take(m, seq)
+				n++
+			}
 			return ctx.Err() == nil
 		}); err != nil {
 			return err
