@@ -149,12 +149,14 @@ func (b *bench) timersCluster(ctx context.Context) (_ []section, err error) {
 		syncs = syncs[:1] // an election takes seconds
 	}
 	var variants []variant
-	var c *cluster
+	var last *cluster
 	for _, sync := range syncs {
 		b.progress.step(s.Name, "starting a cluster, sync "+sync)
-		if c, err = b.startCluster(ctx, sync); err != nil {
+		c, err := b.startCluster(ctx, sync)
+		if err != nil {
 			return nil, err
 		}
+		last = c
 		defer func() { err = errors.Join(err, c.stop()) }()
 		v, stop, err := b.posting(ctx, "--sync "+sync, c.schedulers, c.all)
 		if err != nil {
@@ -166,5 +168,5 @@ func (b *bench) timersCluster(ctx context.Context) (_ []section, err error) {
 	if s.Rows, err = b.turns(ctx, s.Name, b.set.windows, variants); err != nil {
 		return nil, err
 	}
-	return []section{s}, b.profiledPrograms(ctx, nameTimersCluster, c.schedulers, variants[len(variants)-1])
+	return []section{s}, b.profiledPrograms(ctx, nameTimersCluster, last.schedulers, variants[len(variants)-1])
 }

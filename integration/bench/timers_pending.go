@@ -21,7 +21,8 @@ const (
 	loadTimeout  = 5 * time.Minute
 	createChunk  = 250_000 // timers between two looks at how far it is
 	firstDue     = 6 * time.Hour
-	diskEach     = 2_000 // bytes of disk and of memory that a timer may need, so that others are left some
+	restTime     = 130 * time.Second // Go collects garbage every two minutes at least
+	diskEach     = 2_000             // bytes of disk and of memory that a timer may need, so that others are left some
 	memoryEach   = 1_500
 )
 
@@ -54,7 +55,7 @@ func (b *bench) pending(ctx context.Context, name string, n int) (_ []section, e
 	if err != nil {
 		return nil, err
 	}
-	after, err := s.footprint(ctx)
+	after, err := b.rested(ctx, name, s)
 	if err != nil {
 		return nil, err
 	}
@@ -63,18 +64,19 @@ func (b *bench) pending(ctx context.Context, name string, n int) (_ []section, e
 	if err != nil {
 		return nil, err
 	}
-	again, err := s.footprint(ctx)
+	again, err := b.rested(ctx, name, s)
 	if err != nil {
 		return nil, err
 	}
 	took := section{
-		Name: name, Columns: []string{"server RSS", "owner RSS", "owner heap", "disk"},
+		Name: name, Columns: []string{"server RSS at once", "after a rest", "owner RSS at once", "after a rest", "owner heap", "disk"},
 		Rows: []row{
 			{What: "bytes each, after creating", Values: after.each(before, n)},
 			{What: "bytes each, after kill -9", Values: again.each(before, n)},
 		},
 		Notes: []string{fmt.Sprintf("%s: what skybus server (--sync 2m) and skybus scheduler have more than before, by the number of timers, which have 100 B each."+
-			" owner is the scheduler; heap is what of its memory is in use after a collection.", name)},
+			" owner is the scheduler; heap is what of its memory is in use after a collection. A rest is %v, in which Go collects garbage and gives"+
+			" some of it back.", name, restTime)},
 	}
 	recovery := section{
 		Name: name + ": recovery", Columns: []string{"server ready s", "owner loaded s"},
@@ -234,10 +236,42 @@ func (s *station) knows(ctx context.Context, n int) error {
 	}
 }
 
-// footprint is what both take.
-type footprint struct{ server, owner, heap, disk int64 }
+// footprint is what both take, at once and after a rest.
+type footprint struct{ server, serverRested, owner, ownerRested, heap, disk int64 }
+
+// rested is the footprint after a rest.
+func (b *bench) rested(ctx context.Context, name string, s *station) (footprint, error) {
+	busy, err := s.memory()
+	if err != nil {
+		return busy, err
+	}
+	rest := restTime
+	if b.set.quick {
+		rest = settle
+	}
+	b.progress.step(name, fmt.Sprintf("resting for %v", rest))
+	if err := pause(ctx, rest); err != nil {
+		return busy, err
+	}
+	f, err := s.footprint(ctx)
+	f.serverRested, f.ownerRested = f.server, f.owner
+	f.server, f.owner = busy.server, busy.owner
+	return f, err
+}
+
+// memory is what of the footprint the system tells.
+func (s *station) memory() (f footprint, err error) {
+	if f.server, err = memoryOf(s.server.cmd.Process.Pid); err != nil {
+		return f, err
+	}
+	f.owner, err = memoryOf(s.scheduler.cmd.Process.Pid)
+	return f, err
+}
 
 func (s *station) footprint(ctx context.Context) (f footprint, err error) {
+	if f, err = s.memory(); err != nil {
+		return f, err
+	}
 	// It collects garbage, and so does what follows: the first time finds what the second gives back.
 	for range 2 {
 		if err := s.scheduler.page(ctx, "/debug/pprof/heap?gc=1", func(r io.Reader) error {
@@ -252,12 +286,6 @@ func (s *station) footprint(ctx context.Context) (f footprint, err error) {
 		return f, err
 	}
 	f.heap = int64(v.Memory.Heap)
-	if f.server, err = memoryOf(s.server.cmd.Process.Pid); err != nil {
-		return f, err
-	}
-	if f.owner, err = memoryOf(s.scheduler.cmd.Process.Pid); err != nil {
-		return f, err
-	}
 	f.disk, err = diskOf(s.store)
 	return f, err
 }
@@ -265,7 +293,14 @@ func (s *station) footprint(ctx context.Context) (f footprint, err error) {
 // each is what n timers take, each of them.
 func (f footprint) each(before footprint, n int) []float64 {
 	var all []float64
-	for _, v := range [][2]int64{{f.server, before.server}, {f.owner, before.owner}, {f.heap, before.heap}, {f.disk, before.disk}} {
+	for _, v := range [][2]int64{
+		{f.server, before.server},
+		{f.serverRested, before.server},
+		{f.owner, before.owner},
+		{f.ownerRested, before.owner},
+		{f.heap, before.heap},
+		{f.disk, before.disk},
+	} {
 		all = append(all, max(0, float64(v[0]-v[1]))/float64(n))
 	}
 	return all
