@@ -28,6 +28,9 @@ const (
 // deadline_exceeded or canceled nobody knows. Without a deadline ctx is given 10 s.
 func (s *Scheduler) Create(ctx context.Context, spec Spec) (Timer, error) {
 	d, err := s.draft(ctx, spec)
+	if err == nil {
+		err = s.room.take(ctx, d.size())
+	}
 	if err != nil {
 		return Timer{}, err
 	}
@@ -64,6 +67,11 @@ func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
 	}
 	return Timer{}, d.taken()
 }
+
+// size is about what the timer takes in the store.
+func (d *draft) size() int { return len(d.payload) + storedOverhead }
+
+const storedOverhead = 400 // of headers and the like
 
 func (d *draft) message(sh *shard, grace time.Duration, expect uint64) (*nats.Msg, error) {
 	return sh.pendingMessage(d.id, d.due, &d.record, d.payload, grace, sh.clock.at(time.Now()), expect)
@@ -137,7 +145,10 @@ type creation struct {
 // begin sends a timer and waits for nothing.
 func (s *Scheduler) begin(ctx context.Context, spec Spec) *creation {
 	c := &creation{size: len(spec.Payload)}
-	if c.draft, c.err = s.draft(ctx, spec); c.err != nil {
+	if c.draft, c.err = s.draft(ctx, spec); c.err == nil {
+		c.err = s.room.take(ctx, c.draft.size())
+	}
+	if c.err != nil {
 		return c
 	}
 	msg, err := c.draft.message(s.shard(c.draft.id), s.cfg.Grace, 0)

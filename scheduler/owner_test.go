@@ -234,3 +234,32 @@ func TestStoreFull(t *testing.T) {
 		t.Error("a refused timer was delivered")
 	}
 }
+
+// Timers alone do not fill a store to where none of them could fire.
+func TestTimersLeaveRoomToFire(t *testing.T) {
+	t.Parallel()
+	const size = 8 << 20
+	r := newRig(t, bustest.Configure(func(o *server.Options) { o.JetStreamMaxStore = size }))
+	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: r.node, Store: size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	s, p, _ := (&rig{r.node, conn}).run(t, scheduler.Config{})
+	at, n := time.Now().Add(4*time.Second), 0
+	for { // until it is full
+		_, err := s.Create(t.Context(), scheduler.Spec{At: at, Target: target(), Payload: make([]byte, 100<<10)})
+		if err != nil {
+			wantCode(t, err, bus.ResourceExhausted)
+			if status := bus.AsError(err).HTTPStatus(); status != 507 {
+				t.Errorf("status %d, want 507", status)
+			}
+			break
+		}
+		n++
+	}
+	if n < 20 {
+		t.Errorf("only %d fitted", n)
+	}
+	p.wait(t, n)
+}

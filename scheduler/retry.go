@@ -83,10 +83,14 @@ func (x *parcel) next(now time.Time, failure *DeliveryError) (at time.Time, why 
 		return time.Time{}, fmt.Sprintf("attempt %d of %d: ", n, most)
 	}
 	wait := backoff.Full(n, cmp.Or(retry.First, DefaultFirst), max(cmp.Or(retry.Last, DefaultLast), retry.First))
+	plain := now.Add(wait)
 	if failure != nil {
 		wait = max(wait, min(failure.RetryAfter, maxRetryAfter))
 	}
-	if at = now.Add(wait); at.After(x.deadline()) {
+	if at = now.Add(wait); at.After(x.deadline()) && !plain.After(x.deadline()) {
+		at = x.deadline() // asked for more time than there is: once more at its end
+	}
+	if at.After(x.deadline()) {
 		return time.Time{}, fmt.Sprintf("attempt %d, and the next would be more than %s after it was due, or fired: ", n, x.maxAge())
 	}
 	return at, ""

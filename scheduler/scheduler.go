@@ -117,6 +117,7 @@ type Scheduler struct {
 	firing     jetstream.JetStream // for owners
 	shards     []*shard
 	transports map[string]Transport
+	room       room
 	zones      *zones
 	ahead      atomic.Int64 // nanoseconds of virtual time, see package schedulertest
 	owned      atomic.Int64 // shards that this process fires
@@ -144,6 +145,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 		return nil, err
 	}
 	s := &Scheduler{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "scheduler"), js: conn.JetStream(), outliers: newOutliers()}
+	s.room.open(conn)
 	if s.async, err = jetstream.New(conn.NATS(), jetstream.WithPublishAsyncMaxPending(2*createWindow), jetstream.WithPublishAsyncTimeout(createWait)); err != nil {
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}

@@ -10,10 +10,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,6 +37,7 @@ type httpTransport struct {
 	guard   *guard
 	signers *signers
 	client  *http.Transport // not http.Client: that follows redirects and tells URLs in its errors
+	fresh   *http.Transport // keeps no connections
 }
 
 var (
@@ -44,7 +47,7 @@ var (
 )
 
 func newHTTPTransport(g *guard, s *signers, perDestination int) *httpTransport {
-	return &httpTransport{guard: g, signers: s, client: &http.Transport{
+	client := &http.Transport{
 		Proxy:                  nil, // it would dial in our place, and judge by other rules
 		DialContext:            g.dialer().DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
@@ -55,7 +58,10 @@ func newHTTPTransport(g *guard, s *signers, perDestination int) *httpTransport {
 		MaxResponseHeaderBytes: maxAnswerHeader,
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
-	}}
+	}
+	fresh := client.Clone()
+	fresh.DisableKeepAlives = true
+	return &httpTransport{guard: g, signers: s, client: client, fresh: fresh}
 }
 
 // Check reads the URL, judges the addresses it has now, and looks for the secret.
@@ -99,7 +105,8 @@ func (x *httpTransport) Close() error {
 	return x.signers.close()
 }
 
-// Deliver makes one request. What was checked when the timer was made is checked again: others may have stored it.
+// Deliver makes one request; another one where a connection that was kept turns out to be broken before anything is answered, as receivers close
+// what was idle. What was checked when the timer was made is checked again: others may have stored it.
 func (x *httpTransport) Deliver(ctx context.Context, d *Delivery) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -107,13 +114,33 @@ func (x *httpTransport) Deliver(ctx context.Context, d *Delivery) error {
 	if err != nil {
 		return err
 	}
-	res, err := x.client.RoundTrip(req)
+	var used usedConn
+	res, err := x.client.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, used.trace())))
+	if err != nil && used.stale() && ctx.Err() == nil {
+		if req, err = x.request(ctx, d); err != nil {
+			return err
+		}
+		res, err = x.fresh.RoundTrip(req)
+	}
 	if err != nil {
 		return httpFailure(ctx, err)
 	}
 	discard(res.Body, cancel)
 	return answered(res)
 }
+
+// usedConn is what is known of the connection of a request.
+type usedConn struct{ kept, answered atomic.Bool }
+
+func (u *usedConn) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn:              func(i httptrace.GotConnInfo) { u.kept.Store(i.Reused) },
+		GotFirstResponseByte: func() { u.answered.Store(true) },
+	}
+}
+
+// stale tells whether the connection had been kept, and nothing came by it.
+func (u *usedConn) stale() bool { return u.kept.Load() && !u.answered.Load() }
 
 func (x *httpTransport) request(ctx context.Context, d *Delivery) (*http.Request, error) {
 	if _, err := x.guard.checkURL(d.Target.URI); err != nil {
@@ -134,6 +161,7 @@ func (x *httpTransport) request(ctx context.Context, d *Delivery) (*http.Request
 	if err != nil {
 		return nil, hopelessTarget(invalid(fieldURI, "makes no request"))
 	}
+	once(req)
 	d.httpHeader(req.Header)
 	if d.Target.Secret == "" {
 		return req, nil
@@ -146,6 +174,17 @@ func (x *httpTransport) request(ctx context.Context, d *Delivery) (*http.Request
 		return nil, &DeliveryError{Unharmed: true, Permanent: true, Err: bus.Wrap(bus.InvalidArgument, err.Error(), err)}
 	}
 	return req, nil
+}
+
+// once keeps net/http from sending a request again by itself when a connection that was kept breaks: attempts that nobody counts.
+func once(req *http.Request) {
+	req.GetBody = nil
+	switch req.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		if req.Body == nil || req.Body == http.NoBody {
+			req.Body = io.NopCloser(strings.NewReader(""))
+		}
+	}
 }
 
 // hopelessTarget is a refusal of what can never be delivered: it was not stored by Create, or the configuration was another one then.
@@ -174,8 +213,8 @@ func answered(res *http.Response) error {
 	switch {
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
 		e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), res.Header.Get("Date"))
-	case status < 500 && status != http.StatusRequestTimeout:
-		e.Unharmed = true // it answers; what it answers is about the request
+	case status < 500 && status != http.StatusRequestTimeout, status == http.StatusInternalServerError, status == http.StatusNotImplemented:
+		e.Unharmed = true // it answers; what it answers is about the request, or one path of many
 	}
 	text := http.StatusText(status)
 	switch {

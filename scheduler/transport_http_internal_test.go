@@ -111,7 +111,7 @@ func TestHTTPAnswers(t *testing.T) {
 		{"/503?after=Fri,+01+May+2026+11:00:00+GMT", DeliveryError{Status: 503}, bus.Unavailable},
 		{"/503?after=-5", DeliveryError{Status: 503}, bus.Unavailable},
 		{"/503?after=99999999999999999999", DeliveryError{Status: 503, RetryAfter: MaxRetryAge}, bus.Unavailable},
-		{"/500?after=7", DeliveryError{Status: 500}, bus.Internal},
+		{"/500?after=7", DeliveryError{Status: 500, Unharmed: true}, bus.Internal},
 		{"/502", DeliveryError{Status: 502}, bus.Unavailable},
 		{"/599", DeliveryError{Status: 599}, bus.Unknown},
 		{"/999", DeliveryError{Status: 999}, bus.Unknown},
