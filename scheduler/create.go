@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +50,9 @@ func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
 		if err == nil {
 			return s.created(d, seq), nil
 		}
+		if reason(err) == "uncertain" && s.fired(ctx, sh, d) {
+			return s.created(d, 0), nil
+		}
 		if !errors.Is(err, errConflict) {
 			return Timer{}, err
 		}
@@ -72,6 +76,12 @@ func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
 func (d *draft) size() int { return len(d.payload) + storedOverhead }
 
 const storedOverhead = 400 // of headers and the like
+
+// fired tells whether a timer whose creation was not answered is being delivered already.
+func (s *Scheduler) fired(ctx context.Context, sh *shard, d *draft) bool {
+	deliveries, err := s.deliveries(ctx, sh, d.id)
+	return err == nil && slices.ContainsFunc(deliveries, func(m *stored) bool { return m.record.Gen == d.record.Gen })
+}
 
 func (d *draft) message(sh *shard, grace time.Duration, expect uint64) (*nats.Msg, error) {
 	return sh.pendingMessage(d.id, d.due, &d.record, d.payload, grace, sh.clock.at(time.Now()), expect)

@@ -61,7 +61,7 @@ func (s *Scheduler) findStored(ctx context.Context, sh *shard, msg *nats.Msg) (u
 	last, seq, err := s.last(ctx, sh, msg.Subject)
 	switch {
 	case errors.Is(err, errNone):
-		return 0, bus.Errorf(bus.Aborted, "scheduler: the answer was lost, and the timer is gone: nobody knows which came first").With("reason", "uncertain")
+		return 0, bus.Errorf(bus.DeadlineExceeded, "scheduler: the answer was lost, and the timer is gone: nobody knows which came first").With("reason", "uncertain")
 	case err != nil:
 		return 0, err
 	case first(last.Header, headerTimer) == first(msg.Header, headerTimer) && first(last.Header, headerDue) == first(msg.Header, headerDue):
