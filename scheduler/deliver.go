@@ -158,7 +158,8 @@ func (c *courier) deliver(ctx context.Context, x *parcel) (took time.Duration) {
 	case ctx.Err() != nil: // it was not given the time it has
 		c.nak(ctx, x, 0)
 	default:
-		if c.s.outliers.Report(x.destination, failure != nil && failure.Unharmed) {
+		unharmed := failure != nil && failure.Unharmed
+		if (unharmed || !c.stoodStill(began)) && c.s.outliers.Report(x.destination, unharmed) {
 			c.log.WarnContext(ctx, "a destination failed again and again, and is left alone for a while", "destination", x.destination, "error", err)
 		}
 		c.failed(ctx, x, Attempt{Took: took, Code: bus.CodeOf(err), Error: excerpt(err.Error(), maxAttemptError)}, err, failure)

@@ -53,6 +53,7 @@ type courier struct {
 	held         parcels
 	late         []*nats.Msg         // what came after the stop
 	warned       map[string]struct{} // transports that are not known here
+	beat, woke   time.Time           // when the process ran, and when it last did again after it had stood still
 }
 
 func newCourier(s *Scheduler) *courier {

@@ -164,3 +164,30 @@ func TestBufferOne(t *testing.T) {
 		}
 	})
 }
+
+// A destination that is slow, but well, gets what was put off as fast as it takes it.
+func TestSlowDestinationIsKeptBusy(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		m := newMemory(func(context.Context, *scheduler.Delivery) error { time.Sleep(20 * time.Millisecond); return nil })
+		cfg := config(m)
+		cfg.PerDestination = 2
+		s := launch(t, bustest.Server(t), cfg)
+		at := time.Now().Add(5 * time.Second)
+		const n = 2000
+		for _, err := range s.CreateMany(t.Context(), func(yield func(scheduler.Spec) bool) {
+			for range n {
+				if !yield(scheduler.Spec{At: at, Target: toMemory("a")}) {
+					return
+				}
+			}
+		}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Until(at) + 30*time.Second) // 20 s are what it takes
+		if m.count() != n {
+			t.Errorf("%d of %d were delivered; %+v", m.count(), n, s.Stats())
+		}
+	})
+}

@@ -110,9 +110,58 @@ func TestDestinationWait(t *testing.T) {
 	if got := d.spill(3, now); got < 2500*time.Millisecond || got > 4200*time.Millisecond {
 		t.Errorf("the tenth of those who wait is put off for %s, want about 3.3 s", got)
 	}
-	d.ended(now, 9*time.Second)
-	if d.active != 2 || d.took != 2*time.Second || d.moved != now {
+	d.measure(9 * time.Second)
+	if d.took != 2*time.Second {
 		t.Errorf("after one has ended: %+v", d)
+	}
+	for _, tt := range []struct {
+		spilled     int
+		least, most time.Duration
+	}{
+		{10, 3750 * time.Millisecond, 6250 * time.Millisecond},
+		{10_000, 15 * time.Second, 25 * time.Second},
+		{1_000_000, 90 * time.Second, 150 * time.Second},
+	} {
+		d.spilled = tt.spilled
+		if got := d.spill(3, now); got < tt.least || got > tt.most {
+			t.Errorf("one more than %d is put off for %s, want %s to %s", tt.spilled, got, tt.least, tt.most)
+		}
+	}
+}
+
+// A process that stood still takes nobody for slow or dead because of that.
+func TestStandstill(t *testing.T) {
+	t.Parallel()
+	c, x := workbench(t)
+	limit := c.s.cfg.PerDestination
+	began := time.Now()
+	to := &destination{key: x.destination, active: limit, moved: began, took: time.Millisecond}
+	c.destinations[to.key], c.busy = to, c.s.cfg.Workers
+	for range 5 {
+		to.waiting.push(x)
+	}
+	c.held.add(x, began)
+	x.to = to
+	c.waiting = 5
+	c.beat = began
+	c.look(t.Context(), began.Add(100*time.Millisecond))
+	if c.stoodStillLocked(began.Add(200*time.Millisecond), began) {
+		t.Error("a process that runs stands still")
+	}
+
+	woken := began.Add(10 * time.Second)
+	if !c.stoodStillLocked(woken, began) {
+		t.Error("what ends first after the standstill counts")
+	}
+	c.look(t.Context(), woken)
+	if to.waiting.len() != 5 || c.aside.len() != 0 {
+		t.Errorf("%d wait, %d are put off", to.waiting.len(), c.aside.len())
+	}
+	if got := to.wait(5, limit, woken.Add(50*time.Millisecond)); got > time.Second {
+		t.Errorf("the fifth is thought to wait for %s", got)
+	}
+	if !c.stoodStillLocked(woken.Add(time.Second), began) || c.stoodStillLocked(woken.Add(time.Second), woken.Add(time.Millisecond)) {
+		t.Error("what began before the end of the standstill counts, or what began after it does not")
 	}
 }
 

@@ -15,7 +15,9 @@ const (
 	stallLeast   = 250 * time.Millisecond // without the end of any delivery, which tells of a destination; less may be this process
 	stallLong    = 5 * time.Second
 	spillFirst   = 500 * time.Millisecond // and how long it is put off, else
-	spillLast    = 2 * time.Minute
+	spillLast    = 5 * time.Second        // or else
+	spillEach    = 2 * time.Millisecond   // for each that is put off, so that those who come back in vain are no load; but
+	spillMost    = 2 * time.Minute
 	watchEvery   = 100 * time.Millisecond
 	maxSettling  = 64
 	progressTime = ackWait / 2
@@ -76,19 +78,18 @@ func (d *destination) wait(n, limit int, now time.Time) time.Duration {
 }
 
 // spill is how long to put off one that would wait too long: about until those are delivered that are before it, so that the destination
-// gets what was put off as fast as it takes it.
+// gets what was put off as fast as it takes it. It is not long where they are few, since the destination may get faster.
 func (d *destination) spill(limit int, now time.Time) time.Duration {
 	d.spilled++
 	if d.took > 0 && now.Sub(d.moved) < stallLong {
 		now = d.moved // a short stall says little of what comes
 	}
-	wait := min(max(d.wait(d.waiting.len()+d.spilled, limit, now), spillFirst), spillLast)
+	most := min(max(spillLast, time.Duration(d.spilled)*spillEach), spillMost)
+	wait := min(max(d.wait(d.waiting.len()+d.spilled, limit, now), spillFirst), most)
 	return wait*3/4 + rand.N(wait/2)
 }
 
-func (d *destination) ended(now time.Time, took time.Duration) {
-	d.active--
-	d.moved = now
+func (d *destination) measure(took time.Duration) {
 	if d.took == 0 {
 		d.took = took
 	} else {
@@ -115,6 +116,7 @@ func (c *courier) take(ctx context.Context, p *pipe, msg *nats.Msg) {
 		c.mu.Unlock()
 		return
 	}
+	c.beatLocked(now)
 	c.underway[x.key] = struct{}{}
 	c.held.add(x, now)
 	first := c.held.n == 1
@@ -211,7 +213,10 @@ func (c *courier) next(done *parcel, took time.Duration) *parcel {
 	defer c.mu.Unlock()
 	if done != nil {
 		d := done.to
-		d.ended(now, took)
+		d.active--
+		if d.moved = now; !c.stoodStillLocked(now, now.Add(-took)) {
+			d.measure(took)
+		}
 		c.dropLocked(done)
 		c.listLocked(d)
 		c.forgetLocked(d)
@@ -264,6 +269,7 @@ func (c *courier) watch(ctx context.Context) {
 func (c *courier) look(ctx context.Context, now time.Time) bool {
 	var slow []*nats.Msg
 	c.mu.Lock()
+	c.beatLocked(now)
 	for x := c.held.first; x != nil && now.Sub(x.heard) >= progressTime; x = c.held.first {
 		c.held.remove(x)
 		c.held.add(x, now)
