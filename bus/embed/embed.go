@@ -29,8 +29,7 @@ const (
 	pollInterval = 50 * time.Millisecond
 
 	// How long Close waits for the store, and for clients that read nothing.
-	closeTimeout        = 1500 * time.Millisecond
-	closeTimeoutCluster = 10 * time.Second
+	closeTimeout        = 10 * time.Second // a store with millions of timers takes a while
 	clientTimeout       = time.Second
 
 	// A frozen client keeps its share of the work until the server drops it, here
@@ -187,7 +186,6 @@ func newServer(ns *server.Server, cfg Config, lock *flock.Flock) *Server {
 	}
 	if a := ns.ClusterAddr(); a != nil {
 		s.route = natsURL(a)
-		s.wait = closeTimeoutCluster
 	}
 	s.close = sync.OnceValue(s.shutdown)
 	return s

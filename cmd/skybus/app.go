@@ -45,6 +45,7 @@ func (a *App) invoke(ctx context.Context, kctx *kong.Context) error {
 	level := slog.LevelWarn
 	if _, ok := reflect.TypeAssert[daemon](node.Target.Addr()); ok {
 		level = slog.LevelInfo
+		defer tuneGC()()
 	}
 	stop, err := a.openLog(level)
 	if err != nil {

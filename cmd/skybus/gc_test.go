@@ -1,0 +1,33 @@
+package main
+
+import (
+	"runtime/debug"
+	"testing"
+)
+
+func TestTuneGC(t *testing.T) { // not parallel: it sets what holds for the process
+	t.Setenv("GOGC", "")
+	t.Setenv("GOMEMLIMIT", "")
+	before := debug.SetGCPercent(123)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	stop := tuneGC()
+	if p := debug.SetGCPercent(gcPercent(0)); p != gcPercent(0) {
+		t.Errorf("while it tunes the percentage is %d, want %d", p, gcPercent(0))
+	}
+	stop()
+	if p := debug.SetGCPercent(123); p != 123 {
+		t.Errorf("after it the percentage is %d, want what it was", p)
+	}
+	t.Setenv("GOGC", "77")
+	tuneGC()()
+	if p := debug.SetGCPercent(123); p != 123 {
+		t.Errorf("with GOGC it became %d", p)
+	}
+	for last, live := 1000, uint64(0); live < 4<<30; live += 32 << 20 {
+		p := gcPercent(live)
+		if p > last || p < 25 {
+			t.Errorf("%d percent of %d bytes", p, live)
+		}
+		last = p
+	}
+}
