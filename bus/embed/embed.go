@@ -29,8 +29,8 @@ const (
 	pollInterval = 50 * time.Millisecond
 
 	// How long Close waits for the store, and for clients that read nothing.
-	closeTimeout        = 10 * time.Second // a store with millions of timers takes a while
-	clientTimeout       = time.Second
+	closeTimeout  = 10 * time.Second // a store with millions of timers takes a while
+	clientTimeout = time.Second
 
 	// A frozen client keeps its share of the work until the server drops it, here
 	// after 20 to 30 s instead of NATS's 6 minutes.
