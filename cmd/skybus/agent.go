@@ -16,7 +16,7 @@ const leastAfter = time.Second
 type agentCmd struct {
 	partFlags
 
-	After time.Duration `help:"How long an instance must have given no sign of life." default:"1m" placeholder:"DURATION"`
+	After time.Duration `help:"How long an instance must have given no sign of life." default:"1m"`
 }
 
 // Help is shown below the usage.

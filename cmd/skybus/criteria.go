@@ -16,10 +16,10 @@ import (
 // criteria are the flags that choose instances, the same wherever instances matter. The values of one flag are
 // alternatives, and all flags have to be met.
 type criteria struct {
-	Service    []string `help:"Only of these services, in any version or in one." placeholder:"NAME[:VERSION],..." group:"criteria" env:"-"`
-	Region     []string `help:"Only in these regions." placeholder:"REGION,..." group:"criteria" env:"-"`
-	Host       []string `help:"Only on these hosts." placeholder:"HOST,..." group:"criteria" env:"-"`
-	Instance   []string `help:"Only these instances." placeholder:"ID,..." group:"criteria" env:"-"`
+	Service    []string `help:"Only of these services, in any version or in one." placeholder:"NAME[:VERSION]" group:"criteria" env:"-"`
+	Region     []string `help:"Only in these regions." placeholder:"REGION" group:"criteria" env:"-"`
+	Host       []string `help:"Only on these hosts." placeholder:"HOST" group:"criteria" env:"-"`
+	Instance   []string `help:"Only these instances." placeholder:"ID" group:"criteria" env:"-"`
 	Registered *bool    `help:"Only registered ones, or with =false only others." group:"criteria" env:"-"`
 }
 

@@ -11,8 +11,8 @@ import (
 
 // gatewayFlags are those of the gateway, alone or within the platform.
 type gatewayFlags struct {
-	HTTP          string   `name:"http" help:"Where the gateway listens. Port 0 picks a free one." default:"127.0.0.1:8080" placeholder:"ADDR"`
-	TrustedOrigin []string `help:"Web origins whose pages may post to the gateway, besides its own." placeholder:"ORIGIN,..."`
+	HTTP          string   `name:"http" help:"Where the gateway listens. Port 0 picks a free one." default:"127.0.0.1:8080"`
+	TrustedOrigin []string `help:"Web origins whose pages may post to the gateway, besides its own." placeholder:"ORIGIN"`
 }
 
 // listen takes the gateway's address, and checks what can be checked before anything is started.
@@ -42,8 +42,8 @@ type gatewayCmd struct {
 	gatewayFlags
 	partFlags
 
-	Timeout time.Duration `name:"request-timeout" help:"How long a request may take once its body is read." default:"10s" placeholder:"DURATION"`
-	Drain   time.Duration `help:"How long what is in flight may take when the gateway is stopped." default:"10s" placeholder:"DURATION"`
+	Timeout time.Duration `name:"request-timeout" help:"How long a request may take once its body is read." default:"10s"`
+	Drain   time.Duration `help:"How long what is in flight may take when the gateway is stopped." default:"10s"`
 }
 
 // Help is shown below the usage.

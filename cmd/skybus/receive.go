@@ -30,7 +30,7 @@ type listenCmd struct {
 	Listen     string        `help:"Where it listens. Port 0 picks a free one. Default: 127.0.0.1:8888." placeholder:"ADDR" env:"-" xor:"addr"`
 	Port       *uint16       `help:"The same on this machine, by the port alone." placeholder:"PORT" env:"-" xor:"addr"`
 	SecretFile string        `help:"File with the key of the signatures (whsec_... or whpk_...), several lines for several, or - for standard input. Also taken from the variable SKYBUS_WEBHOOK_SECRET." placeholder:"FILE" env:"-"`
-	Status     int           `help:"Status to answer with." default:"200" placeholder:"CODE" env:"-"`
+	Status     int           `help:"Status to answer with." default:"200" env:"-"`
 	FailFirst  int           `help:"Answer the first attempts of each delivery with 503, so many, to see them tried again." placeholder:"N" env:"-"`
 	Delay      time.Duration `help:"Answer so much later." placeholder:"DURATION" env:"-"`
 	Count      int           `help:"End after so many requests. Default: never." placeholder:"N" env:"-"`

@@ -22,7 +22,7 @@ import (
 const copyVariable = "SKYBUS_RUN_NAME"
 
 type runCmd struct {
-	Count       int           `help:"How many copies to run, 1 to 256." default:"1" placeholder:"N" env:"-"`
+	Count       int           `help:"How many copies to run, 1 to 256." default:"1" env:"-"`
 	Name        string        `help:"Name of the copies: NAME.1, NAME.2 and so on. Default: the program's." placeholder:"NAME" env:"-"`
 	Restart     string        `help:"Which copies to start again when they end: always, on-failure or never." enum:"always,on-failure,never" default:"always"`
 	BackoffMax  time.Duration `help:"Longest wait before a copy is started again that keeps ending." default:"30s"`

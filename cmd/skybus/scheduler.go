@@ -23,11 +23,11 @@ const (
 type timersFlags struct {
 	guardFlags
 
-	Transport []string `help:"Transport of your own: targets with this name are handed, as requests, to who listens to the subject." placeholder:"NAME=subject:SUBJECT,..." group:"guard"`
+	Transport []string `help:"Transport of your own: targets with this name are handed, as requests, to who listens to the subject." placeholder:"NAME=subject:SUBJECT" group:"guard"`
 
 	TokenFile         string   `help:"File with the bearer tokens that the timers API takes, one a line. Default: it asks nobody who they are." placeholder:"FILE"`
-	MaxBody           byteSize `help:"Largest body of a request to the timers API, or line of a stream of timers." default:"1MiB" placeholder:"BYTES"`
-	SkyringMaxTimeout int64    `help:"Longest timeout that /timer takes, in milliseconds; 0 lifts the limit, which was Skyring's." default:"2147483647" placeholder:"MS"`
+	MaxBody           byteSize `help:"Largest body of a request to the timers API, or line of a stream of timers." default:"1MiB"`
+	SkyringMaxTimeout int64    `help:"Longest timeout that /timer takes, in milliseconds; 0 lifts the limit, which was Skyring's." default:"2147483647"`
 }
 
 // check finds the mistakes that need no look at the machine.
@@ -96,18 +96,18 @@ func (c *timersFlags) startTimers(ctx context.Context, app *App, p *platform, cf
 }
 
 type schedulerCmd struct {
-	HTTP    string `name:"http" help:"Where the timers API listens; port 0 picks a free one, off is nowhere." default:"127.0.0.1:3000" placeholder:"ADDR"`
+	HTTP    string `name:"http" help:"Where the timers API listens; port 0 picks a free one, off is nowhere." default:"127.0.0.1:3000"`
 	TLSCert string `name:"tls-cert" help:"Certificate of the timers API, which then speaks TLS." placeholder:"FILE"`
 	TLSKey  string `name:"tls-key" help:"Key of the certificate." placeholder:"FILE"`
 
 	timersFlags
 	partFlags
 
-	Shards         int           `help:"How many streams the timers are spread over, 1 to 64: the first scheduler decides for good." default:"4" placeholder:"N"`
-	Grace          time.Duration `help:"How late the NATS server itself fires what no scheduler has; the same for all." default:"1s" placeholder:"DURATION"`
-	Workers        int           `help:"How many deliveries are made at a time." default:"256" placeholder:"N"`
-	PerDestination int           `help:"How many of them go to one destination: host and port, subject or service." default:"32" placeholder:"N"`
-	Drain          time.Duration `help:"How long deliveries and requests may take to finish when it is stopped." default:"10s" placeholder:"DURATION"`
+	Shards         int           `help:"How many streams the timers are spread over, 1 to 64: the first scheduler decides for good." default:"4"`
+	Grace          time.Duration `help:"How late the NATS server itself fires what no scheduler has; the same for all." default:"1s"`
+	Workers        int           `help:"How many deliveries are made at a time." default:"256"`
+	PerDestination int           `help:"How many of them go to one destination: host and port, subject or service." default:"32"`
+	Drain          time.Duration `help:"How long deliveries and requests may take to finish when it is stopped." default:"10s"`
 }
 
 // Help is shown below the usage.

@@ -19,8 +19,8 @@ const (
 
 type serverCmd struct {
 	Data          string    `help:"Directory to keep the data in. Default: one of the user's." placeholder:"DIR"`
-	Sync          string    `help:"When to force data to disk: always (before it is acknowledged) or every so often, as in 1s." default:"always" placeholder:"always|DURATION"`
-	NATS          string    `name:"nats" help:"Where to listen for clients. Port 0 picks a free one." default:"127.0.0.1:4222" placeholder:"ADDR"`
+	Sync          string    `help:"When to force data to disk: always (before it is acknowledged) or every so often, as in 1s." default:"always"`
+	NATS          string    `name:"nats" help:"Where to listen for clients. Port 0 picks a free one." default:"127.0.0.1:4222"`
 	Name          string    `help:"Name of the server, its own in the cluster. Default: a random one that stays with the data." placeholder:"NAME"`
 	Cluster       string    `help:"Name of the cluster to join or to begin." placeholder:"NAME"`
 	ClusterListen string    `help:"Where to listen for the other servers of the cluster. Default: 127.0.0.1:6222." placeholder:"ADDR"`

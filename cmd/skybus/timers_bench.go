@@ -26,11 +26,11 @@ const (
 )
 
 type timersBenchCmd struct {
-	Count   int           `help:"How many timers." default:"10000" placeholder:"N" env:"-"`
-	Within  time.Duration `help:"They are due evenly spread over so long." default:"10s" placeholder:"DURATION" env:"-"`
+	Count   int           `help:"How many timers." default:"10000" env:"-"`
+	Within  time.Duration `help:"They are due evenly spread over so long." default:"10s" env:"-"`
 	Lead    time.Duration `help:"How long after the start the first one is due: they should be stored by then. Default: 2s, and 1s for each 10000." placeholder:"DURATION" env:"-"`
-	Size    byteSize      `help:"Size of their payloads." default:"100" placeholder:"BYTES" env:"-"`
-	Workers int           `help:"How many are delivered at a time." default:"256" placeholder:"N" env:"-"`
+	Size    byteSize      `help:"Size of their payloads." default:"100" env:"-"`
+	Workers int           `help:"How many are delivered at a time." default:"256" env:"-"`
 }
 
 // Help is shown below the usage.

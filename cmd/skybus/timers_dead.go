@@ -48,7 +48,7 @@ func deadTimers(ctx context.Context, s *scheduler.Scheduler, f scheduler.DeadFil
 type timersDeadLsCmd struct {
 	Timer  string `help:"Only those of this timer." placeholder:"ID" env:"-"`
 	Prefix string `help:"Only those of timers whose id begins so." placeholder:"TEXT" env:"-"`
-	Limit  int    `help:"How many at most, the oldest; 0 means all." default:"1000" placeholder:"N" env:"-"`
+	Limit  int    `help:"How many at most, the oldest; 0 means all." default:"1000" env:"-"`
 }
 
 // Help is shown below the usage.

@@ -23,8 +23,8 @@ const (
 type timersImportCmd struct {
 	File         string   `arg:"" help:"File with a timer a line, as JSON, or - for standard input."`
 	SkipExisting bool     `help:"A timer that is there already is no failure." env:"-"`
-	FromLine     int      `help:"Begin with this line." default:"1" placeholder:"N" env:"-"`
-	Transport    []string `help:"Further transports of your own that the schedulers were given." placeholder:"NAME,..." env:"-"`
+	FromLine     int      `help:"Begin with this line." default:"1" env:"-"`
+	Transport    []string `help:"Further transports of your own that the schedulers were given." placeholder:"NAME" env:"-"`
 
 	guardFlags
 }

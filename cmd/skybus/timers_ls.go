@@ -15,7 +15,7 @@ import (
 // timerFilter are the flags that choose timers.
 type timerFilter struct {
 	Prefix    string    `help:"Only those whose id begins so." placeholder:"TEXT" env:"-"`
-	State     []string  `help:"Only those in these states: scheduled, paused, firing, retrying." enum:"scheduled,paused,firing,retrying" placeholder:"STATE,..." env:"-"`
+	State     []string  `help:"Only those in these states: scheduled, paused, firing, retrying." enum:"scheduled,paused,firing,retrying" placeholder:"STATE" env:"-"`
 	DueBefore *dueTime  `help:"Only those due before this time, or within this duration." placeholder:"TIME" env:"-"`
 	DueAfter  *dueTime  `help:"Only those due at this time or later, or later than this duration from now." placeholder:"TIME" env:"-"`
 	Label     labelFlag `help:"Only those with this label; may be repeated." placeholder:"KEY=VALUE" sep:"none" env:"-"`
@@ -114,7 +114,7 @@ func (l labelFlag) pairs() (map[string]string, error) {
 type timersLsCmd struct {
 	timerFilter
 
-	Limit int `help:"How many at most; 0 means all." default:"1000" placeholder:"N" env:"-"`
+	Limit int `help:"How many at most; 0 means all." default:"1000" env:"-"`
 }
 
 // Help is shown below the usage.

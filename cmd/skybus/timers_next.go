@@ -10,7 +10,7 @@ import (
 
 type timersNextCmd struct {
 	ID    string `arg:"" optional:"" help:"Of this timer. Default: of one that would be made now with the schedule given."`
-	Count int    `help:"How many times at most, 1 to 1000." default:"5" placeholder:"N" env:"-"`
+	Count int    `help:"How many times at most, 1 to 1000." default:"5" env:"-"`
 
 	scheduleFlags
 }

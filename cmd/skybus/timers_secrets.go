@@ -178,7 +178,7 @@ func (c *secretsNewCmd) Run(ctx context.Context, app *App) error { return c.stor
 type secretsRotateCmd struct {
 	keyFlags
 
-	Keep time.Duration `help:"How long the keys that were there go on to sign beside the new one; 0s ends them at once." default:"24h" placeholder:"DURATION" env:"-"`
+	Keep time.Duration `help:"How long the keys that were there go on to sign beside the new one; 0s ends them at once." default:"24h" env:"-"`
 }
 
 // Help is shown below the usage.

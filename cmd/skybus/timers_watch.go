@@ -12,7 +12,7 @@ import (
 
 type timersWatchCmd struct {
 	ID   string   `arg:"" optional:"" help:"Of one timer. Default: of all."`
-	Kind []string `help:"Only events of these kinds." enum:"created,updated,fired,delivered,retried,failed,dead,cancelled,skipped" placeholder:"KIND,..." env:"-"`
+	Kind []string `help:"Only events of these kinds." enum:"created,updated,fired,delivered,retried,failed,dead,cancelled,skipped" placeholder:"KIND" env:"-"`
 }
 
 // Help is shown below the usage.

@@ -14,12 +14,12 @@ type upCmd struct {
 	gatewayFlags
 	timersFlags
 
-	Timers    string    `help:"Where the timers API listens, beside the gateway. Port 0 picks a free one." default:"127.0.0.1:3000" placeholder:"ADDR"`
+	Timers    string    `help:"Where the timers API listens, beside the gateway. Port 0 picks a free one." default:"127.0.0.1:3000"`
 	Demo      bool      `help:"Run the demo application too: a form at the gateway, three services, a route."`
 	Data      string    `help:"Directory to keep the data in. Default: one of the user's." placeholder:"DIR" xor:"store"`
 	Memory    bool      `help:"Keep nothing: the data is gone when skybus stops." xor:"store"`
-	Admin     string    `help:"Where the admin pages listen. Port 0 picks a free one." default:"127.0.0.1:8081" placeholder:"ADDR"`
-	NATS      string    `name:"nats" help:"Where the NATS server listens. Port 0 picks a free one." default:"127.0.0.1:4222" placeholder:"ADDR"`
+	Admin     string    `help:"Where the admin pages listen. Port 0 picks a free one." default:"127.0.0.1:8081"`
+	NATS      string    `name:"nats" help:"Where the NATS server listens. Port 0 picks a free one." default:"127.0.0.1:4222"`
 	PortsFile portsFile `help:"File to write the addresses to, as JSON, once all is ready." placeholder:"FILE"`
 }
 
