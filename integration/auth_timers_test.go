@@ -4,6 +4,7 @@ package integration_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -17,79 +18,94 @@ import (
 // TestTimers sets timers as a client may, and fires and delivers them as a scheduler may: each with the rights of its role and no others.
 func TestTimers(t *testing.T) {
 	t.Parallel()
-	twice(t, func(t *testing.T, s *secured) {
-		sink := newSink(t)
-		admin := openTimersOn(t, s.admin(t, "shop.prod")) // makes the streams and the bucket of secrets, as `skybus up` does
-		if _, err := admin.Secrets().Put(t.Context(), "hooks", webhook.NewSecret(), 0); err != nil {
-			t.Fatal(err)
-		}
-		runs := s.login(t, auth.UserConfig{Role: auth.Scheduler, App: "shop", Env: "prod"}, "shop.prod")
-		stop := runTimers(t, openTimersOn(t, runs))
-		sets := s.login(t, auth.UserConfig{Role: auth.Client, App: "shop", Env: "prod", Timers: true}, "shop.prod")
-		client := openTimersOn(t, sets)
+	twice(t, testTimers)
+}
 
-		watched := make(chan scheduler.EventKind, 100)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer cancel()
-		wg.Go(func() {
-			for e, err := range client.Watch(ctx, scheduler.EventFilter{Kinds: []scheduler.EventKind{scheduler.Delivered}}) {
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				watched <- e.Kind
-			}
-		})
-		for _, spec := range []scheduler.Spec{
-			{ID: "once", After: 50 * time.Millisecond},
-			{ID: "often", After: 50 * time.Millisecond, Repeat: &scheduler.Repeat{Every: 200 * time.Millisecond}},
-			{ID: "by-hand", After: time.Hour},
-			{ID: "paused", After: 50 * time.Millisecond, Paused: true},
-			{ID: "cancelled", After: time.Hour},
-			{ID: "published", After: 50 * time.Millisecond, Target: scheduler.Target{Transport: "nats", URI: "shop.prod.pub.a"}},
-		} {
-			if spec.Target.URI == "" {
-				spec.Target = sink.target()
-			}
-			if _, err := client.Create(t.Context(), spec); err != nil {
-				t.Fatalf("create %q: %v", spec.ID, err)
-			}
+func testTimers(t *testing.T, s *secured) {
+	t.Helper()
+	sink := newSink(t)
+	admin := openTimersOn(t, s.admin(t, "shop.prod")) // makes the streams and the bucket of secrets, as `skybus up` does
+	if _, err := admin.Secrets().Put(t.Context(), "hooks", webhook.NewSecret(), 0); err != nil {
+		t.Fatal(err)
+	}
+	runs := s.login(t, auth.UserConfig{Role: auth.Scheduler, App: "shop", Env: "prod"}, "shop.prod")
+	stop := runTimers(t, openTimersOn(t, runs))
+	sets := s.login(t, auth.UserConfig{Role: auth.Client, App: "shop", Env: "prod", Timers: true}, "shop.prod")
+	client := openTimersOn(t, sets)
+	heard := hearDeliveries(t, client)
+	setTimers(t, client, sink)
+	for _, id := range []string{"once", "often", "by-hand", "paused"} {
+		eventually(t, patience, id+" is delivered", func() bool { return len(sink.arrived(id)) > 0 })
+	}
+	for tm, err := range client.List(t.Context(), scheduler.Filter{}) {
+		if err != nil || tm.ID == "" {
+			t.Errorf("listed %+v, %v", tm, err)
 		}
-		_, err1 := client.FireNow(t.Context(), "by-hand")
-		_, err2 := client.Resume(t.Context(), "paused")
-		err3 := client.Cancel(t.Context(), "cancelled", 0)
-		_, err4 := client.Update(t.Context(), "often", 0, scheduler.Spec{Target: sink.target(), Repeat: &scheduler.Repeat{Every: 300 * time.Millisecond}})
-		for _, err := range []error{err1, err2, err3, err4} {
+	}
+	select {
+	case <-heard:
+	case <-time.After(patience):
+		t.Error("no event was heard")
+	}
+	stop()
+	harmless(t, runs, sets)
+	if s.account == nil {
+		return
+	}
+	// A client that was not given timers may not set any.
+	_, err := scheduler.Open(t.Context(), s.client(t), scheduler.Config{})
+	if bus.CodeOf(err) != bus.PermissionDenied {
+		t.Errorf("opened by who may not: %v", err)
+	}
+}
+
+// hearDeliveries tells of events until the test ends.
+func hearDeliveries(t *testing.T, s *scheduler.Scheduler) <-chan scheduler.EventKind {
+	t.Helper()
+	heard := make(chan scheduler.EventKind, 1000)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for e, err := range s.Watch(ctx, scheduler.EventFilter{Kinds: []scheduler.EventKind{scheduler.Delivered}}) {
 			if err != nil {
-				t.Fatal(err)
+				t.Error(err)
+				return
 			}
-		}
-		for _, id := range []string{"once", "often", "by-hand", "paused"} {
-			eventually(t, patience, id+" is delivered", func() bool { return len(sink.arrived(id)) > 0 })
-		}
-		for tm, err := range client.List(t.Context(), scheduler.Filter{}) {
-			if err != nil || tm.ID == "" {
-				t.Errorf("listed %+v, %v", tm, err)
-			}
-		}
-		select {
-		case <-watched:
-		case <-time.After(patience):
-			t.Error("no event was heard")
-		}
-		stop()
-		harmless(t, runs, sets)
-		if s.account == nil {
-			return
-		}
-		// A client that was not given timers may not set any.
-		_, err := scheduler.Open(t.Context(), s.client(t), scheduler.Config{})
-		if bus.CodeOf(err) != bus.PermissionDenied {
-			t.Errorf("opened by who may not: %v", err)
+			heard <- e.Kind
 		}
 	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+	return heard
+}
+
+// setTimers does with timers all that a client may.
+func setTimers(t *testing.T, client *scheduler.Scheduler, sink *sink) {
+	t.Helper()
+	for _, spec := range []scheduler.Spec{
+		{ID: "once", After: 50 * time.Millisecond},
+		{ID: "often", After: 50 * time.Millisecond, Repeat: &scheduler.Repeat{Every: 200 * time.Millisecond}},
+		{ID: "by-hand", After: time.Hour},
+		{ID: "paused", After: 50 * time.Millisecond, Paused: true},
+		{ID: "cancelled", After: time.Hour},
+		{ID: "published", After: 50 * time.Millisecond, Target: scheduler.Target{Transport: "nats", URI: "shop.prod.pub.a"}},
+	} {
+		if spec.Target.URI == "" {
+			spec.Target = sink.target()
+		}
+		if _, err := client.Create(t.Context(), spec); err != nil {
+			t.Fatalf("create %q: %v", spec.ID, err)
+		}
+	}
+	_, err1 := client.FireNow(t.Context(), "by-hand")
+	_, err2 := client.Resume(t.Context(), "paused")
+	err3 := client.Cancel(t.Context(), "cancelled", 0)
+	_, err4 := client.Update(t.Context(), "often", 0, scheduler.Spec{Target: sink.target(), Repeat: &scheduler.Repeat{Every: 300 * time.Millisecond}})
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func openTimersOn(t *testing.T, conn *bus.Conn) *scheduler.Scheduler {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +21,11 @@ const skewVariable = "SKYBUS_INTEGRATION_SKEW" // seconds that a program built b
 func buildSkewed(t *testing.T) (program string) {
 	t.Helper()
 	dir := t.TempDir()
-	original := filepath.Join(runtime.GOROOT(), "src", "time", "time.go") //nolint:staticcheck // the Go that runs this test builds it
+	root, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	original := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
 	source, err := os.ReadFile(original)
 	if err != nil {
 		t.Skipf("there are no sources of Go here: %v", err)

@@ -117,19 +117,6 @@ func (l *ledger) size() int {
 	return len(l.acked)
 }
 
-// due is how many of the acknowledged timers have to arrive.
-func (l *ledger) due() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := 0
-	for id := range l.acked {
-		if !l.cancelled[id] && !l.unknown[id] {
-			n++
-		}
-	}
-	return n
-}
-
 // verdict is what came of it all.
 type verdict struct {
 	acked, lost, cancelled, afterCancel, early, repeated, foreign int
@@ -146,7 +133,8 @@ func (v verdict) String() string {
 // judge compares what clients were told with what arrived, after all has arrived that has to or the time is over.
 func (l *ledger) judge(t *testing.T, s *sink, within time.Duration) verdict {
 	t.Helper()
-	for begin := time.Now(); time.Since(begin) < within && l.missing(s, 1) != nil; time.Sleep(longest) { //nolint:modernize // a condition is polled
+	for begin := time.Now(); time.Since(begin) < within && l.missing(s, 1) != nil; {
+		time.Sleep(longest) // between two looks
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -255,9 +243,7 @@ func openTimers(t *testing.T, url string) *scheduler.Scheduler {
 }
 
 // startScheduler starts `skybus scheduler`.
-func startScheduler(t *testing.T, url string, args ...string) *platform {
+func startScheduler(t *testing.T, url string) *platform {
 	t.Helper()
-	return startPlatform(t, append([]string{
-		"scheduler", "--server", url, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow-network", "127.0.0.0/8",
-	}, args...)...)
+	return startPlatform(t, "scheduler", "--server", url, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow-network", "127.0.0.0/8")
 }

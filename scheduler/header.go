@@ -87,16 +87,13 @@ func (d *Delivery) header() nats.Header {
 	if t := d.contentType(); t != "" {
 		h[bus.HeaderContentType] = []string{t}
 	}
-	h[keptHeader] = []string{d.ID}
+	h[HeaderIdempotencyKey] = []string{d.ID}
 	h[HeaderTimerID] = []string{d.TimerID}
 	h[HeaderDue] = []string{stamp(d.Due)}
 	h[HeaderFired] = []string{stamp(d.Fired)}
 	h[HeaderAttempt] = []string{strconv.Itoa(d.Attempt)}
 	return h
 }
-
-// keptHeader is HeaderIdempotencyKey in letters by which net/http does not know it: it would take it as leave to send a request again by itself.
-const keptHeader = "idempotency-key"
 
 // httpHeader is what goes along with d over HTTP, into h.
 func (d *Delivery) httpHeader(h http.Header) {
@@ -107,7 +104,7 @@ func (d *Delivery) httpHeader(h http.Header) {
 	if t := d.contentType(); t != "" {
 		h["Content-Type"] = []string{t}
 	}
-	h[keptHeader] = []string{d.ID}
+	h[HeaderIdempotencyKey] = []string{d.ID}
 	h[HeaderTimerID] = []string{d.TimerID}
 	h[HeaderDue] = []string{stamp(d.Due)}
 	h[HeaderFired] = []string{stamp(d.Fired)}

@@ -161,8 +161,8 @@ func (x *httpTransport) request(ctx context.Context, d *Delivery) (*http.Request
 	if err != nil {
 		return nil, hopelessTarget(invalid(fieldURI, "makes no request"))
 	}
-	once(req)
 	d.httpHeader(req.Header)
+	once(req)
 	if d.Target.Secret == "" {
 		return req, nil
 	}
@@ -179,6 +179,9 @@ func (x *httpTransport) request(ctx context.Context, d *Delivery) (*http.Request
 // once keeps net/http from sending a request again by itself when a connection that was kept breaks: attempts that nobody counts.
 func once(req *http.Request) {
 	req.GetBody = nil
+	// In other letters net/http does not know it.
+	req.Header["idempotency-key"] = req.Header[HeaderIdempotencyKey]
+	delete(req.Header, HeaderIdempotencyKey)
 	switch req.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		if req.Body == nil || req.Body == http.NoBody {

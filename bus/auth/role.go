@@ -33,7 +33,7 @@ func Roles() []Role { return []Role{Service, Client, Router, Agent, Scheduler, A
 
 // Permissions are subjects that users of a role may publish to and subscribe to; nothing else is allowed. {{...}} stands for
 // what a server fills in from the user: its public key, or the tags app, env, svc (a service it serves), call (a service
-// it calls; * for all), timers, event and shard (for who may set timers: "tmr", "timer" and each stream that holds some). A tag that a user has
+// it calls; * for all), timers, event, account and shard (for who may set timers: "tmr", "timer", "INFO" and each stream that holds some). A tag that a user has
 // several of makes as many subjects, one that it lacks none.
 type Permissions struct {
 	Publish   []string
@@ -167,6 +167,7 @@ func timers() Permissions {
 		timerSubjects + "*.f." + namespace + ".*", // to fire by hand
 		timerSubjects + "*.r." + namespace + ".*.*",
 		namespace + ".ev.{{tag(event)}}.>",
+		"$JS.API.{{tag(account)}}", // how full the store is
 		"$JS.API.STREAM.INFO." + shard,
 		"$JS.API.STREAM.MSG.GET." + shard,
 		"$JS.API.DIRECT.GET." + shard,

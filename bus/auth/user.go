@@ -158,7 +158,7 @@ func (cfg UserConfig) tags() jwt.TagList {
 	}
 	tags = append(tags, "app:"+cfg.App, "env:"+cfg.Env)
 	if cfg.timers() {
-		tags = append(tags, "timers:tmr", "event:timer")
+		tags = append(tags, "timers:tmr", "event:timer", "account:INFO")
 		for shard := range cmp.Or(cfg.Shards, defaultShards) {
 			tags = append(tags, fmt.Sprintf("shard:SKYBUS_TMR_%d", shard))
 		}
