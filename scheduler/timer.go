@@ -82,7 +82,7 @@ type Target struct {
 }
 
 // Retry says what happens after a failed attempt: wait a random time (full jitter) below First, doubled with each
-// attempt up to Last, and try again; a Retry-After of the target that is longer counts. It is given up after MaxAttempts, or when the next attempt would
+// attempt up to Last, and try again; a Retry-After of the target that is longer counts, up to the end of MaxAge. It is given up after MaxAttempts, or when the next attempt would
 // be more than MaxAge after the time due, or after it fired where that was later.
 type Retry struct {
 	MaxAttempts int           `json:"max_attempts,omitempty"` // 0 means 10, 1 never again, at most 50

@@ -296,7 +296,7 @@ func TestGivesUp(t *testing.T) {
 	}{
 		{"permanent", scheduler.Retry{}, &scheduler.DeliveryError{Status: 410, Permanent: true, Unharmed: true, Err: bus.Errorf(bus.NotFound, "gone")}, 1, bus.NotFound},
 		{"attempts", scheduler.Retry{MaxAttempts: 3, First: 10 * time.Millisecond, Last: 10 * time.Millisecond}, bus.Errorf(bus.Unavailable, "down"), 3, bus.Unavailable},
-		{"age", scheduler.Retry{MaxAge: time.Second}, &scheduler.DeliveryError{RetryAfter: time.Minute, Err: bus.Errorf(bus.Unavailable, "down")}, 1, bus.Unavailable},
+		{"age", scheduler.Retry{MaxAge: 3 * time.Second, First: 10 * time.Millisecond, Last: 10 * time.Millisecond}, &scheduler.DeliveryError{RetryAfter: time.Minute, Err: bus.Errorf(bus.Unavailable, "down")}, 2, bus.Unavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
