@@ -40,6 +40,7 @@ type owner struct {
 	near    nearQueue
 	overdue *queue    // what should have fired and perhaps did not, by when to look
 	read    uint64    // up to here the stream was read; what is later was heard
+	heard   uint64    // the latest message that was heard or read
 	loaded  bool      // it was read once
 	since   time.Time // when the server may have begun to fire what is overdue: since its start, or the last change of its leader
 	moved   time.Time // when it was last seen to fire
@@ -134,6 +135,7 @@ func (o *owner) take(m *nats.Msg, seq uint64) {
 	horizon := o.sh.clock.at(time.Now()).Add(nearTime).UnixNano()
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.heard = max(o.heard, seq)
 	if gone {
 		o.far.remove(id, seq)
 		o.near.remove(id, seq)

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -125,7 +126,17 @@ func (s *Scheduler) settled(ctx context.Context, sh *shard) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("scheduler: advance: %w", err)
 	}
-	return before && len(info.State.Subjects) == 0 && o.quiet(), nil
+	if !before || len(info.State.Subjects) > 0 {
+		return false, nil
+	}
+	// What was stored the owner may not have heard of yet.
+	o.mu.Lock()
+	heard := o.heard
+	o.mu.Unlock()
+	if _, _, err := s.following(ctx, sh, sh.all(kindPending), heard+1); !errors.Is(err, errNone) {
+		return false, err
+	}
+	return o.quiet(), nil
 }
 
 // quiet tells whether all is known, and nothing of it is due or under way.
