@@ -1,0 +1,257 @@
+package mirror
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// applier applies writes to one backend: lanes beside each other, those of a lane one after the other.
+type applier struct {
+	s      *sender
+	node   *node           // as of when it began; its record may only change in flags that do not concern what is applied
+	ctx    context.Context // ends when nothing new is to be sent
+	stop   context.CancelFunc
+	wg     sync.WaitGroup // lanes and the reader
+	wakeup chan struct{}  // of the committer
+	ended  chan struct{}  // closed when nothing is applied any more: the committer ends
+	quiet  chan struct{}  // closed by the committer then
+	gap    bool           // writes it lacks are gone
+
+	paused  atomic.Bool // by maintenance
+	behind  atomic.Bool // it reads for itself, and is far behind
+	slots   chan struct{}
+	breaker breaker
+	ready   broadcast // something that lanes wait for may have changed
+
+	mu      sync.Mutex
+	lanes   []lane
+	read    uint64 // up to where writes were offered
+	queued  int
+	bytes   int
+	dirty   bool // something was applied since the last snapshot
+	pending uint64
+	room    broadcast
+	ledger  []entry // of what was applied since the last snapshot
+
+	fresh int64 // Unix nanoseconds of the first of them, 0 for none
+
+	uncommitted atomic.Int64 // Unix nanoseconds since when something applied is not committed, 0 for nothing
+	revision    uint64       // of the progress; the committer's
+	committed   []byte       // the same
+}
+
+// lane holds the writes that wait. The first is on its way while the lane is running.
+type lane struct {
+	mark    uint64 // up to here all of the lane is applied
+	queue   []*write
+	running bool
+}
+
+// at is up to where a lane has applied everything. An idle one follows what was read.
+func (a *applier) at(l *lane) uint64 {
+	if len(l.queue) == 0 {
+		return max(a.read, l.mark)
+	}
+	return l.mark
+}
+
+// position is up to where writes were offered.
+func (a *applier) position() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.read
+}
+
+// offer takes a write, unless there is no room for it.
+func (a *applier) offer(w *write) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.offerLocked(w)
+}
+
+func (a *applier) offerLocked(w *write) bool {
+	if w.seq <= a.read { // it came with the ring already
+		return true
+	}
+	if w.lane < 0 || w.lane >= len(a.lanes) { // nothing to apply
+		a.read, a.dirty = w.seq, true
+		return true
+	}
+	l := &a.lanes[w.lane]
+	if w.seq <= l.mark {
+		a.read, a.dirty = w.seq, true
+		return true
+	}
+	if a.queued > 0 && (a.queued >= a.s.m.cfg.Window || a.bytes+w.size > a.s.m.cfg.WindowBytes) {
+		return false
+	}
+	if len(l.queue) == 0 {
+		l.mark = w.seq - 1
+	}
+	a.read, a.dirty = w.seq, true
+	l.queue = append(l.queue, w)
+	a.queued++
+	a.bytes += w.size
+	if !l.running {
+		l.running = true
+		a.wg.Go(func() { a.run(w.lane) })
+	}
+	return true
+}
+
+// offerWait takes a write as soon as there is room.
+func (a *applier) offerWait(w *write) error {
+	for {
+		room := a.room.wait()
+		if a.offer(w) {
+			return nil
+		}
+		select {
+		case <-room:
+		case <-a.ctx.Done():
+			return errEnded
+		}
+	}
+}
+
+// readAlone reads for this backend only, until it is level with the others. It is called before anything else reads for it.
+func (a *applier) readAlone() {
+	a.wg.Go(func() {
+		defer a.behind.Store(false)
+		if a.s.tail.join(a) {
+			return
+		}
+		_ = a.s.read(a.ctx, a.position(), func(w *write, pending uint64) error { // it ends with ctx
+			a.behind.Store(pending > behindAfter || a.behind.Load() && pending > 0)
+			a.setPending(pending)
+			if pending < outcomesKept {
+				a.s.expect(w)
+			}
+			if err := a.offerWait(w); err != nil {
+				return err
+			}
+			if a.s.tail.join(a) {
+				a.setPending(0)
+				return errJoined
+			}
+			return nil
+		})
+	})
+}
+
+func (a *applier) setPending(n uint64) {
+	a.mu.Lock()
+	a.pending = n
+	a.mu.Unlock()
+}
+
+// run applies the writes of a lane until none is left.
+func (a *applier) run(i int) {
+	for {
+		w := a.head(i)
+		if w == nil {
+			return
+		}
+		ans, err := a.apply(w)
+		if err != nil {
+			return
+		}
+		a.done(i, w, ans)
+	}
+}
+
+// head is the next write of a lane; without one the lane is no longer running.
+func (a *applier) head(i int) *write {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := &a.lanes[i]
+	if len(l.queue) == 0 || a.ctx.Err() != nil {
+		l.running = false
+		return nil
+	}
+	return l.queue[0]
+}
+
+// done notes that a write is applied.
+func (a *applier) done(i int, w *write, ans *answer) {
+	a.mu.Lock()
+	l := &a.lanes[i]
+	l.queue[0] = nil
+	if l.queue = l.queue[1:]; len(l.queue) == 0 {
+		l.queue, l.mark = nil, w.seq // its array may have become long
+	} else {
+		l.mark = l.queue[0].seq - 1
+	}
+	a.queued--
+	a.bytes -= w.size
+	a.dirty = true
+	a.ledger = append(a.ledger, entry{seq: w.seq, status: uint16(ans.status), hash: ans.hash}) //nolint:gosec // below 1000
+	if a.fresh == 0 {
+		a.fresh = time.Now().UnixNano()
+		a.uncommitted.CompareAndSwap(0, a.fresh)
+	}
+	half := a.queued <= a.s.m.cfg.Window/2 && a.bytes <= a.s.m.cfg.WindowBytes/2
+	a.mu.Unlock()
+	if half {
+		a.room.notify()
+	}
+	a.wake()
+	w.finish(ans)
+}
+
+// wake makes the committer look.
+func (a *applier) wake() {
+	select {
+	case a.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// finish tells a client that waits, and lets go of what is no longer needed.
+func (w *write) finish(ans *answer) {
+	if w.outcome != nil {
+		w.outcome.add(ans)
+	}
+	if w.body != nil {
+		w.body.release()
+	}
+}
+
+// snapshot is what there is to commit.
+func (a *applier) snapshot(term string) (*progress, []entry) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := &progress{Generation: a.node.Generation, Term: term, Read: a.read, State: a.state(), Waiting: uint64(a.queued) + a.pending, Bytes: uint64(a.bytes)} //nolint:gosec // not negative
+	var oldest time.Time
+	for i := range a.lanes {
+		l := &a.lanes[i]
+		if at := a.at(l); at != a.read {
+			p.Marks = append(p.Marks, [2]uint64{uint64(i), at}) //nolint:gosec // not negative
+		}
+		if len(l.queue) > 0 && (oldest.IsZero() || l.queue[0].at.Before(oldest)) {
+			oldest = l.queue[0].at
+		}
+	}
+	if !oldest.IsZero() {
+		p.Lag = max(a.s.now().Sub(oldest).Milliseconds(), 0)
+	}
+	entries := a.ledger
+	a.ledger, a.dirty, a.fresh = nil, false, 0
+	return p, entries
+}
+
+func (a *applier) state() State {
+	switch {
+	case a.gap:
+		return StateGap
+	case a.paused.Load():
+		return StateMaintenance
+	case a.breaker.open():
+		return StateDown
+	case a.behind.Load():
+		return StateBehind
+	}
+	return StateLive
+}

@@ -1,0 +1,115 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/skybus-io/skybus/internal/backoff"
+)
+
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = 5 * time.Second
+	mostPause  = time.Minute            // that a backend may ask for
+	commitAge  = 100 * time.Millisecond // no request is sent while something applied longer ago is not committed
+)
+
+// apply sends a write to the backend until it has answered for good. The error is errEnded.
+func (a *applier) apply(w *write) (*answer, error) {
+	body, err := a.s.bodyOf(a.ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	failures := 0 // answers of 5xx that count
+	for attempt := 1; ; attempt++ {
+		probe, err := a.waitReady()
+		if err != nil {
+			return nil, err
+		}
+		ans, pause, err := a.try(w, body)
+		if a.ctx.Err() != nil && err != nil {
+			return nil, errEnded // what the backend did of it, the next sender does again
+		}
+		a.breaker.report(probe, err == nil)
+		a.ready.notify()
+		switch {
+		case err == nil && !isFailure(ans.status):
+			return ans, a.s.judge(a, w, ans)
+		case err == nil:
+			if failures++; failures >= a.s.m.cfg.Tries {
+				return ans, a.s.judge(a, w, ans)
+			}
+		}
+		a.node.counts.retries.Add(1)
+		if age := a.s.m.cfg.MaxAge; age > 0 && a.s.now().Sub(w.at) > age {
+			if ans == nil {
+				ans = &answer{backend: a.node.Name}
+			}
+			return ans, a.s.judge(a, w, ans)
+		}
+		if !backoff.Sleep(a.ctx, max(pause, backoff.Full(attempt, firstPause, lastPause))) {
+			return nil, errEnded
+		}
+	}
+}
+
+// try makes one attempt. An error is one that says nothing about the write: the backend cannot be reached, takes too long, or has too much to do.
+func (a *applier) try(w *write, body []byte) (ans *answer, pause time.Duration, err error) {
+	if a.behind.Load() {
+		select {
+		case a.slots <- struct{}{}:
+			defer func() { <-a.slots }()
+		case <-a.ctx.Done():
+			return nil, 0, errEnded
+		}
+	}
+	begin := time.Now()
+	ans, err = a.s.m.exchange(a.s.ctx, a.node, w, body)
+	a.node.counts.write(begin, ans, err)
+	if err != nil {
+		return nil, 0, err
+	}
+	switch ans.status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
+		return nil, min(retryAfter(ans), mostPause), errUnavailable
+	}
+	return ans, 0, nil
+}
+
+var errUnavailable = errors.New("mirror: the backend has too much to do")
+
+// isFailure tells whether an answer may be another one when the write is sent again.
+func isFailure(status int) bool { return status >= http.StatusInternalServerError }
+
+// waitReady waits until a request may be sent. probe says that it is the one which finds out whether a backend that was down is back.
+func (a *applier) waitReady() (probe bool, err error) {
+	for {
+		ready := a.ready.wait()
+		if a.ctx.Err() != nil || !a.s.lease.Valid() {
+			return false, errEnded
+		}
+		var wait time.Duration
+		if !a.paused.Load() {
+			old := a.uncommitted.Load()
+			switch {
+			case old != 0 && time.Since(time.Unix(0, old)) > commitAge:
+				wait = commitAge
+			default:
+				if wait, probe = a.breaker.allow(); wait == 0 {
+					return probe, nil
+				}
+			}
+		}
+		ctx, cancel := a.ctx, context.CancelFunc(func() {})
+		if wait > 0 {
+			ctx, cancel = context.WithTimeout(ctx, wait)
+		}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+		}
+		cancel()
+	}
+}

@@ -1,0 +1,138 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	commitTimeout = 150 * time.Millisecond
+	commitIdle    = time.Second // when nothing was applied, but the state of the backend may have changed
+	commitFinal   = 2 * time.Second
+)
+
+// begin adopts what was applied by the last sender and fences it: its commits are refused from then on.
+func (a *applier) begin(ctx context.Context) error {
+	for {
+		var p progress
+		revision, err := a.s.m.lastProgress(ctx, a.node.Name, &p)
+		switch {
+		case errors.Is(err, errNone), err == nil && p.Generation != a.node.Generation:
+			p = *unreadProgress(a.node.Generation, a.node.From)
+		case err != nil && revision == 0:
+			return err
+		case err != nil: // not readable: all is sent again that is still there
+			p = *unreadProgress(a.node.Generation, a.node.From)
+		}
+		a.lanes = make([]lane, a.s.m.cfg.Lanes)
+		for i, mark := range p.lanes(len(a.lanes)) {
+			a.lanes[i].mark = mark
+		}
+		a.read, a.revision = p.floor(), revision
+		if a.gap, err = a.s.m.isGap(ctx, a.read); err != nil {
+			return err
+		}
+		err = a.commit(ctx, commitFinal)
+		if err == nil || !errors.Is(err, errConflict) {
+			return err
+		}
+		// Somebody committed meanwhile, or what was read was not the newest.
+		if !a.s.lease.Valid() || ctx.Err() != nil {
+			return errEnded
+		}
+	}
+}
+
+// committer commits every few milliseconds, until ctx ends. An error means that somebody else commits.
+func (a *applier) committer(ctx context.Context) error {
+	defer close(a.quiet)
+	idle := time.NewTicker(commitIdle)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.ended:
+			return nil
+		case <-a.wakeup:
+		case <-idle.C:
+		}
+		if err := a.commit(ctx, commitTimeout); err != nil {
+			return err
+		}
+		a.ready.notify()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(a.s.m.cfg.Commit):
+		}
+	}
+}
+
+// commit stores how far the backend is. While the servers do not answer it tries again; what was applied is not forgotten meanwhile. The
+// error is errConflict, or that ctx ended.
+func (a *applier) commit(ctx context.Context, timeout time.Duration) error {
+	a.mu.Lock()
+	clean := !a.dirty
+	a.mu.Unlock()
+	p, entries := a.snapshot(a.s.term)
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	if clean && bytes.Equal(data, a.committed) {
+		return nil
+	}
+	for {
+		if err = a.s.store(ctx, a, entries, data, timeout); err == nil || errors.Is(err, errConflict) || ctx.Err() != nil {
+			break
+		}
+		a.s.m.log.DebugContext(ctx, "progress not stored, trying again", "backend", a.node.Name, "error", err)
+	}
+	if err != nil {
+		a.mu.Lock()
+		a.ledger, a.dirty = append(entries, a.ledger...), true
+		a.mu.Unlock()
+		return err
+	}
+	a.committed = data
+	a.mu.Lock()
+	a.uncommitted.Store(a.fresh)
+	a.mu.Unlock()
+	return nil
+}
+
+// store makes one attempt to commit.
+func (s *sender) store(ctx context.Context, a *applier, entries []entry, data []byte, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := s.record(ctx, a, entries); err != nil {
+		return err
+	}
+	revision, err := s.m.putProgress(ctx, a.node.Name, data, a.revision)
+	if err == nil {
+		a.revision = revision
+		return nil
+	}
+	// The answer may be lost: then what is there tells.
+	look, done := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer done()
+	stored, rerr := s.m.rawProgress(look, a.node.Name)
+	switch {
+	case rerr != nil:
+		if errors.Is(err, errConflict) {
+			return err
+		}
+		return errors.Join(err, rerr)
+	case bytes.Equal(stored.Data, data):
+		a.revision = stored.Seq
+		return nil
+	case stored.Seq > a.revision:
+		return errConflict
+	}
+	return err
+}

@@ -1,0 +1,84 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/internal/backoff"
+)
+
+const (
+	purgeEvery = 5 * time.Second
+	purgeLeast = 1000 // writes; fewer are not worth the while
+	alarmShare = 50   // percent of the stream's limit from which on no history is kept
+)
+
+// housekeep removes writes that all backends have applied.
+func (s *sender) housekeep(ctx context.Context) {
+	for backoff.Sleep(ctx, purgeEvery) {
+		if err := s.purge(ctx); err != nil && ctx.Err() == nil {
+			s.m.log.WarnContext(ctx, "writes that all have applied not removed, trying again", "error", err)
+		}
+	}
+}
+
+func (s *sender) purge(ctx context.Context) error {
+	floor := s.m.floor()
+	if floor == 0 {
+		return nil
+	}
+	info, err := s.m.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	history := uint64(max(s.m.cfg.History, 0)) //nolint:gosec // not negative
+	if limit := info.Config.MaxBytes; limit > 0 && info.State.Bytes*100 > uint64(limit)*alarmShare {
+		history = 0
+		s.m.log.WarnContext(ctx, "the store of writes is more than half full", "bytes", info.State.Bytes, "limit", limit, "applied_by_all", floor, "last", info.State.LastSeq)
+	}
+	var old removed
+	revision, err := s.m.lastProgress(ctx, settingsName, &old)
+	if err != nil && !errors.Is(err, errNone) {
+		return err
+	}
+	if floor <= history || floor-history < old.UpTo+purgeLeast && history > 0 {
+		return nil
+	}
+	upTo := floor - history
+	if upTo <= old.UpTo || !s.lease.Valid() {
+		return nil
+	}
+	data, err := json.Marshal(removed{UpTo: upTo})
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	if _, err := s.m.putProgress(ctx, settingsName, data, revision); err != nil {
+		return err
+	}
+	if err := s.m.stream.Purge(ctx, jetstream.WithPurgeSubject(s.m.space.writes()), jetstream.WithPurgeSequence(upTo+1)); err != nil {
+		return fmt.Errorf("mirror: remove writes: %w", err)
+	}
+	return nil
+}
+
+// floor is up to where all active backends have applied everything, 0 while that is not known.
+func (m *Mirror) floor() uint64 {
+	var floor uint64
+	for _, n := range *m.nodes.Load() {
+		if !n.Active || n.State() == StateGap {
+			continue
+		}
+		if f := n.floor.Load(); floor == 0 || f < floor {
+			floor = f
+		}
+		if n.floor.Load() == 0 {
+			return 0
+		}
+	}
+	return floor
+}

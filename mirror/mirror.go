@@ -1,0 +1,161 @@
+// Package mirror replicates HTTP writes to every backend, in order and without losing one, and sends reads to a backend that has caught up.
+//
+// A write is stored in JetStream before anything else happens to it. One process of all that run the mirror, the sender, applies what is
+// stored to each backend: writes of one lane one after the other, lanes beside each other, backends independent of each other. A backend
+// that is down, or new, is brought level from what is stored. See docs/mirror.md for a guide and docs/adr for why it is built so.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/kv"
+)
+
+// Mirror is one mirror as a process sees it: an [http.Handler] for clients, with Run the sender when nobody else is, and the backends.
+// Any number of processes may share one. It is safe for concurrent use.
+type Mirror struct {
+	conn     *bus.Conn
+	cfg      Config
+	log      *slog.Logger
+	js       jetstream.JetStream
+	stream   jetstream.Stream // of the writes
+	progress jetstream.Stream // of what the backends have applied
+	backends *kv.Table[Backend]
+	space    space
+	key      keyFunc
+
+	nodes   atomic.Pointer[[]*node] // in priority order
+	known   sync.Map                // name of a backend -> *nodeState, which outlives changes of its record
+	edited  broadcast               // backends
+	changed broadcast               // the same, or what they have applied
+	waiters waiters                 // clients that wait for the answer to a write
+	counts  counts
+
+	stop      func()
+	following sync.WaitGroup
+	closeOnce sync.Once
+}
+
+// Open binds to the mirror named in cfg, or makes it, and returns when its backends are known and what they have applied. It follows both, and
+// checks whether the backends are healthy, until Close; ctx bounds only the opening. Writes are sent to the backends while some process runs [Mirror.Run].
+func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Mirror, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	m := &Mirror{conn: conn, cfg: cfg, log: cfg.Logger.With("mirror", cfg.Name), space: space{ns: conn.Namespace(), mirror: cfg.Name}}
+	if m.key, err = parseKey(cfg.Key); err != nil {
+		return nil, err
+	}
+	m.nodes.Store(&[]*node{})
+	if m.js, err = jetstream.New(conn.NATS(), jetstream.WithPublishAsyncMaxPending(maxPending)); err != nil {
+		return nil, fmt.Errorf("mirror: %w", err)
+	}
+	if err := m.openStreams(ctx); err != nil {
+		return nil, err
+	}
+	if m.backends, err = kv.Open[Backend](ctx, conn, bucketMirrors, kv.Config{Description: "skybus: backends of mirrors", NoExpiry: true, Logger: cfg.Logger}); err != nil {
+		return nil, fmt.Errorf("mirror: %w", err)
+	}
+	if err := m.agree(ctx); err != nil {
+		return nil, err
+	}
+	sub, err := m.openWaiters()
+	if err != nil {
+		return nil, err
+	}
+	follow, stop := context.WithCancel(context.WithoutCancel(ctx))
+	m.stop = func() { stop(); _ = sub.Unsubscribe() } // that fails only when the connection is closed
+	if err := m.follow(ctx, follow); err != nil {
+		m.stop()
+		m.following.Wait()
+		return nil, err
+	}
+	return m, nil
+}
+
+// Close ends what Open began. Requests that wait are answered as if their time was over. Run has to be stopped by its own context. Further calls do nothing.
+func (m *Mirror) Close() error {
+	m.closeOnce.Do(func() {
+		m.stop()
+		m.following.Wait()
+		m.waiters.close()
+	})
+	return nil
+}
+
+// openStreams opens the streams all mirrors share.
+func (m *Mirror) openStreams(ctx context.Context) error {
+	var err error
+	if m.stream, err = m.conn.OpenStream(ctx, jetstream.StreamConfig{
+		Name:        streamWrites,
+		Description: "skybus: writes of mirrors, by lane",
+		Subjects:    []string{subjectWrites + ">"},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		Storage:     jetstream.FileStorage,
+		Duplicates:  duplicateWindow,
+		AllowDirect: true,
+		DenyDelete:  true,
+	}); err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	if m.progress, err = m.conn.OpenStream(ctx, jetstream.StreamConfig{
+		Name:              streamProgress,
+		Description:       "skybus: how far the backends of mirrors have applied their writes",
+		Subjects:          []string{subjectProgress + ">"},
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardNew,
+		MaxMsgsPerSubject: 1,
+		Storage:           jetstream.FileStorage,
+		AllowDirect:       true,
+		RePublish:         &jetstream.RePublish{Source: subjectProgress + ">", Destination: feedProgress + ">"},
+	}); err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	return nil
+}
+
+// agree reads what all processes of the mirror must have in common, or says it for those who come.
+func (m *Mirror) agree(ctx context.Context) error {
+	table, err := kv.Open[settings](ctx, m.conn, bucketMirrors, kv.Config{NoExpiry: true, Logger: m.cfg.Logger})
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	key := m.space.key(settingsName)
+	mine := settings{Lanes: m.cfg.Lanes, Key: m.cfg.Key}
+	for {
+		entry, err := table.Get(ctx, key)
+		switch {
+		case errors.Is(err, kv.ErrNotFound):
+			_, err = table.Create(ctx, key, mine)
+			if err == nil {
+				return nil
+			}
+			if !errors.Is(err, kv.ErrExists) {
+				return fmt.Errorf("mirror: %w", err)
+			}
+		case err != nil:
+			return fmt.Errorf("mirror: %w", err)
+		case entry.Value != mine:
+			return bus.Errorf(bus.FailedPrecondition, "mirror: %q has %d lanes by key %q, which is for good, and was opened with %d by %q: "+
+				"use what it has, or another name", m.cfg.Name, entry.Value.Lanes, entry.Value.Key, mine.Lanes, mine.Key)
+		default:
+			return nil
+		}
+	}
+}
+
+// settings are the same in all processes of a mirror, for its life: with others, writes would change their order.
+type settings struct {
+	Lanes int    `json:"lanes"`
+	Key   string `json:"key"`
+}

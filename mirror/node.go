@@ -1,0 +1,286 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/kv"
+)
+
+const (
+	readTimeout  = 2 * time.Second
+	seenTimeout  = 5 * time.Second
+	reloadEvery  = 5 * time.Second // of what backends have applied, should a message of it have been lost
+	followPause  = 100 * time.Millisecond
+	unknownState = State("")
+)
+
+// node is a backend as this process knows it. It is not changed; the state it points to is.
+type node struct {
+	Backend
+	*nodeState
+
+	revision uint64 // of the backend's record
+}
+
+// nodeState is what is known about a backend beside its record.
+type nodeState struct {
+	marks    []atomic.Uint64 // what is applied and committed, by lane
+	floor    atomic.Uint64   // the lowest of them
+	lag      atomic.Int64    // milliseconds
+	state    atomic.Value    // State
+	progress atomic.Pointer[progress]
+	health   nodeHealth
+	counts   nodeCounts
+
+	mu       sync.Mutex // held to change what is applied
+	revision uint64     // of the progress
+	newest   *progress  // of whatever generation
+}
+
+// applied tells whether the backend has applied the write, and committed it.
+func (n *nodeState) applied(lane int, seq uint64) bool { return n.marks[lane].Load() >= seq }
+
+func (n *nodeState) State() State {
+	s, _ := n.state.Load().(State)
+	return s
+}
+
+// follow keeps nodes up to date until ctx ends. It returns when they are.
+func (m *Mirror) follow(open, ctx context.Context) error {
+	sub, err := m.conn.NATS().Subscribe(m.space.feed(), m.hear)
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	known := make(chan struct{})
+	ended := make(chan error, 1)
+	m.following.Go(func() {
+		defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
+		var once sync.Once
+		for {
+			err := m.backends.Follow(ctx, m.space.key("*"), func(batch []kv.Entry[Backend]) {
+				m.change(ctx, batch)
+				once.Do(func() { close(known) })
+			})
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			select {
+			case ended <- err: // nobody waits any more once it was known
+			default:
+			}
+			if !backoff.Sleep(ctx, followPause) {
+				return
+			}
+		}
+	})
+	m.following.Go(func() { m.reload(ctx) })
+	m.following.Go(func() { m.checkHealth(ctx) })
+	select {
+	case <-known:
+		return nil
+	case err := <-ended:
+		return fmt.Errorf("mirror: backends: %w", err)
+	case <-open.Done():
+		return fmt.Errorf("mirror: backends: %w", context.Cause(open))
+	}
+}
+
+// change takes over changed records of backends.
+func (m *Mirror) change(ctx context.Context, batch []kv.Entry[Backend]) {
+	nodes := slices.Clone(*m.nodes.Load())
+	for _, entry := range batch {
+		name := lastToken(entry.Key)
+		if name == settingsName {
+			continue
+		}
+		nodes = slices.DeleteFunc(nodes, func(n *node) bool { return n.Name == name })
+		if entry.Deleted {
+			m.known.Delete(name)
+			continue
+		}
+		if entry.Err != nil || entry.Value.Name != name || entry.Value.check() != nil {
+			m.log.ErrorContext(ctx, "backend left out, its record is not valid", "backend", name, "error", entry.Err)
+			continue
+		}
+		v, _ := m.known.LoadOrStore(name, newNodeState(m.cfg.Lanes))
+		state, _ := v.(*nodeState)
+		n := &node{Backend: entry.Value, nodeState: state, revision: entry.Revision}
+		m.load(ctx, n)
+		n.renew(n.Backend)
+		nodes = append(nodes, n)
+	}
+	slices.SortFunc(nodes, func(a, b *node) int { return byPriority(a.Backend, b.Backend) })
+	m.nodes.Store(&nodes)
+	m.edited.notify()
+	m.changed.notify()
+}
+
+func newNodeState(lanes int) *nodeState {
+	n := &nodeState{marks: make([]atomic.Uint64, lanes)}
+	n.state.Store(unknownState)
+	return n
+}
+
+// load reads what a backend has applied.
+func (m *Mirror) load(ctx context.Context, n *node) {
+	var p progress
+	revision, err := m.lastProgress(ctx, n.Name, &p)
+	if err != nil {
+		if !errors.Is(err, errNone) && ctx.Err() == nil {
+			m.log.DebugContext(ctx, "progress of a backend not read, it will be", "backend", n.Name, "error", err)
+		}
+		return
+	}
+	n.take(n.Backend, &p, revision)
+}
+
+// hear takes a commit of the sender.
+func (m *Mirror) hear(msg *nats.Msg) {
+	name := lastToken(msg.Subject)
+	nodes := *m.nodes.Load()
+	i := slices.IndexFunc(nodes, func(n *node) bool { return n.Name == name })
+	if i < 0 {
+		return
+	}
+	var p progress
+	if json.Unmarshal(msg.Data, &p) != nil {
+		return // not ours
+	}
+	revision, err := parseUint(first(msg.Header, "Nats-Sequence"))
+	if err != nil {
+		return
+	}
+	if nodes[i].take(nodes[i].Backend, &p, revision) {
+		m.changed.notify()
+	}
+}
+
+// take adopts a record that is newer than what was known.
+func (n *nodeState) take(b Backend, p *progress, revision uint64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if revision <= n.revision {
+		return false
+	}
+	n.revision, n.newest = revision, p
+	n.adopt(b)
+	return true
+}
+
+// renew makes the progress that of the backend's record.
+func (n *nodeState) renew(b Backend) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.adopt(b)
+}
+
+func (n *nodeState) adopt(b Backend) {
+	p := n.newest
+	if p == nil || p.Generation != b.Generation {
+		p = unreadProgress(b.Generation, b.From)
+	}
+	if p == n.progress.Load() {
+		return
+	}
+	n.floor.Store(min(n.floor.Load(), p.floor()))
+	for i, mark := range p.lanes(len(n.marks)) {
+		n.marks[i].Store(mark)
+	}
+	n.floor.Store(p.floor())
+	n.lag.Store(p.Lag)
+	n.state.Store(p.State)
+	n.progress.Store(p)
+}
+
+// reload reads what backends have applied now and then, and when messages were lost.
+func (m *Mirror) reload(ctx context.Context) {
+	loss := make(chan struct{}, 1)
+	defer m.conn.NotifyLoss(loss)()
+	tick := time.NewTicker(reloadEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-loss:
+		case <-tick.C:
+		}
+		for _, n := range *m.nodes.Load() {
+			m.load(ctx, n)
+		}
+		m.changed.notify()
+	}
+}
+
+// seen waits until this process knows what it has written.
+func (m *Mirror) seen(ctx context.Context, b Backend) error {
+	return m.await(ctx, func() bool {
+		return slices.ContainsFunc(*m.nodes.Load(), func(n *node) bool { return n.Backend == b })
+	})
+}
+
+func (m *Mirror) gone(ctx context.Context, name string) error {
+	return m.await(ctx, func() bool {
+		return !slices.ContainsFunc(*m.nodes.Load(), func(n *node) bool { return n.Name == name })
+	})
+}
+
+// await waits for a change after which done holds. Somebody else may have changed the same again: it does not wait for ever.
+func (m *Mirror) await(ctx context.Context, done func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, seenTimeout)
+	defer cancel()
+	for {
+		changed := m.changed.wait()
+		if done() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil //nolint:nilerr // it is stored; this process will hear of it
+		}
+	}
+}
+
+// broadcast wakes all who wait. The zero value works.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{} // nil while nobody waits
+}
+
+func (b *broadcast) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) notify() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}
+
+func parseUint(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("mirror: %w", err)
+	}
+	return n, nil
+}

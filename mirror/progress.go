@@ -1,0 +1,170 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// State is what a backend is to the sender.
+type State string
+
+// States of a backend.
+const (
+	StateLive        State = "live"        // writes reach it as they come
+	StateBehind      State = "behind"      // it is being brought level
+	StateDown        State = "down"        // it does not answer
+	StateMaintenance State = "maintenance" // nothing is sent to it, everything is kept
+	StateGap         State = "gap"         // writes that it lacks are no longer there: it needs a copy of another's data
+)
+
+// progress is how far a backend has applied its writes, as the sender commits it: all up to Read, but in the lanes of Marks, where it
+// is all up to the mark.
+type progress struct {
+	Generation int64       `json:"generation"`
+	Term       string      `json:"term"` // of the sender's lease
+	Read       uint64      `json:"read"`
+	Marks      [][2]uint64 `json:"marks,omitempty"` // lane, sequence
+	State      State       `json:"state"`
+	Waiting    uint64      `json:"waiting,omitempty"` // writes, about
+	Bytes      uint64      `json:"bytes,omitempty"`   // of those in the sender's memory
+	Lag        int64       `json:"lag,omitempty"`     // milliseconds that the oldest of them has waited
+}
+
+// unreadProgress is that of a backend whose writes begin after from.
+func unreadProgress(generation int64, from uint64) *progress {
+	return &progress{Generation: generation, Read: from, State: StateBehind}
+}
+
+// floor is up to where all is applied.
+func (p *progress) floor() uint64 {
+	floor := p.Read
+	for _, m := range p.Marks {
+		floor = min(floor, m[1])
+	}
+	return floor
+}
+
+// lanes is the mark of every lane.
+func (p *progress) lanes(n int) []uint64 {
+	marks := make([]uint64, n)
+	for i := range marks {
+		marks[i] = p.Read
+	}
+	for _, m := range p.Marks {
+		if m[0] < uint64(n) { //nolint:gosec // n is small
+			marks[m[0]] = m[1]
+		}
+	}
+	return marks
+}
+
+// removed says up to where writes were removed, since all backends had applied them.
+type removed struct {
+	UpTo uint64 `json:"up_to"`
+}
+
+var errNone = errors.New("there is none")
+
+// lastProgress reads the newest record of a backend, or of settingsName, and its revision; errNone where there is none.
+func (m *Mirror) lastProgress(ctx context.Context, backend string, v any) (uint64, error) {
+	raw, err := m.rawProgress(ctx, backend)
+	if err != nil {
+		return 0, err
+	}
+	if err := json.Unmarshal(raw.Data, v); err != nil {
+		return raw.Seq, fmt.Errorf("mirror: progress of %q: %w", backend, err)
+	}
+	return raw.Seq, nil
+}
+
+// rawMessage is a message as the leader of a stream gives it.
+type rawMessage struct {
+	Seq  uint64    `json:"seq"`
+	Data []byte    `json:"data"`
+	Time time.Time `json:"time"`
+}
+
+// rawProgress asks the leader of the stream: others may be behind.
+func (m *Mirror) rawProgress(ctx context.Context, backend string) (*rawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	request, err := json.Marshal(map[string]string{"last_by_subj": m.space.progress(backend)})
+	if err != nil {
+		return nil, fmt.Errorf("mirror: %w", err)
+	}
+	reply, err := m.conn.Request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + streamProgress, Data: request})
+	if err != nil {
+		return nil, fmt.Errorf("mirror: progress of %q: %w", backend, err)
+	}
+	var response struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *rawMessage         `json:"message"`
+	}
+	switch err := json.Unmarshal(reply.Data, &response); {
+	case err != nil:
+		return nil, fmt.Errorf("mirror: progress of %q: %w", backend, err)
+	case response.Error != nil && response.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, errNone
+	case response.Error != nil:
+		return nil, fmt.Errorf("mirror: progress of %q: %w", backend, response.Error)
+	case response.Message == nil:
+		return nil, errNone
+	}
+	return response.Message, nil
+}
+
+// isGap tells whether writes after a sequence may be gone that a backend has not applied: they were removed, or the stream began anew.
+func (m *Mirror) isGap(ctx context.Context, after uint64) (bool, error) {
+	upTo, err := m.removedUpTo(ctx)
+	if err != nil {
+		return false, err
+	}
+	last, err := m.LastSeq(ctx)
+	return after < upTo || last < after, err
+}
+
+// removedUpTo is the last write that was removed.
+func (m *Mirror) removedUpTo(ctx context.Context) (uint64, error) {
+	var r removed
+	if _, err := m.lastProgress(ctx, settingsName, &r); err != nil && !errors.Is(err, errNone) {
+		return 0, err
+	}
+	return r.UpTo, nil
+}
+
+// LastSeq is the last write that was stored, of whatever mirror.
+func (m *Mirror) LastSeq(ctx context.Context) (uint64, error) {
+	info, err := m.stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("mirror: %w", err)
+	}
+	return info.State.LastSeq, nil
+}
+
+// errConflict says that somebody else has written the record.
+var errConflict = errors.New("mirror: somebody else commits for the backend")
+
+// codeWrongLast is the JetStream API's code for a record that is not the expected one.
+const codeWrongLast jetstream.ErrorCode = 10071
+
+// putProgress writes a record over the one with the revision, in one attempt, and returns the new revision.
+func (m *Mirror) putProgress(ctx context.Context, backend string, data []byte, revision uint64) (uint64, error) {
+	msg := &nats.Msg{Subject: m.space.progress(backend), Data: data, Header: nats.Header{headerExpectSeq: {strconv.FormatUint(revision, 10)}}}
+	ack, err := m.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+	if err == nil {
+		return ack.Sequence, nil
+	}
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == codeWrongLast {
+		return 0, errConflict
+	}
+	return 0, bus.Wrap(bus.Unavailable, "mirror: progress of "+backend+" was not stored", err)
+}
