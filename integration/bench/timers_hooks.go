@@ -38,11 +38,17 @@ func (b *bench) timersHooks(ctx context.Context) ([]section, error) {
 		if sinks > 1 {
 			what = fmt.Sprintf("%d addresses", sinks)
 		}
-		variants = append(variants, variant{what, func() ([]float64, error) { return b.workOff(ctx, sinks) }})
+		variants = append(variants, variant{what, func() ([]float64, error) { return b.workOff(ctx, sinks, unobserved) }})
 	}
-	s.Rows, err = b.turns(ctx, s.Name, b.set.rounds(), variants)
+	if s.Rows, err = b.turns(ctx, s.Name, b.set.rounds(), variants); err != nil || b.set.profile == "" {
+		return []section{due, s}, err
+	}
+	_, err = b.workOff(ctx, 1, b.profiled)
 	return []section{due, s}, err
 }
+
+// unobserved does f and nothing else, in place of [bench.profiled].
+func unobserved(_ string, _ []*child, f func() error) error { return f() }
 
 // dueInOneSecond is when the last of many webhooks is delivered.
 func (b *bench) dueInOneSecond(ctx context.Context) (s section, err error) {
@@ -74,8 +80,8 @@ func (b *bench) dueInOneSecond(ctx context.Context) (s section, err error) {
 	return s, err
 }
 
-// workOff lets one scheduler deliver what became due while none ran.
-func (b *bench) workOff(ctx context.Context, sinks int) (_ []float64, err error) {
+// workOff lets one scheduler deliver what became due while none ran, and observe watch that.
+func (b *bench) workOff(ctx context.Context, sinks int, observe func(name string, all []*child, f func() error) error) (_ []float64, err error) {
 	c := &crew{dir: b.dir}
 	defer func() { err = errors.Join(err, c.close()) }()
 	server, url, err := c.server(ctx)
@@ -115,10 +121,14 @@ func (b *bench) workOff(ctx context.Context, sinks int) (_ []float64, err error)
 			return nil, err
 		}
 	}
-	if _, err := s.do(order{Op: opAct, Variant: actRun}); err != nil {
-		return nil, err
-	}
-	if ans, err = sink.do(order{Op: opAct, Variant: actAwait, For: sinkPatience}); err != nil {
+	err = observe(nameTimersHooks, processes, func() error {
+		if _, err := s.do(order{Op: opAct, Variant: actRun}); err != nil {
+			return err
+		}
+		ans, err = sink.do(order{Op: opAct, Variant: actAwait, For: sinkPatience})
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	values := []float64{float64(n) / ans.Hooks.Last.Sub(ans.Hooks.First).Seconds(), 0}
