@@ -102,12 +102,12 @@ func (s *Scheduler) change(ctx context.Context, id string, rev uint64, edit func
 		if err != nil {
 			return Timer{}, err
 		}
-		if d.due == m.due && sameRecord(d, m) && bytes.Equal(d.payload, m.payload) {
-			return m.timer(), nil
-		}
 		msg, err := d.message(sh, s.cfg.Grace, m.seq)
 		if err != nil {
 			return Timer{}, err
+		}
+		if bytes.Equal(msg.Data, m.body) {
+			return m.timer(), nil
 		}
 		seq, err := s.store(ctx, sh, msg)
 		if errors.Is(err, errConflict) {
@@ -180,7 +180,7 @@ func (s *Scheduler) handed(m *stored) time.Time {
 	if !m.fixed() {
 		return maxTime()
 	}
-	return m.overdue(s.cfg.Grace)
+	return m.overdue()
 }
 
 func otherRevision(id string, has, asked uint64) error {

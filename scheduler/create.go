@@ -63,7 +63,7 @@ func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
 			expect = 0
 		case err != nil:
 			return Timer{}, err
-		case !isGone(last.Header):
+		case !isGone(last):
 			return Timer{}, d.taken()
 		default:
 			expect = seq
@@ -148,6 +148,7 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 type creation struct {
 	draft  *draft
 	size   int // of the payload
+	body   []byte
 	future jetstream.PubAckFuture
 	err    error
 }
@@ -166,6 +167,7 @@ func (s *Scheduler) begin(ctx context.Context, spec Spec) *creation {
 		c.err = err
 		return c
 	}
+	c.body = msg.Data
 	if c.future, err = s.async.PublishMsgAsync(msg); err != nil {
 		c.future = nil // it goes the slow way
 	}
@@ -180,6 +182,8 @@ func (s *Scheduler) finish(ctx context.Context, c *creation) (Timer, error) {
 	if c.future != nil {
 		select {
 		case ack := <-c.future.Ok():
+			sh := s.shard(c.draft.id)
+			s.note(sh, noteOf(c.draft.id, ack.Sequence, c.body, sh.clock.at(time.Now())))
 			return s.created(c.draft, ack.Sequence), nil
 		case <-c.future.Err(): //nolint:errcheck // it is asked for once more
 		case <-ctx.Done():
@@ -196,6 +200,8 @@ func (s *Scheduler) createAgain(ctx context.Context, d *draft) (Timer, error) {
 	}
 	m, rerr := s.pending(ctx, s.shard(d.id), d.id)
 	if rerr == nil && m.record.Gen == d.record.Gen {
+		sh := s.shard(d.id)
+		s.note(sh, noteOf(d.id, m.seq, m.body, sh.clock.at(time.Now())))
 		return s.created(d, m.seq), nil
 	}
 	return t, err

@@ -139,7 +139,7 @@ func readLetter(subject string, h nats.Header, died time.Time, payload []byte) D
 	if n, err := strconv.Atoi(first(h, headerDeadTruncated)); err == nil {
 		l.Truncated, l.Size = true, n
 	}
-	m, err := readStored(first(h, headerDeadSubject), 0, died, h, payload)
+	m, err := readDead(0, died, h, payload)
 	if err != nil {
 		l.Timer.ID, l.Timer.Payload = idOf(first(h, headerDeadSubject)), payload
 		return l
@@ -187,7 +187,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, id string) error {
 	if first(raw.Header, headerDeadTruncated) != "" {
 		return bus.Errorf(bus.FailedPrecondition, "dead letter %q was too large to keep its payload; it cannot be delivered again", id)
 	}
-	m, err := readStored(first(raw.Header, headerDeadSubject), raw.Sequence, raw.Time, raw.Header, raw.Data)
+	m, err := readDead(raw.Sequence, raw.Time, raw.Header, raw.Data)
 	x := &parcel{stored: m}
 	if err == nil {
 		err = x.readHistory()
@@ -201,12 +201,15 @@ func (d *DeadLetters) Redrive(ctx context.Context, id string) error {
 		return err
 	}
 	x.redrives, x.redriven, x.tried = x.redrives+1, now, nil
-	h, err := x.history()
+	body, err := m.record.encode(m.due, d.s.cfg.Grace, m.payload)
 	if err != nil {
 		return err
 	}
-	h[nats.MsgIdHdr] = []string{id + "/" + strconv.Itoa(x.redrives)}
-	if _, err := d.s.publish(ctx, &nats.Msg{Subject: sh.subject(kindDue, m.id), Header: h, Data: raw.Data}); err != nil {
+	h := nats.Header{nats.MsgIdHdr: {id + "/" + strconv.Itoa(x.redrives)}}
+	if err := x.historyTo(h); err != nil {
+		return err
+	}
+	if _, err := d.s.publish(ctx, &nats.Msg{Subject: sh.subject(kindDue, m.id), Header: h, Data: body}); err != nil {
 		return fmt.Errorf("scheduler: redrive dead letter %q: %w", id, err)
 	}
 	return d.purge(ctx, stream, raw)

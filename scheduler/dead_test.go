@@ -175,24 +175,27 @@ func TestDeadLettersFull(t *testing.T) {
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	s := launch(t, bustest.Server(t), config(newMemory(nil)))
-	due := []string{"1"}
-	for i, h := range []nats.Header{
-		{},
-		{"Skybus-Due-Ns": {"x"}, "Skybus-Timer": {"{}"}},
-		{"Skybus-Due-Ns": due, "Skybus-Timer": {"{"}},
-		{"Skybus-Due-Ns": due, "Skybus-Timer": {`{"g":"a.b","n":1,"t":{"uri":"memory://a"}}`}},
-		{"Skybus-Due-Ns": due, "Skybus-Timer": {`{"g":"G","n":1,"t":{"uri":"memory://a"}}`}, "Skybus-Attempts": {"7"}},
-		{"Skybus-Due-Ns": due, "Skybus-Timer": {`{"g":"G","n":1,"t":{"uri":"memory://a"}}`}, "Skybus-Redriven": {"1@x"}},
+	good := body(t, `{"g":"G","n":1,"t":{"uri":"memory://a"}}`, time.Unix(0, 1), "body")
+	for i, m := range []struct {
+		header     nats.Header
+		body, kept string
+	}{
+		{nil, "body", "body"},
+		{nil, "\x01\xff\xff", "\x01\xff\xff"},
+		{nil, body(t, `{"g":"a.b","n":1,"t":{"uri":"memory://a"}}`, time.Unix(0, 1), "body"), "body"},
+		{nats.Header{"Skybus-Fired-Ns": {"x"}}, good, good},
+		{nats.Header{"Skybus-Attempts": {"7"}}, good, "body"},
+		{nats.Header{"Skybus-Redriven": {"1@x"}}, good, "body"},
 	} {
-		id := fmt.Sprint("t", i)
-		storeRaw(t, s, dueSubject(id), h, "body")
+		id, h := fmt.Sprint("t", i), m.header
+		storeRaw(t, s, dueSubject(id), h, m.body)
 		bustest.Eventually(t, "the letter", func() bool { return s.Stats().Dead == uint64(i+1) })
 		got := slices.Collect(letters(t, s, scheduler.DeadFilter{TimerID: id}))
-		if len(got) != 1 || got[0].Code != bus.DataLoss || got[0].Error == "" || got[0].Size != 4 {
+		if len(got) != 1 || got[0].Code != bus.DataLoss || got[0].Error == "" || got[0].Size != len(m.kept) {
 			t.Errorf("%v: letters %+v", h, got)
 			continue
 		}
-		if l, err := s.DeadLetters().Get(t.Context(), got[0].ID); err != nil || string(l.Timer.Payload) != "body" {
+		if l, err := s.DeadLetters().Get(t.Context(), got[0].ID); err != nil || string(l.Timer.Payload) != m.kept {
 			t.Errorf("%v: %+v, %v", h, l, err)
 		}
 		if err := s.DeadLetters().Redrive(t.Context(), got[0].ID); bus.CodeOf(err) != bus.FailedPrecondition {
@@ -208,9 +211,9 @@ func TestLetterTooLarge(t *testing.T) {
 	const limit = 4096
 	m := newFailing()
 	s := launch(t, bustest.Server(t, bustest.MaxPayload(limit)), config(m.memory))
-	payload := make([]byte, 3000)
-	subject, record := dueSubject("t1"), `{"g":"G","n":1,"t":{"uri":"memory://`+strings.Repeat("a", 800)+`"}}`
-	storeRaw(t, s, subject, nats.Header{"Skybus-Timer": {record}, "Skybus-Due-Ns": {"1"}}, string(payload))
+	payload := strings.Repeat("x", 3000)
+	record := `{"g":"G","n":1,"t":{"uri":"memory://` + strings.Repeat("a", 800) + `"}}`
+	storeRaw(t, s, dueSubject("t1"), nil, body(t, record, time.Now(), payload))
 	bustest.Eventually(t, "the letter", func() bool { return s.Stats().Dead == 1 })
 	got := slices.Collect(letters(t, s, scheduler.DeadFilter{}))
 	if len(got) != 1 || !got[0].Truncated || got[0].Size != len(payload) {
@@ -225,14 +228,14 @@ func TestLetterTooLarge(t *testing.T) {
 func TestHistoryTooLarge(t *testing.T) {
 	t.Parallel()
 	m := newMemory(func(context.Context, *scheduler.Delivery) error { return bus.Errorf(bus.Unavailable, "down") })
-	s := launch(t, bustest.Server(t), config(m))
-	for name, size := range map[string]int{"attempts": 65_000, "letter": 65_220} {
-		record, err := json.Marshal(map[string]any{"g": "G", "n": 1, "t": toMemory("a"), "h": map[string]string{"X-A": strings.Repeat("x", size)}})
+	s := launch(t, bustest.Server(t, bustest.MaxPayload(4096)), config(m))
+	for name, size := range map[string]int{"attempts": 3600, "letter": 3900} {
+		record, err := json.Marshal(map[string]any{"g": "G", "n": 1, "t": toMemory("a")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		now := strconv.FormatInt(time.Now().UnixNano(), 10)
-		storeRaw(t, s, dueSubject(name), nats.Header{"Skybus-Timer": {string(record)}, "Skybus-Due-Ns": {now}, "Skybus-Fired-Ns": {now}}, "body")
+		h := nats.Header{"Skybus-Fired-Ns": {strconv.FormatInt(time.Now().UnixNano(), 10)}}
+		storeRaw(t, s, dueSubject(name), h, body(t, string(record), time.Now(), strings.Repeat("x", size)))
 	}
 	bustest.Eventually(t, "the letters", func() bool { return s.Stats().Dead == 2 })
 	attempts := 0

@@ -245,7 +245,7 @@ func (c *courier) earlier(ctx context.Context, x *parcel, subject string) (bool,
 		if err != nil {
 			return false, fmt.Errorf("scheduler: other occurrences of timer %q: %w", x.id, err)
 		}
-		m, err := readStored(msg.Subject, at, storedAt(msg), msg.Header, nil)
+		m, err := readStored(msg.Subject, at, storedAt(msg), msg.Header, msg.Data)
 		if err == nil && m.record.Gen == x.record.Gen && m.record.Manual == "" && m.record.N < x.record.N {
 			return true, nil
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -72,17 +73,14 @@ func fill(b *testing.B, conn *bus.Conn, n, from int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	now := strconv.FormatInt(time.Now().UnixNano(), 10)
-	body := make([]byte, 100)
+	now := time.Now()
+	h := nats.Header{"Skybus-Fired-Ns": {strconv.FormatInt(now.UnixNano(), 10)}}
 	for i := range n {
 		id := fmt.Sprint("timer-", from+i)
 		_, err := js.PublishMsgAsync(&nats.Msg{
 			Subject: "skybus.tmr." + strconv.Itoa(i%4) + ".f.default.dev." + id,
-			Header: nats.Header{
-				"Skybus-Timer":  {`{"g":"abcdefgh","n":1,"c":1700000000000000000,"t":{"transport":"memory","uri":"memory://a/` + strconv.Itoa(i%8) + `"}}`},
-				"Skybus-Due-Ns": {now}, "Skybus-Fired-Ns": {now},
-			},
-			Data: body,
+			Header:  h,
+			Data:    []byte(body(b, `{"g":"abcdefgh","n":1,"c":1700000000000000000,"t":{"transport":"memory","uri":"memory://a/`+strconv.Itoa(i%8)+`"}}`, now, strings.Repeat("x", 100))),
 		})
 		if err != nil {
 			b.Fatal(err)

@@ -92,7 +92,7 @@ func (s *Scheduler) deliveries(ctx context.Context, sh *shard, id string) ([]*st
 	var bad error
 	patterns := []string{sh.subject(kindDue, id), sh.retry(id, "*")}
 	err := s.each(ctx, sh, patterns, func(m *nats.Msg, seq uint64) {
-		if isGone(m.Header) {
+		if isGone(m) {
 			return // what a cancel left behind
 		}
 		r, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)
@@ -127,7 +127,7 @@ func (s *Scheduler) List(ctx context.Context, f Filter) iter.Seq2[Timer, error] 
 		for _, sh := range s.shards[shard:] {
 			more := true
 			err := s.scan(ctx, sh, sh.all("*"), from, func(m *nats.Msg, seq uint64) bool {
-				if isGone(m.Header) || isHint(m.Subject) || !strings.HasPrefix(idOf(m.Subject), f.Prefix) {
+				if isGone(m) || isHint(m.Subject) || !strings.HasPrefix(idOf(m.Subject), f.Prefix) {
 					return true
 				}
 				r, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)

@@ -53,7 +53,7 @@ func (o *owner) fire(ctx context.Context, m *stored, now time.Time) {
 		return
 	}
 	// Half a grace before the server would do it, nothing is sent any more: what arrives there late would meet what the server has begun.
-	overdue := m.overdue(o.s.cfg.Grace)
+	overdue := m.overdue()
 	if half := overdue.Sub(time.Unix(0, m.due)) / 2; o.sh.clock.atMost(time.Now()).After(overdue.Add(-half)) && !o.s.cfg.VirtualTime {
 		o.s.counters.shed.Add(1)
 		o.lookLater(m)
@@ -86,7 +86,7 @@ func (o *owner) collect(ctx context.Context) {
 			o.done(1)
 		case err := <-f.future.Err():
 			if errors.Is(storeError(err), errConflict) {
-				o.done(1) // somebody fired, changed or cancelled it
+				o.lookAtOnce(f.m) // somebody fired, changed or cancelled it
 				continue
 			}
 			o.lookLater(f.m)
@@ -106,11 +106,20 @@ func (s *Scheduler) tellFired(m *stored, at time.Time) {
 
 // lookLater remembers a timer that the server will fire by itself, to see whether it does.
 func (o *owner) lookLater(m *stored) {
-	at := max(m.overdue(o.s.cfg.Grace).UnixNano(), o.sh.clock.at(time.Now()).UnixNano()) + int64(sweepSlack)
+	at := max(m.overdue().UnixNano(), o.sh.clock.at(time.Now()).UnixNano()) + int64(sweepSlack)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.overdue.put(m.id, at, m.seq)
 	o.busy--
+}
+
+// lookAtOnce looks what became of a timer that is not any more as it was known: perhaps its note was lost.
+func (o *owner) lookAtOnce(m *stored) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.far.put(m.id, m.due, m.seq+1)
+	o.busy--
+	wake(o.wakeFetch)
 }
 
 // firingContext is where owners publish what fires.

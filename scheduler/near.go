@@ -67,7 +67,7 @@ func (q *nearQueue) forget(t *nearTimer) {
 
 // size is about how many bytes a timer takes in memory.
 func (m *stored) size() int {
-	return len(m.payload) + 3*len(first(m.header, headerTimer)) + nearOverhead
+	return 2*len(m.body) + nearOverhead
 }
 
 const nearOverhead = 1 << 10 // maps of headers and the like

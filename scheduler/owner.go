@@ -33,14 +33,14 @@ type owner struct {
 	wakeFire  chan struct{} // the next timer is due earlier than it was
 	wakeFetch chan struct{}
 	recurring chan *stored
+	loading   chan struct{} // of capacity 1: held by who reads the stream
 	fires     chan fire
 
 	mu      sync.Mutex
 	far     *queue // what is due later, and what has no room among the near
 	near    nearQueue
 	overdue *queue    // what should have fired and perhaps did not, by when to look
-	read    uint64    // up to here the stream was read; what is later was heard
-	heard   uint64    // the latest message that was heard or read
+	read    uint64    // up to here the stream was read
 	loaded  bool      // it was read once
 	since   time.Time // when the server may have begun to fire what is overdue: since its start, or the last change of its leader
 	moved   time.Time // when it was last seen to fire
@@ -58,7 +58,7 @@ func (s *Scheduler) newOwner(sh *shard) *owner {
 	return &owner{
 		s: s, sh: sh,
 		wakeFire: make(chan struct{}, 1), wakeFetch: make(chan struct{}, 1),
-		recurring: make(chan *stored, recurQueue), fires: make(chan fire, fireWindow),
+		recurring: make(chan *stored, recurQueue), loading: make(chan struct{}, 1), fires: make(chan fire, fireWindow),
 		far: newQueue(), overdue: newQueue(), near: nearQueue{byID: map[string]*nearTimer{}},
 	}
 }
@@ -92,7 +92,7 @@ func (o *owner) run(ctx context.Context) error {
 	return nil
 }
 
-// listen hears what is stored from now on, and of new leaders of the stream: what the old one stored last it may not have told.
+// listen hears what is stored from now on, and of new leaders of the stream: they may have begun anew to fire what is overdue.
 func (o *owner) listen(ctx context.Context, loss chan<- struct{}) (stop func(), err error) {
 	var subs []*nats.Subscription
 	stop = func() {
@@ -117,44 +117,39 @@ func (o *owner) listen(ctx context.Context, loss chan<- struct{}) (stop func(), 
 	return stop, nil
 }
 
-// hear takes a pending message that was stored.
-func (o *owner) hear(m *nats.Msg) {
-	seq, err := parseSeq(first(m.Header, jetstream.SequenceHeader))
-	if err != nil {
-		return // it was not the server who told it
-	}
-	m.Subject = subjectPrefix + strings.TrimPrefix(m.Subject, feedPrefix)
-	o.take(m, seq)
+// hear takes what was told of messages that were stored.
+func (o *owner) hear(m *nats.Msg) { readNotes(m.Data, o.learn) }
+
+// take takes a pending message that was read.
+func (o *owner) take(m *nats.Msg, seq uint64) {
+	b, err := readBrief(m.Data)
+	o.learn(note{id: idOf(m.Subject), seq: seq, due: b.due, gone: err != nil || b.paused, body: m.Data})
 }
 
-// take takes a pending message that was heard or read.
-func (o *owner) take(m *nats.Msg, seq uint64) {
-	id := idOf(m.Subject)
-	due, err := parseInt(first(m.Header, headerDue))
-	gone := err != nil || isGone(m.Header) || first(m.Header, headerSchedule) == "" // cancelled, malformed or paused
+// learn takes the state of a timer, unless it knows a newer one.
+func (o *owner) learn(n note) {
 	horizon := o.sh.clock.at(time.Now()).Add(nearTime).UnixNano()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.heard = max(o.heard, seq)
-	if gone {
-		o.far.remove(id, seq)
-		o.near.remove(id, seq)
+	if n.gone {
+		o.far.remove(n.id, n.seq)
+		o.near.remove(n.id, n.seq)
 		return
 	}
-	if due > horizon || o.near.bytes > nearBytes && due > o.nearEnd() {
-		o.near.remove(id, seq)
-		o.far.put(strings.Clone(id), due, seq)
-		if e, _ := o.far.first(); e.seq == seq {
+	if n.body == nil || n.due > horizon || o.near.bytes > nearBytes && n.due > o.nearEnd() {
+		o.near.remove(n.id, n.seq)
+		o.far.put(strings.Clone(n.id), n.due, n.seq)
+		if e, _ := o.far.first(); e.seq == n.seq {
 			wake(o.wakeFetch)
 		}
 		return
 	}
-	stored, err := readStored(m.Subject, seq, time.Time{}, m.Header, m.Data)
+	m, err := readStored(o.sh.subject(kindPending, n.id), n.seq, time.Time{}, nil, n.body)
 	if err != nil {
 		return
 	}
-	o.far.remove(id, seq)
-	if o.near.put(stored) {
+	o.far.remove(n.id, n.seq)
+	if o.near.put(m) {
 		wake(o.wakeFire)
 	}
 }
@@ -204,7 +199,14 @@ func (o *owner) begins() {
 	o.since = now
 }
 
+// loadOnce reads what was stored since it did so last.
 func (o *owner) loadOnce(ctx context.Context) error {
+	select {
+	case o.loading <- struct{}{}:
+		defer func() { <-o.loading }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	info, err := o.sh.stream.Info(ctx)
 	if err != nil {
 		return err
@@ -273,16 +275,21 @@ func (o *owner) fetchAll(ctx context.Context) {
 
 // fetch takes the last messages of subjects. Replicas answer that may be behind: for what they do not have the leader is asked.
 func (o *owner) fetch(ctx context.Context, ids []entry, subjects []string) error {
-	came := make(map[string]uint64, len(ids))
+	missing := make(map[string]uint64, len(ids))
+	for _, e := range ids {
+		missing[e.id] = e.seq
+	}
 	err := o.s.lasts(ctx, o.sh, subjects, func(m *nats.Msg, seq uint64) {
-		came[idOf(m.Subject)] = seq
-		o.take(m, seq)
+		if id := idOf(m.Subject); seq >= missing[id] {
+			delete(missing, id)
+			o.take(m, seq)
+		}
 	})
 	if err != nil || !o.sh.replicated() {
 		return err
 	}
 	for i, e := range ids {
-		if came[e.id] >= e.seq {
+		if _, ok := missing[e.id]; !ok {
 			continue
 		}
 		m, seq, err := o.s.last(ctx, o.sh, subjects[i])

@@ -133,7 +133,7 @@ func (s *Scheduler) pending(ctx context.Context, sh *shard, id string) (*stored,
 	if err != nil {
 		return nil, err
 	}
-	if isGone(m.Header) {
+	if isGone(m) {
 		return nil, errNone
 	}
 	return readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)

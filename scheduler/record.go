@@ -12,10 +12,10 @@ import (
 	"github.com/skybus-io/skybus/bus"
 )
 
-// Headers of messages in a shard's stream.
+// Headers of messages in a shard's stream, and of dead letters.
 const (
-	headerTimer    = "Skybus-Timer"    // the record, JSON
-	headerDue      = "Skybus-Due-Ns"   // Unix nanoseconds, jitter included
+	headerTimer    = "Skybus-Timer"    // of dead letters: the record, JSON, so that people can read it
+	headerDue      = "Skybus-Due-Ns"   // of dead letters: Unix nanoseconds, jitter included
 	headerFired    = "Skybus-Fired-Ns" // the same; absent where the server fired
 	headerAttempts = "Skybus-Attempts" // what was tried so far, JSON: on retries
 	headerDefers   = "Skybus-Defers"   // how often in a row it was put off without an attempt: on retries
@@ -32,7 +32,7 @@ const (
 	headerExpectSubject  = "Nats-Expected-Last-Subject-Sequence-Subject"
 )
 
-// record is all of a timer but its id, time due and payload. It goes along with every message of the timer.
+// record is all of a timer but its id, time due and payload. It goes along with every message of the timer, see [record.encode].
 type record struct {
 	// Gen tells this life of the id from others: the id may be given again once the timer is gone. It is also what a creation whose
 	// answer was lost is recognised by.
@@ -53,19 +53,13 @@ type record struct {
 	Paused      bool              `json:"z,omitempty"`
 }
 
-// maxRecord is the longest record: the header block of a message, which also has to hold what was tried, ends at 64 KiB.
-const maxRecord = 44 << 10
-
-// encode is the record as a header holds it.
-func (r *record) encode() (string, error) {
+// text is the record as a header holds it.
+func (r *record) text() (string, error) {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false) // else a URL could take six times its length
 	if err := e.Encode(r); err != nil {
 		return "", fmt.Errorf("scheduler: encode timer: %w", err)
-	}
-	if b.Len() > maxRecord {
-		return "", bus.Errorf(bus.InvalidArgument, "header, labels and target together take %d bytes as JSON, at most %d are taken", b.Len(), maxRecord).With("field", "header")
 	}
 	return strings.TrimSuffix(b.String(), "\n"), nil
 }
@@ -87,39 +81,55 @@ type stored struct {
 	seq     uint64
 	at      time.Time // when it was stored
 	due     int64
+	grace   time.Duration
 	fired   int64 // 0 where nobody said
 	record  record
 	header  nats.Header
-	payload []byte
+	body    []byte
+	payload []byte // of the body
 }
 
 // readStored reads a message of a shard's stream.
-func readStored(subject string, seq uint64, at time.Time, h nats.Header, payload []byte) (*stored, error) {
-	m := &stored{subject: subject, seq: seq, at: at, header: h, payload: payload, id: idOf(subject), kind: kindOf(subject)}
+func readStored(subject string, seq uint64, at time.Time, h nats.Header, body []byte) (*stored, error) {
+	m := &stored{subject: subject, seq: seq, at: at, header: h, body: body, id: idOf(subject), kind: kindOf(subject)}
 	var err error
-	if m.due, err = strconv.ParseInt(first(h, headerDue), 10, 64); err != nil {
-		return nil, fmt.Errorf("scheduler: message %d at %q: header %s: %w", seq, subject, headerDue, err)
+	if m.due, m.grace, m.payload, err = m.record.decode(body); err == nil {
+		err = m.readFired()
 	}
-	if fired := first(h, headerFired); fired != "" {
-		if m.fired, err = strconv.ParseInt(fired, 10, 64); err != nil {
-			return nil, fmt.Errorf("scheduler: message %d at %q: header %s: %w", seq, subject, headerFired, err)
-		}
-	}
-	if err := json.Unmarshal([]byte(first(h, headerTimer)), &m.record); err != nil {
-		return nil, fmt.Errorf("scheduler: message %d at %q: header %s: %w", seq, subject, headerTimer, err)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler: message %d at %q: %w", seq, subject, err)
 	}
 	return m, nil
 }
 
-// overdue is when the server fires a timer that fires once: what it was told by whoever stored it, whose grace may be another.
-func (m *stored) overdue(grace time.Duration) time.Time {
-	if text, ok := strings.CutPrefix(first(m.header, headerSchedule), "@at "); ok {
-		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
-			return at
+// readDead reads a message of a shard's stream as a dead letter has it.
+func readDead(seq uint64, at time.Time, h nats.Header, payload []byte) (*stored, error) {
+	subject := first(h, headerDeadSubject)
+	m := &stored{subject: subject, seq: seq, at: at, header: h, payload: payload, id: idOf(subject), kind: kindOf(subject)}
+	var err error
+	if m.due, err = parseInt(first(h, headerDue)); err != nil {
+		return nil, fmt.Errorf("scheduler: message %d at %q: header %s: %w", seq, subject, headerDue, err)
+	}
+	if err := json.Unmarshal([]byte(first(h, headerTimer)), &m.record); err != nil {
+		return nil, fmt.Errorf("scheduler: message %d at %q: header %s: %w", seq, subject, headerTimer, err)
+	}
+	if err := m.readFired(); err != nil {
+		return nil, fmt.Errorf("scheduler: message %d at %q: %w", seq, subject, err)
+	}
+	return m, nil
+}
+
+func (m *stored) readFired() (err error) {
+	if fired := first(m.header, headerFired); fired != "" {
+		if m.fired, err = parseInt(fired); err != nil {
+			return fmt.Errorf("header %s: %w", headerFired, err)
 		}
 	}
-	return time.Unix(0, m.due).Add(grace)
+	return nil
 }
+
+// overdue is when the server fires a timer that fires once: as it was told by whoever stored it, whose grace may be another.
+func (m *stored) overdue() time.Time { return overdueAt(m.due, m.grace) }
 
 func first(h nats.Header, name string) string {
 	if v := h[name]; len(v) > 0 {
@@ -132,19 +142,16 @@ func first(h nats.Header, name string) string {
 // nobody else; for recurring timers one that only tells workers, at whole seconds, that it is overdue. A paused timer is no schedule.
 // expect is the sequence of the message it takes the place of, 0 for none.
 func (s space) pendingMessage(id string, due int64, r *record, payload []byte, grace time.Duration, now time.Time, expect uint64) (*nats.Msg, error) {
-	body, err := r.encode()
+	body, err := r.encode(due, grace, payload)
 	if err != nil {
 		return nil, err
 	}
-	h := nats.Header{
-		headerTimer:     {body},
-		headerDue:       {strconv.FormatInt(due, 10)},
-		headerExpectSeq: {strconv.FormatUint(expect, 10)},
-	}
-	overdue := time.Unix(0, due).Add(grace)
+	h := make(nats.Header, 5)
+	h[headerRollup] = []string{"sub"} // the server would add it
+	h[headerExpectSeq] = []string{itoa(expect)}
+	overdue := overdueAt(due, grace)
 	switch {
 	case r.Paused:
-		h[headerRollup] = []string{"sub"}
 	case r.Repeat != nil:
 		// Repeating, so that the record stays where it is: only who fires by compare-and-set may replace it.
 		wait := max(overdue.Sub(now), 0).Truncate(time.Second) + time.Second
@@ -152,10 +159,10 @@ func (s space) pendingMessage(id string, due int64, r *record, payload []byte, g
 		h[headerScheduleTarget] = []string{s.overdue(id)}
 		h[headerScheduleRollup] = []string{"sub"}
 	default:
-		h[headerSchedule] = []string{"@at " + overdue.UTC().Format(time.RFC3339Nano)}
+		h[headerSchedule] = []string{"@at " + overdue.Format(time.RFC3339Nano)}
 		h[headerScheduleTarget] = []string{s.subject(kindDue, id)}
 	}
-	return &nats.Msg{Subject: s.subject(kindPending, id), Header: h, Data: payload}, nil
+	return &nats.Msg{Subject: s.subject(kindPending, id), Header: h, Data: body}, nil
 }
 
 // dueMessage fires m: stored only while m is the last message of its subject.
@@ -163,8 +170,6 @@ func (s space) pendingMessage(id string, due int64, r *record, payload []byte, g
 // this message within two minutes is recognised by its id.
 func (s space) dueMessage(m *stored, fired time.Time) *nats.Msg {
 	h := nats.Header{
-		headerTimer:         {first(m.header, headerTimer)},
-		headerDue:           {strconv.FormatInt(m.due, 10)},
 		headerFired:         {strconv.FormatInt(fired.UnixNano(), 10)},
 		headerExpectSeq:     {strconv.FormatUint(m.seq, 10)},
 		headerExpectSubject: {m.subject},
@@ -174,11 +179,11 @@ func (s space) dueMessage(m *stored, fired time.Time) *nats.Msg {
 	} else {
 		h[nats.MsgIdHdr] = []string{m.record.delivery(m.id)}
 	}
-	return &nats.Msg{Subject: s.subject(kindDue, m.id), Header: h, Data: m.payload}
+	return &nats.Msg{Subject: s.subject(kindDue, m.id), Header: h, Data: m.body}
 }
 
 // cancelMessage takes the place of the pending timer m, if that is the last message of its subject, and is gone itself after a
-// second. Without a record it is no timer: see [isGone].
+// second. Without a body it is no timer: see [isGone].
 func (s space) cancelMessage(m *stored) *nats.Msg {
 	return &nats.Msg{Subject: m.subject, Header: nats.Header{
 		headerRollup:    {"sub"},
@@ -187,8 +192,8 @@ func (s space) cancelMessage(m *stored) *nats.Msg {
 	}}
 }
 
-// isGone tells whether a message at a pending subject is what a cancel left behind.
-func isGone(h nats.Header) bool { return first(h, headerTimer) == "" }
+// isGone tells whether a message is what a cancel left behind.
+func isGone(m *nats.Msg) bool { return len(m.Data) == 0 }
 
 // checkHeaderValue finds what would break a header.
 func checkHeaderValue(field, value string) error {
@@ -207,22 +212,15 @@ func (s space) manualMessage(m *stored, manual string, now time.Time) (*nats.Msg
 	}
 	r := m.record
 	r.Manual = manual
-	body, err := r.encode()
+	body, err := r.encode(now.UnixNano(), m.grace, m.payload)
 	if err != nil {
 		return nil, err
 	}
-	ns := strconv.FormatInt(now.UnixNano(), 10)
-	return &nats.Msg{Subject: s.subject(kindDue, m.id), Data: m.payload, Header: nats.Header{
-		headerTimer: {body}, headerDue: {ns}, headerFired: {ns},
+	return &nats.Msg{Subject: s.subject(kindDue, m.id), Data: body, Header: nats.Header{
+		headerFired:     {strconv.FormatInt(now.UnixNano(), 10)},
 		headerExpectSeq: {itoa(m.seq)}, headerExpectSubject: {m.subject},
 		nats.MsgIdHdr: {r.delivery(m.id)},
 	}}, nil
-}
-
-// sameRecord tells whether a draft says what is stored.
-func sameRecord(d *draft, m *stored) bool {
-	body, err := d.record.encode()
-	return err == nil && body == first(m.header, headerTimer)
 }
 
 // reason is the detail of that name of an error.

@@ -21,7 +21,11 @@ func (o *owner) recur(ctx context.Context) {
 			fired, skipped, err := o.s.fireRecurring(ctx, o.sh, m)
 			o.s.counters.fired.Add(uint64(fired))
 			o.s.counters.skipped.Add(uint64(skipped))
-			if err != nil && !errors.Is(err, errConflict) && ctx.Err() == nil {
+			if errors.Is(err, errConflict) {
+				o.lookAtOnce(m)
+				continue
+			}
+			if err != nil && ctx.Err() == nil {
 				o.s.log.WarnContext(ctx, "recurring timer not fired, trying again", "timer", m.id, "error", err)
 				o.mu.Lock()
 				o.far.put(m.id, o.sh.clock.at(time.Now()).Add(time.Second).UnixNano(), m.seq)
@@ -111,12 +115,9 @@ func (s *Scheduler) fireRecurring(ctx context.Context, sh *shard, m *stored) (fi
 func (m *stored) of(occ occurrence) (*stored, error) {
 	f := *m
 	f.due, f.record.N, f.record.Nominal = occ.due.UnixNano(), occ.n, occ.nominal.UnixNano()
-	body, err := f.record.encode()
-	if err != nil {
-		return nil, err
-	}
-	f.header = nats.Header{headerTimer: {body}}
-	return &f, nil
+	var err error
+	f.body, err = f.record.encode(f.due, f.grace, f.payload)
+	return &f, err
 }
 
 // withoutOverlap is those of the occurrences that happen although earlier ones may still be delivered: the latest, where not all do.
@@ -143,7 +144,7 @@ func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, al
 func (s *Scheduler) underWay(ctx context.Context, sh *shard, id string) (int, error) {
 	n := 0
 	err := s.each(ctx, sh, []string{sh.subject(kindDue, id), sh.retry(id, "*")}, func(m *nats.Msg, _ uint64) {
-		if !isGone(m.Header) {
+		if !isGone(m) {
 			n++
 		}
 	})

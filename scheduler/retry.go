@@ -236,8 +236,8 @@ func (c *courier) schedule(ctx context.Context, x *parcel, msg *nats.Msg) error 
 
 // retryMessage is a schedule of the server's, of one delivery, for a time by the server's clock.
 func (x *parcel) retryMessage(at time.Time, defers int) (*nats.Msg, error) {
-	h, err := x.history()
-	if err != nil {
+	h := nats.Header{}
+	if err := x.historyTo(h); err != nil {
 		return nil, err
 	}
 	h[headerSchedule] = []string{"@at " + at.UTC().Format(time.RFC3339Nano)}
@@ -245,15 +245,11 @@ func (x *parcel) retryMessage(at time.Time, defers int) (*nats.Msg, error) {
 	if defers > 0 {
 		h[headerDefers] = []string{strconv.Itoa(defers)}
 	}
-	return &nats.Msg{Subject: x.pipe.retry(x.id, x.delivery), Header: h, Data: x.payload}, nil
+	return &nats.Msg{Subject: x.pipe.retry(x.id, x.delivery), Header: h, Data: x.body}, nil
 }
 
-// history is the headers of all that comes after an attempt: what the timer is, and what happened to the delivery.
-func (x *parcel) history() (nats.Header, error) {
-	h := nats.Header{
-		headerTimer: {first(x.header, headerTimer)},
-		headerDue:   {strconv.FormatInt(x.due, 10)},
-	}
+// historyTo gives all that comes after an attempt the headers that say what happened to the delivery.
+func (x *parcel) historyTo(h nats.Header) error {
 	if !x.early {
 		h[headerFired] = []string{strconv.FormatInt(x.firedAt().UnixNano(), 10)}
 	}
@@ -266,11 +262,11 @@ func (x *parcel) history() (nats.Header, error) {
 	if len(x.tried) > 0 {
 		v, err := encodeAttempts(x.tried)
 		if err != nil {
-			return nil, fmt.Errorf("scheduler: encode attempts of %q: %w", x.delivery, err)
+			return fmt.Errorf("scheduler: encode attempts of %q: %w", x.delivery, err)
 		}
 		h[headerAttempts] = []string{v}
 	}
-	return h, nil
+	return nil
 }
 
 func redriven(n int, at time.Time) string {

@@ -68,7 +68,6 @@ func (s *Scheduler) openStream(ctx context.Context, i, shards int) (jetstream.St
 		AllowMsgTTL:        true,
 		AllowMsgSchedules:  true,
 		AllowAtomicPublish: true,
-		RePublish:          &jetstream.RePublish{Source: prefix + kindPending + ".>", Destination: feedPrefix + strconv.Itoa(i) + "." + kindPending + ".>"},
 		Metadata:           map[string]string{metadataShards: strconv.Itoa(shards)},
 	})
 	if err == nil && !stream.CachedInfo().Config.AllowMsgSchedules {

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,9 +44,14 @@ func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64
 		ack, err := s.publish(ctx, msg)
 		switch {
 		case err == nil:
+			s.noteStored(sh, msg, ack.Sequence)
 			return ack.Sequence, nil
 		case errors.Is(err, errConflict) && unsure:
-			return s.findStored(ctx, sh, msg)
+			seq, err := s.findStored(ctx, sh, msg)
+			if err == nil {
+				s.noteStored(sh, msg, seq)
+			}
+			return seq, err
 		case !again(err):
 			return 0, err
 		}
@@ -64,7 +70,7 @@ func (s *Scheduler) findStored(ctx context.Context, sh *shard, msg *nats.Msg) (u
 		return 0, bus.Errorf(bus.DeadlineExceeded, "scheduler: the answer was lost, and the timer is gone: nobody knows which came first").With("reason", "uncertain")
 	case err != nil:
 		return 0, err
-	case first(last.Header, headerTimer) == first(msg.Header, headerTimer) && first(last.Header, headerDue) == first(msg.Header, headerDue):
+	case bytes.Equal(last.Data, msg.Data):
 		return seq, nil
 	}
 	return 0, errConflict

@@ -18,7 +18,7 @@ const (
 const (
 	streamPrefix  = "SKYBUS_TMR_"
 	subjectPrefix = "skybus.tmr."
-	feedPrefix    = "skybus.tmrn." // where stored timers are told to owners, on the subject they have after subjectPrefix
+	feedPrefix    = "skybus.tmrn." // where owners are told of stored timers
 )
 
 // StreamName is the name of the stream that holds a shard.
@@ -55,10 +55,8 @@ func isHint(subject string) bool {
 	return kindOf(subject) == kindDue && strings.HasSuffix(subject, ".overdue")
 }
 
-// feed is where owners hear of pending timers stored.
-func (s space) feed() string {
-	return feedPrefix + strconv.Itoa(s.shard) + "." + kindPending + "." + s.ns.String() + ".>"
-}
+// feed is where the owner hears of pending timers stored.
+func (s space) feed() string { return feedPrefix + strconv.Itoa(s.shard) + "." + s.ns.String() }
 
 // idOf is the timer's id in any subject of this package.
 func idOf(subject string) string {

@@ -74,7 +74,7 @@ func (o *owner) stuck(m *stored, now time.Time) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	begun := m.overdue(o.s.cfg.Grace)
+	begun := m.overdue()
 	if begun.Before(o.since) {
 		begun = o.since
 	}
@@ -127,7 +127,7 @@ func (s *Scheduler) sweepRetries(ctx context.Context, sh *shard, slack time.Dura
 func (s *Scheduler) retries(ctx context.Context, sh *shard, from uint64, f func(*stored) bool) error {
 	return s.scan(ctx, sh, sh.all(kindRetry), from, func(msg *nats.Msg, seq uint64) bool {
 		m, err := readStored(msg.Subject, seq, storedAt(msg), msg.Header, msg.Data)
-		return err != nil || isGone(msg.Header) || f(m)
+		return err != nil || isGone(msg) || f(m)
 	})
 }
 
@@ -141,5 +141,5 @@ func (s space) againMessage(m *stored) *nats.Msg {
 	}
 	h[headerExpectSeq], h[headerExpectSubject] = []string{itoa(m.seq)}, []string{m.subject}
 	h[headerScheduleNext], h[headerScheduler] = []string{"purge"}, []string{m.subject}
-	return &nats.Msg{Subject: s.subject(kindDue, m.id), Header: h, Data: m.payload}
+	return &nats.Msg{Subject: s.subject(kindDue, m.id), Header: h, Data: m.body}
 }

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -131,10 +130,10 @@ func (s *Scheduler) settled(ctx context.Context, sh *shard) (bool, error) {
 	}
 	// What was stored the owner may not have heard of yet.
 	o.mu.Lock()
-	heard := o.heard
+	read := o.read
 	o.mu.Unlock()
-	if _, _, err := s.following(ctx, sh, sh.all(kindPending), heard+1); !errors.Is(err, errNone) {
-		return false, err
+	if info.State.LastSeq > read {
+		return false, o.loadOnce(ctx)
 	}
 	return o.quiet(), nil
 }

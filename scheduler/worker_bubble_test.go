@@ -3,7 +3,6 @@ package scheduler_test
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -148,9 +147,7 @@ func TestBufferOne(t *testing.T) {
 		s := launch(t, bustest.Server(t), config(m))
 		for n := 1; n <= 2; n++ {
 			record := fmt.Sprintf(`{"g":"G","n":%d,"t":{"transport":"memory","uri":"memory://a"},"r":{"first":3000000000},"p":{"every":5000000000,"overlap":"buffer_one"}}`, n)
-			storeRaw(t, s, dueSubject("t1"), nats.Header{
-				"Skybus-Timer": {record}, "Skybus-Due-Ns": {strconv.FormatInt(time.Now().UnixNano(), 10)}, "Skybus-Fired-Ns": {"1"},
-			}, "")
+			storeRaw(t, s, dueSubject("t1"), nats.Header{"Skybus-Fired-Ns": {"1"}}, body(t, record, time.Now(), ""))
 		}
 		time.Sleep(3 * time.Minute)
 		all := m.all()

@@ -105,6 +105,9 @@ func (c *courier) spoiled(ctx context.Context, x *parcel, cause error) {
 			letter.Header[name] = values
 		}
 	}
+	if text, err := x.record.text(); err == nil && x.body != nil { // it is the rest that is not readable
+		letter.Header[headerTimer], letter.Header[headerDue] = []string{text}, []string{strconv.FormatInt(x.due, 10)}
+	}
 	x.verdict = bus.Wrap(bus.DataLoss, excerpt(cause.Error(), maxDeadError), cause)
 	x.sign(letter)
 	err := c.s.storeLetter(ctx, letter)
@@ -123,8 +126,12 @@ func (c *courier) spoiled(ctx context.Context, x *parcel, cause error) {
 
 // letter is the delivery as a dead letter.
 func (x *parcel) letter(ns bus.Namespace) (*nats.Msg, error) {
-	h, err := x.history()
+	text, err := x.record.text()
 	if err != nil {
+		return nil, err
+	}
+	h := nats.Header{headerTimer: {text}, headerDue: {strconv.FormatInt(x.due, 10)}}
+	if err := x.historyTo(h); err != nil {
 		return nil, err
 	}
 	letter := &nats.Msg{Subject: ns.DeadLetterSubject(deadKind, x.delivery), Header: h, Data: x.payload}

@@ -32,10 +32,17 @@ func fireByServerAt(t *testing.T, s *process, id string, target scheduler.Target
 	if err != nil {
 		t.Fatal(err)
 	}
-	storeRaw(t, s, dueSubject(id), nats.Header{
-		"Skybus-Timer":  {string(record)},
-		"Skybus-Due-Ns": {strconv.FormatInt(due.UnixNano(), 10)},
-	}, "")
+	storeRaw(t, s, dueSubject(id), nil, body(t, string(record), due, ""))
+}
+
+// body is that of a message of a timer.
+func body(t testing.TB, record string, due time.Time, payload string) string {
+	t.Helper()
+	b, err := scheduler.Body(record, due, payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 func storeRaw(t *testing.T, s *process, subject string, h nats.Header, body string) {

@@ -208,7 +208,7 @@ func FuzzReadLetter(f *testing.F) {
 		if l.ID != "x" || l.Timer.ID != "t1" {
 			t.Errorf("%+v", l)
 		}
-		m, err := readStored("skybus.tmr.0.f.a.b.t1", 1, time.Unix(1, 0), h, nil)
+		m, err := readDead(1, time.Unix(1, 0), h, nil)
 		if err != nil {
 			return
 		}
@@ -246,8 +246,12 @@ func workbench(t *testing.T) (*courier, *parcel) {
 func due(t *testing.T, c *courier, id string) *parcel {
 	t.Helper()
 	sh := c.s.shards[0]
-	h := nats.Header{headerTimer: {`{"g":"G","n":1,"t":{"uri":"memory://a"}}`}, headerDue: {"1"}, headerFired: {"1"}}
-	if _, err := c.s.js.PublishMsg(t.Context(), &nats.Msg{Subject: sh.subject(kindDue, id), Header: h}); err != nil {
+	body, err := Body(`{"g":"G","n":1,"t":{"uri":"memory://a"}}`, time.Unix(0, 1), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := nats.Header{headerFired: {"1"}}
+	if _, err := c.s.js.PublishMsg(t.Context(), &nats.Msg{Subject: sh.subject(kindDue, id), Header: h, Data: body}); err != nil {
 		t.Fatal(err)
 	}
 	return fetch(t, c)
@@ -281,7 +285,7 @@ func (x *parcel) scheduled(t *testing.T) (seq uint64, at time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := readStored(raw.Subject, raw.Sequence, raw.Time, raw.Header, nil)
+	m, err := readStored(raw.Subject, raw.Sequence, raw.Time, raw.Header, raw.Data)
 	if err != nil {
 		t.Fatal(err)
 	}

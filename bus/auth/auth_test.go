@@ -195,7 +195,7 @@ func timerRoleTests() []roleTest {
 	return []roleTest{
 		{auth.UserConfig{Role: auth.Scheduler}, `
 			+s $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.SKYBUS_TMR_3 -s $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ORDERS
-			+s skybus.tmrn.0.s.shop.prod.> -s skybus.tmrn.0.s.shop.dev.> -s skybus.tmrn.> -s skybus.tmr.> -s shop.prod.svc.orders.get
+			+s skybus.tmrn.0.shop.prod -s skybus.tmrn.0.shop.dev +p skybus.tmrn.0.shop.prod -p skybus.tmrn.0.shop.dev -s skybus.tmrn.> -s skybus.tmr.> -s shop.prod.svc.orders.get
 			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +p skybus.tmr.3.f.shop.prod.t1 -p skybus.tmr.3.f.shop.dev.t1
 			+p skybus.tmr.0.r.shop.prod.t1.t1-g-1 -p skybus.tmr.0.r.shop.dev.t1.t1-g-1 -p skybus.tmr.0.o.shop.prod.t1
 			+p $JS.API.STREAM.INFO.SKYBUS_TMR_3 -p $JS.API.STREAM.INFO.SKYBUS_TMR_4 -p $JS.API.STREAM.CREATE.SKYBUS_TMR_0
@@ -218,7 +218,7 @@ func timerRoleTests() []roleTest {
 			+p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.prod.t1 -p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.dev.t1
 			+p shop.prod.ev.timer.created.t1 -p shop.prod.ev.instance.orders.i1.online +s shop.prod.ev.timer.>
 			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.f.shop.prod.> -p $KV.skybus_leases.shop.prod.timers.0 -p shop.prod.pub.x
-			-p $JS.API.DIRECT.GET.KV_skybus_secrets -p skybus.dlq.shop.prod.timer.x -s skybus.tmrn.0.s.shop.prod.>`},
+			-p $JS.API.DIRECT.GET.KV_skybus_secrets -p skybus.dlq.shop.prod.timer.x +p skybus.tmrn.0.shop.prod -p skybus.tmrn.0.shop.dev -s skybus.tmrn.0.shop.prod`},
 		{auth.UserConfig{Role: auth.Service, Services: []string{"orders"}, Timers: true}, `
 			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +s shop.prod.svc.orders.get`},
 	}

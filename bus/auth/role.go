@@ -46,7 +46,8 @@ const (
 	served    = "{{tag(svc)}}"
 	called    = "{{tag(call)}}"
 
-	timerSubjects = "skybus.{{tag(timers)}}." // of those who may set timers
+	timerSubjects = "skybus.{{tag(timers)}}."                // of those who may set timers
+	timerNotes    = "skybus.{{tag(timers)}}n.*." + namespace // by which they tell who fires them
 	shard         = "{{tag(shard)}}"
 	execConsumer  = shard + ".{{tag(app)}}={{tag(env)}}"
 
@@ -166,6 +167,7 @@ func timers() Permissions {
 		timerSubjects + "*.s." + namespace + ".*",
 		timerSubjects + "*.f." + namespace + ".*", // to fire by hand
 		timerSubjects + "*.r." + namespace + ".*.*",
+		timerNotes,
 		namespace + ".ev.{{tag(event)}}.>",
 		"$JS.API.{{tag(account)}}", // how full the store is
 		"$JS.API.STREAM.INFO." + shard,
@@ -193,7 +195,7 @@ func scheduler() Permissions {
 			namespace + ".pub.>",
 		},
 		Subscribe: []string{
-			"skybus.tmrn.*.s." + namespace + ".>",
+			"skybus.tmrn.*." + namespace,
 			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + shard,
 			"skybus.kv.skybus_secrets." + namespace + ".>",
 			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_skybus_secrets",

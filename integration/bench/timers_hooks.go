@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -179,7 +179,6 @@ func (t *timers) backlog(ctx context.Context, n int) error {
 const (
 	subjectKind = 3 // the token of a timer's subject that tells what it is
 	kindDue     = "f"
-	headerDue   = "Skybus-Due-Ns"
 )
 
 // isDue tells whether a message of a timer is one to be delivered.
@@ -188,11 +187,15 @@ func isDue(subject string) bool {
 	return len(tokens) > subjectKind && tokens[subjectKind] == kindDue
 }
 
-// dueOf is when the timer of a message was due.
+// dueOf is when the timer of a message was due: its body has that after a version, a length and what else it has.
 func dueOf(m jetstream.Msg) (time.Time, error) {
-	ns, err := strconv.ParseInt(m.Headers().Get(headerDue), 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("message at %q: header %s: %w", m.Subject(), headerDue, err)
+	rest := m.Data()[min(1, len(m.Data())):]
+	for range 2 {
+		_, n := binary.Uvarint(rest)
+		rest = rest[max(n, 0):]
 	}
-	return time.Unix(0, ns), nil
+	if len(rest) < 8 {
+		return time.Time{}, fmt.Errorf("message at %q is none of a timer", m.Subject())
+	}
+	return time.Unix(0, int64(binary.BigEndian.Uint64(rest))), nil
 }
