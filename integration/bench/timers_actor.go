@@ -24,6 +24,7 @@ const (
 	actPurge   = "purge"   // remove all of both
 	actRun     = "run"     // fire and deliver from now on
 	actBacklog = "backlog" // wait until the server has fired o.Count timers
+	actStored  = "stored"  // create o.Count timers that fire, are not delivered, and tell how late the fires were stored
 	actFires   = "fires"   // take o.Count of what the server has fired and tell how late it was
 )
 
@@ -101,6 +102,8 @@ func (t *timers) act(ctx context.Context, o order) (ans answer, err error) {
 		t.running.Go(func() { t.err = t.s.Run(ctx) })
 	case actBacklog:
 		err = t.backlog(ctx, o.Count)
+	case actStored:
+		ans.Hooks.Fired, err = t.stored(ctx, o)
 	case actFires:
 		ans.Hooks.Fired, err = t.fires(ctx, o.Count)
 	default:
