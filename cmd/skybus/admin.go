@@ -36,7 +36,6 @@ type adminConfig struct {
 // admin is the HTTP listener for operators: /healthz, /readyz, /debug/vars and /debug/pprof/. It asks nobody who they
 // are.
 type admin struct {
-	ready    map[string]func(context.Context) error
 	listener net.Listener
 	mux      *http.ServeMux
 	server   *http.Server
@@ -54,7 +53,7 @@ func newAdmin(ctx context.Context, cfg adminConfig) (*admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &admin{ready: cfg.Ready, listener: l, mux: http.NewServeMux()}
+	a := &admin{listener: l, mux: adminPages(cfg.Ready)}
 	a.server = &http.Server{
 		Handler:           httpx.GuardLoopback(l.Addr(), a.mux),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -65,16 +64,22 @@ func newAdmin(ctx context.Context, cfg adminConfig) (*admin, error) {
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.With("component", "admin").Handler(), slog.LevelDebug),
 	}
 	a.mux.HandleFunc("GET /{$}", serveIndex)
-	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	a.mux.HandleFunc("GET /readyz", a.serveReady)
-	a.mux.HandleFunc("GET /debug/vars", serveVars)
-	// Not /debug/pprof/cmdline: arguments may be secrets.
-	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	a.mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound)
-	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	a.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	a.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return a, nil
+}
+
+// adminPages are the pages without the index.
+func adminPages(ready map[string]func(context.Context) error) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { serveReady(w, r, ready) })
+	mux.HandleFunc("GET /debug/vars", serveVars)
+	// Not /debug/pprof/cmdline: arguments may be secrets.
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
 }
 
 // URL is http://host:port.
@@ -115,13 +120,13 @@ func serveIndex(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "</ul>")
 }
 
-func (a *admin) serveReady(w http.ResponseWriter, r *http.Request) {
+func serveReady(w http.ResponseWriter, r *http.Request, ready map[string]func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(r.Context(), adminCheckTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var failed []string
-	for name, check := range a.ready {
+	for name, check := range ready {
 		wg.Go(func() {
 			if err := check(ctx); err != nil {
 				mu.Lock()

@@ -22,6 +22,7 @@ type cli struct {
 	Gateway    gatewayCmd    `cmd:"" help:"Run a gateway: it brings HTTP requests to routes."`
 	Router     routerCmd     `cmd:"" help:"Run a router: it serves routes as a service, and does asynchronous steps."`
 	Scheduler  schedulerCmd  `cmd:"" help:"Run a scheduler: it fires and delivers timers, and serves their API."`
+	Mirror     mirrorCmd     `cmd:"" help:"Run a mirror, which brings writes to all copies of an application, and look after it."`
 	Agent      agentCmd      `cmd:"" help:"Run a watcher that removes the records of dead instances, and reports."`
 	Run        runCmd        `cmd:"" help:"Keep copies of a program running: restart the dead, replace the hung."`
 	Services   servicesCmd   `cmd:"" help:"List the services, and show their endpoints."`
@@ -85,6 +86,7 @@ func newParser(root commands, app *App) (*kong.Kong, error) {
 			{Key: "target", Title: "What it calls (one of --http, --call, --route, --publish, --tcp, --to):"},
 			{Key: "retry", Title: "When the target does not take it:"},
 			{Key: "guard", Title: "What timers may call:"},
+			{Key: "spawn", Title: "As spawnctl has them:"},
 			{Key: "criteria", Title: "Criteria (the values of one are alternatives, all have to be met):"},
 			{Key: "common", Title: "Every command:"},
 			{Key: "connection", Title: "Connection:"},

@@ -72,7 +72,7 @@ func (*gatewayCmd) daemon() {}
 
 // Run runs the gateway until ctx ends.
 func (c *gatewayCmd) Run(ctx context.Context, app *App) error {
-	return c.run(ctx, app, part{name: "gateway", listen: c.listen, serve: func(ctx context.Context, p *platform) error {
+	return c.run(ctx, app, part{name: "gateway", drain: c.Drain, listen: c.listen, serve: func(ctx context.Context, p *platform) error {
 		_, runner, err := p.startRunner(ctx, app, micro.ClientConfig{Name: "gateway"})
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // partFlags are those of the commands that run one part of the platform.
@@ -27,6 +28,8 @@ type part struct {
 	listen func(context.Context, *platform) error
 	// serve returns when the part serves, over the platform's connection.
 	serve func(context.Context, *platform) error
+	// drain is how long it may take to stop, longer than the whole platform.
+	drain time.Duration
 	// quiet: standard output belongs to the part.
 	quiet bool
 }
@@ -39,7 +42,7 @@ func (c *partFlags) run(ctx context.Context, app *App, what part) error {
 	if err := c.PortsFile.prepare(); err != nil {
 		return err
 	}
-	p := &platform{failed: make(chan error, 1)}
+	p := &platform{failed: make(chan error, 1), cutOff: what.drain + upCutOff}
 	err := c.start(ctx, app, p, what)
 	if err == nil {
 		err = c.ready(ctx, app, p, what)
@@ -96,13 +99,14 @@ func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part)
 	}
 	namespace := p.conn.Namespace().String()
 	if what.quiet || !isTerminal(app.stdout) {
-		app.log.InfoContext(ctx, "ready", "part", what.name, "nats", urls["nats"], "http", urls["http"], "timers", urls["timers"], "admin", urls["admin"], "namespace", namespace)
+		app.log.InfoContext(ctx, "ready", "part", what.name, "nats", urls["nats"], "http", urls["http"], "timers", urls["timers"], "mirror", urls["mirror"], "mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "namespace", namespace)
 		return nil
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "skybus %s is ready.\n", what.name)
 	for _, line := range [][2]string{
-		{"NATS", urls["nats"]}, {"Namespace", namespace}, {"Gateway", urls["http"]}, {"Timers", urls["timers"]}, {"Admin", urls["admin"]}, {"Stop", "Ctrl-C"},
+		{"NATS", urls["nats"]}, {"Namespace", namespace}, {"Gateway", urls["http"]}, {"Timers", urls["timers"]},
+		{"Mirror", urls["mirror"]}, {"Mirror API", urls["mirror_admin"]}, {"Admin", urls["admin"]}, {"Stop", "Ctrl-C"},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "  %-10s %s\n", line[0], printable(line[1]))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,7 @@ import (
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/config"
 	"github.com/skybus-io/skybus/micro/route"
+	"github.com/skybus-io/skybus/mirror"
 	"github.com/skybus-io/skybus/scheduler"
 	"github.com/skybus-io/skybus/scheduler/httpapi"
 )
@@ -48,6 +50,11 @@ type platform struct {
 	timersURL string               // of their API, empty where nobody listens for it
 	timersAPI *httpapi.Handler
 
+	mirror         *mirror.Mirror // nil in a part without
+	mirrorURL      string
+	mirrorAdminURL string // empty where nobody listens for it
+
+	cutOff  time.Duration  // in place of upCutOff, where it is not 0
 	cleanup []func() error // in the order things were made
 	failed  chan error     // the first part that ended by itself
 }
@@ -131,7 +138,7 @@ func (c *upCmd) listenTimers(ctx context.Context, app *App, p *platform) (net.Li
 		return nil, cfg, err
 	}
 	p.onClose(l.Close)
-	p.timersURL = timersURL(l, false)
+	p.timersURL = schemeURL(l, false)
 	return l, cfg, nil
 }
 
@@ -287,7 +294,7 @@ func (p *platform) close(ctx context.Context, log *slog.Logger) error {
 		if !nc.IsConnected() {
 			nc.Close()
 		}
-		defer time.AfterFunc(upCutOff, nc.Close).Stop()
+		defer time.AfterFunc(cmp.Or(p.cutOff, upCutOff), nc.Close).Stop()
 	}
 	var errs []error
 	for _, f := range slices.Backward(p.cleanup) {
@@ -322,6 +329,11 @@ func (p *platform) urls() map[string]string {
 	}
 	if p.timersURL != "" {
 		urls["timers"] = p.timersURL
+	}
+	for name, url := range map[string]string{"mirror": p.mirrorURL, "mirror_admin": p.mirrorAdminURL} {
+		if url != "" {
+			urls[name] = url
+		}
 	}
 	if p.admin != nil {
 		urls["admin"] = p.admin.URL()

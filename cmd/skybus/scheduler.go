@@ -158,12 +158,13 @@ func (c *schedulerCmd) Run(ctx context.Context, app *App) error {
 		return err
 	}
 	api.Drain = c.Drain
-	if api.TLS, err = c.tls(); err != nil {
+	if api.TLS, err = loadTLS(c.TLSCert, c.TLSKey); err != nil {
 		return err
 	}
 	var l net.Listener
 	return c.run(ctx, app, part{
-		name: "scheduler",
+		name:  "scheduler",
+		drain: c.Drain,
 		listen: func(ctx context.Context, p *platform) (err error) {
 			if !c.listens() {
 				return nil
@@ -172,7 +173,7 @@ func (c *schedulerCmd) Run(ctx context.Context, app *App) error {
 				return err
 			}
 			p.onClose(l.Close)
-			p.timersURL = timersURL(l, api.TLS != nil)
+			p.timersURL = schemeURL(l, api.TLS != nil)
 			return nil
 		},
 		serve: func(ctx context.Context, p *platform) error {
@@ -182,18 +183,18 @@ func (c *schedulerCmd) Run(ctx context.Context, app *App) error {
 			if err := c.startTimers(ctx, app, p, cfg); err != nil || l == nil {
 				return err
 			}
-			warnOpenTimers(app, c.HTTP, &api)
+			warnOpenAPI(app, "timers", c.HTTP, len(api.Tokens) > 0, api.TLS != nil)
 			return p.serveTimers(ctx, l, api)
 		},
 	})
 }
 
-// tls is nil where there is no certificate.
-func (c *schedulerCmd) tls() (*tls.Config, error) {
-	if c.TLSCert == "" {
+// loadTLS is nil where there is no certificate.
+func loadTLS(cert, key string) (*tls.Config, error) {
+	if cert == "" {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
 		return nil, withHint(fmt.Errorf("certificate: %w", err), "--tls-cert and --tls-key name PEM files that belong together")
 	}
@@ -211,8 +212,8 @@ func (p *platform) serveTimers(ctx context.Context, l net.Listener, cfg httpapi.
 	return nil
 }
 
-// timersURL is where this machine reaches the timers API.
-func timersURL(l net.Listener, encrypted bool) string {
+// schemeURL is where this machine reaches l, with TLS or without.
+func schemeURL(l net.Listener, encrypted bool) string {
 	url := httpURL(l)
 	if encrypted {
 		url = "https" + strings.TrimPrefix(url, "http")
@@ -220,14 +221,14 @@ func timersURL(l net.Listener, encrypted bool) string {
 	return url
 }
 
-// warnOpenTimers warns of a listener that other machines reach without a login, or with one that others can read on its way.
-func warnOpenTimers(app *App, addr string, cfg *httpapi.Config) {
+// warnOpenAPI warns of a listener that other machines reach without a login, or with one that others can read on its way.
+func warnOpenAPI(app *App, what, addr string, login, encrypted bool) {
 	host, _, err := net.SplitHostPort(addr)
 	switch {
 	case err != nil || loopback(host):
-	case len(cfg.Tokens) == 0:
-		warnOpen(app, "timers", addr)
-	case cfg.TLS == nil:
-		app.log.Warn("tokens come over the network unencrypted", "listener", "timers", "address", addr)
+	case !login:
+		warnOpen(app, what, addr)
+	case !encrypted:
+		app.log.Warn("tokens come over the network unencrypted", "listener", what, "address", addr)
 	}
 }

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+const byteOrderMark = "\ufeff" // some editors begin a file with it
+
+// yamlFile is a file that people write. It is read from its tree and not by reflection: a decoder knows neither the field that
+// it cannot fill nor words for what it wanted.
+type yamlFile struct {
+	what     string              // it holds
+	lines    map[string]int      // of fields, by path
+	anchors  map[string]ast.Node // by name
+	mistakes []string
+}
+
+// err tells of all mistakes.
+func (f *yamlFile) err(file string) error {
+	switch len(f.mistakes) {
+	case 0:
+		return nil
+	case 1:
+		return bus.Errorf(bus.InvalidArgument, "%s: %s", file, f.mistakes[0])
+	}
+	return bus.Errorf(bus.InvalidArgument, "%s: %d mistakes:\n  %s", file, len(f.mistakes), strings.Join(f.mistakes, "\n  "))
+}
+
+func (f *yamlFile) mistake(line int, path, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if path != "" {
+		text = path + ": " + text
+	}
+	if line > 0 {
+		text = fmt.Sprintf("line %d: %s", line, text)
+	}
+	f.mistakes = append(f.mistakes, text)
+}
+
+// read is the tree of the file, nil for a mistake.
+func (f *yamlFile) read(data []byte) ast.Node {
+	f.lines, f.anchors = map[string]int{}, map[string]ast.Node{}
+	body := f.body(data)
+	if body != nil {
+		ast.Walk(f, body)
+	}
+	return body
+}
+
+// body is the only document of the file.
+func (f *yamlFile) body(data []byte) ast.Node {
+	tree, err := parser.ParseBytes(bytes.TrimPrefix(data, []byte(byteOrderMark)), 0)
+	if e, ok := errors.AsType[yaml.Error](err); ok && e.GetToken() != nil {
+		at := e.GetToken().Position
+		f.mistake(0, "", "line %d, column %d: %s", at.Line, at.Column, e.GetMessage())
+		return nil
+	} else if err != nil {
+		f.mistake(0, "", "%v", err)
+		return nil
+	}
+	var body ast.Node
+	for _, doc := range tree.Docs {
+		switch {
+		case doc.Body == nil, doc.Body.Type() == ast.CommentType, doc.Body.Type() == ast.DirectiveType:
+		case body != nil:
+			f.mistake(lineOf(doc.Body), "", "there is something after the %s: want one a file", f.what)
+			return nil
+		default:
+			body = doc.Body
+		}
+	}
+	if body == nil {
+		f.mistake(0, "", "it is empty: want a %s", f.what)
+	}
+	return body
+}
+
+// Visit collects the anchors.
+func (f *yamlFile) Visit(n ast.Node) ast.Visitor {
+	if a, ok := n.(*ast.AnchorNode); ok {
+		f.anchors[a.Name.GetToken().Value] = a.Value
+	}
+	return f
+}
+
+// fields gives the value of each field of n to the function of its name.
+func (f *yamlFile) fields(path string, n ast.Node, known map[string]func(path string, n ast.Node)) {
+	object, ok := f.value(n).(ast.MapNode)
+	if !ok {
+		f.mistake(lineOf(n), path, "want fields, one of them %s", oneOf(known))
+		return
+	}
+	for fields := object.MapRange(); fields.Next(); {
+		name := fields.Key().GetToken().Value
+		at := strings.TrimPrefix(path+"."+name, ".")
+		line := lineOf(fields.Key())
+		f.lines[at] = line
+		if read, ok := known[name]; ok {
+			read(at, fields.Value())
+		} else {
+			f.mistake(line, at, "unknown field: want %s", oneOf(known))
+		}
+	}
+}
+
+func (f *yamlFile) text(path string, n ast.Node) string {
+	switch v := f.value(n).(type) {
+	case *ast.NullNode:
+		return ""
+	case *ast.StringNode:
+		return v.Value
+	case *ast.LiteralNode:
+		return v.Value.Value
+	case ast.ScalarNode:
+		return v.GetToken().Value // as it was written: 1.10 is not 1.1
+	}
+	f.mistake(lineOf(n), path, "want text")
+	return ""
+}
+
+// boolean is not ok for a mistake and for null.
+func (f *yamlFile) boolean(path string, n ast.Node) (v, ok bool) {
+	switch v := f.value(n).(type) {
+	case *ast.NullNode:
+		return false, false
+	case *ast.BoolNode:
+		return v.Value, true
+	}
+	f.mistake(lineOf(n), path, "want true or false")
+	return false, false
+}
+
+// value is what n stands for.
+func (f *yamlFile) value(n ast.Node) ast.Node {
+	for range 8 { // an alias may lead to an alias, and to itself
+		switch v := n.(type) {
+		case *ast.AnchorNode:
+			n = v.Value
+		case *ast.TagNode:
+			n = v.Value
+		case *ast.AliasNode:
+			n = f.anchors[v.Value.GetToken().Value]
+		default:
+			return n
+		}
+	}
+	return nil
+}
+
+// integer is not ok for a mistake and for null.
+func (f *yamlFile) integer(path string, n ast.Node) (v int, ok bool) {
+	if _, null := f.value(n).(*ast.NullNode); null {
+		return 0, false
+	}
+	if number, is := f.value(n).(*ast.IntegerNode); is {
+		if v, err := strconv.Atoi(number.GetToken().Value); err == nil {
+			return v, true
+		}
+	}
+	f.mistake(lineOf(n), path, "want a whole number")
+	return 0, false
+}
+
+// duration is 0 for a mistake and for null.
+func (f *yamlFile) duration(path string, n ast.Node) time.Duration {
+	text := f.text(path, n)
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		f.mistake(lineOf(n), path, "%.40q: want a duration such as 500ms or 10s", text)
+	}
+	return d
+}
+
+// size is 0 for a mistake and for null.
+func (f *yamlFile) size(path string, n ast.Node) int64 {
+	var size byteSize
+	if text := f.text(path, n); text != "" {
+		if err := size.UnmarshalText([]byte(text)); err != nil {
+			f.mistake(lineOf(n), path, "%v", err)
+		}
+	}
+	return int64(size)
+}
+
+// list gives each item of n to f.
+func (f *yamlFile) list(path string, n ast.Node, what string, read func(path string, n ast.Node)) {
+	list, ok := f.value(n).(*ast.SequenceNode)
+	if !ok {
+		if _, null := f.value(n).(*ast.NullNode); !null {
+			f.mistake(lineOf(n), path, "want a list of %s, each beginning with a dash", what)
+		}
+		return
+	}
+	for i, item := range list.Values {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		f.lines[at] = lineOf(item)
+		read(at, item)
+	}
+}
+
+// texts are those of a list.
+func (f *yamlFile) texts(path string, n ast.Node, what string) []string {
+	var all []string
+	f.list(path, n, what, func(path string, n ast.Node) { all = append(all, f.text(path, n)) })
+	return all
+}
+
+// lineOf is the line of a field, or of what it is missing in.
+func (f *yamlFile) lineOf(path string) int {
+	for path != "" {
+		if line, ok := f.lines[path]; ok {
+			return line
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return 0
+}
+
+func lineOf(n ast.Node) int {
+	if n == nil || n.GetToken() == nil {
+		return 0
+	}
+	return n.GetToken().Position.Line
+}
+
+func oneOf[T any](known map[string]T) string {
+	return strings.Join(slices.Sorted(maps.Keys(known)), ", ")
+}
