@@ -40,6 +40,8 @@ func storeShare(stream string) int64 {
 		return 2
 	case "KV_skybus_liveness", "KV_skybus_leases", "KV_skybus_mirrors", "SKYBUS_MIRW":
 		return 1
+	case "SKYBUS_MIRL":
+		return 2
 	case "SKYBUS_ASYNC", "SKYBUS_DLQ":
 		return 10
 	case "SKYBUS_MIR":
@@ -48,9 +50,12 @@ func storeShare(stream string) int64 {
 	return 1
 }
 
+// keepsNewest tells whether a stream makes room for what is new by removing what is oldest. The others refuse it.
+func keepsNewest(stream string) bool { return stream == "SKYBUS_MIRL" }
+
 // OpenStream binds to the stream named in cfg and creates it when it does not exist. An existing stream is taken as it
 // is. A new one gets 3 replicas where the servers form a cluster, else 1; its share of the store as MaxBytes, or less where
-// that does not fit; and refuses new messages when full. What cfg sets stays as it is. While the cluster has no leader or
+// that does not fit; and refuses new messages when full, but for SKYBUS_MIRL, which keeps the newest. What cfg sets stays as it is. While the cluster has no leader or
 // too few servers, OpenStream tries again until ctx ends, at most 30 s. A user who may not look at the stream, or may not
 // create the one that is missing, has permission_denied at once: the roles of package auth bind, they never create.
 func (c *Conn) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
@@ -102,7 +107,9 @@ func (o *opening) try(ctx context.Context) (jetstream.Stream, error) {
 	}
 	if o.scaled && o.cfg.MaxBytes == 0 {
 		o.cfg.MaxBytes = o.conn.storeSize(ctx) / 100 * storeShare(o.cfg.Name)
-		o.cfg.Discard = jetstream.DiscardNew
+		if !keepsNewest(o.cfg.Name) {
+			o.cfg.Discard = jetstream.DiscardNew
+		}
 	}
 	for {
 		stream, err = o.create(ctx)

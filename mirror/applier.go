@@ -40,6 +40,7 @@ type applier struct {
 	uncommitted atomic.Int64 // Unix nanoseconds since when something applied is not committed, 0 for nothing
 	revision    uint64       // of the progress; the committer's
 	committed   []byte       // the same
+	book        logbook      // the same
 }
 
 // lane holds the writes that wait. The first is on its way while the lane is running.

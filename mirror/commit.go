@@ -84,18 +84,19 @@ func (a *applier) commit(ctx context.Context, timeout time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}
-	if clean && bytes.Equal(data, a.committed) {
+	if clean && bytes.Equal(data, a.committed) && len(a.book.entries) == 0 {
 		return nil
 	}
+	a.book.add(entries)
 	for {
-		if err = a.s.store(ctx, a, entries, data, timeout); err == nil || errors.Is(err, errConflict) || ctx.Err() != nil {
+		if err = a.s.store(ctx, a, p, data, timeout); err == nil || errors.Is(err, errConflict) || ctx.Err() != nil {
 			break
 		}
 		a.s.m.log.DebugContext(ctx, "progress not stored, trying again", "backend", a.node.Name, "error", err)
 	}
 	if err != nil {
 		a.mu.Lock()
-		a.ledger, a.dirty = append(entries, a.ledger...), true
+		a.dirty = true
 		a.mu.Unlock()
 		return err
 	}
@@ -107,12 +108,10 @@ func (a *applier) commit(ctx context.Context, timeout time.Duration) error {
 }
 
 // store makes one attempt to commit.
-func (s *sender) store(ctx context.Context, a *applier, entries []entry, data []byte, timeout time.Duration) error {
+func (s *sender) store(ctx context.Context, a *applier, p *progress, data []byte, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := s.record(ctx, a, entries); err != nil {
-		return err
-	}
+	s.record(ctx, a, p)
 	revision, err := s.m.putProgress(ctx, a.node.Name, data, a.revision)
 	if err == nil {
 		a.revision = revision

@@ -28,6 +28,7 @@ type Mirror struct {
 	js       jetstream.JetStream
 	stream   jetstream.Stream // of the writes
 	progress jetstream.Stream // of what the backends have applied
+	ledger   jetstream.Stream // of what they answered
 	backends *kv.Table[Backend]
 	space    space
 	key      keyFunc
@@ -118,6 +119,17 @@ func (m *Mirror) openStreams(ctx context.Context) error {
 		Storage:           jetstream.FileStorage,
 		AllowDirect:       true,
 		RePublish:         &jetstream.RePublish{Source: subjectProgress + ">", Destination: feedProgress + ">"},
+	}); err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	if m.ledger, err = m.conn.OpenStream(ctx, jetstream.StreamConfig{
+		Name:        streamLedger,
+		Description: "skybus: what the backends of mirrors answered to writes",
+		Subjects:    []string{subjectLedger + ">"},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		Storage:     jetstream.FileStorage,
+		AllowDirect: true,
 	}); err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}

@@ -12,10 +12,12 @@ const (
 	bucketMirrors  = "skybus_mirrors"
 	streamWrites   = "SKYBUS_MIR"
 	streamProgress = "SKYBUS_MIRW"
+	streamLedger   = "SKYBUS_MIRL"
 
 	subjectWrites   = "skybus.mir."
 	subjectProgress = "skybus.mirw."
 	feedProgress    = "skybus.mirwn."
+	subjectLedger   = "skybus.mirl."
 
 	leaseKind = "mirror"
 	deadKind  = "mirror"
@@ -57,6 +59,10 @@ func (s space) writes() string { return subjectWrites + s.ns.String() + "." + s.
 
 func (s space) progress(backend string) string {
 	return subjectProgress + s.ns.String() + "." + s.mirror + "." + backend
+}
+
+func (s space) ledger(backend string) string {
+	return subjectLedger + s.ns.String() + "." + s.mirror + "." + backend
 }
 
 func (s space) feed() string { return feedProgress + s.ns.String() + "." + s.mirror + ".*" }
