@@ -58,11 +58,11 @@ const (
 type Config struct {
 	// Name tells mirrors of a namespace apart: a token. Empty means "default".
 	Name string
-	// Lanes is how many writes to one backend may be on their way at once; each lane is in order. 1 is total order. 0 means 64. It is for the
-	// life of the mirror.
+	// Lanes is how many writes to one backend may be on their way at once; each lane is in order. 1 is total order. It is for the life of the
+	// mirror: 0 means what it has, and 64 for a new one.
 	Lanes int
 	// Key chooses what decides about the lane of a write: "path" (the default), "path:N" for its first N segments, "query:NAME", "header:NAME", or
-	// several of them joined by "+". Writes of the same key stay in order. It is for the life of the mirror.
+	// several of them joined by "+". Writes of the same key stay in order. It is for the life of the mirror: empty means what it has.
 	Key string
 
 	// Transport makes the requests to backends. Nil means one of the mirror's own.
@@ -124,6 +124,8 @@ type Config struct {
 	// Health says how backends are checked.
 	Health Health
 
+	// Observe makes a process that only looks, and changes backends: it asks nothing of them by itself.
+	Observe bool
 	// Owner is a name of this process for people. Empty means the host and the process id.
 	Owner string
 	// Logger hears of faults. Nil means discard.

@@ -48,12 +48,13 @@ type Mirror struct {
 // Open binds to the mirror named in cfg, or makes it, and returns when its backends are known and what they have applied. It follows both, and
 // checks whether the backends are healthy, until Close; ctx bounds only the opening. Writes are sent to the backends while some process runs [Mirror.Run].
 func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Mirror, error) {
+	given := settings{Lanes: cfg.Lanes, Key: cfg.Key}
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	m := &Mirror{conn: conn, cfg: cfg, log: cfg.Logger.With("mirror", cfg.Name), space: space{ns: conn.Namespace(), mirror: cfg.Name}}
-	if m.key, err = parseKey(cfg.Key); err != nil {
+	if _, err := parseKey(cfg.Key); err != nil {
 		return nil, err
 	}
 	m.nodes.Store(&[]*node{})
@@ -66,7 +67,10 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Mirror, error) {
 	if m.backends, err = kv.Open[Backend](ctx, conn, bucketMirrors, kv.Config{Description: "skybus: backends of mirrors", NoExpiry: true, Logger: cfg.Logger}); err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
-	if err := m.agree(ctx); err != nil {
+	if err := m.agree(ctx, given); err != nil {
+		return nil, err
+	}
+	if m.key, err = parseKey(m.cfg.Key); err != nil {
 		return nil, err
 	}
 	sub, err := m.openWaiters()
@@ -136,8 +140,8 @@ func (m *Mirror) openStreams(ctx context.Context) error {
 	return nil
 }
 
-// agree reads what all processes of the mirror must have in common, or says it for those who come.
-func (m *Mirror) agree(ctx context.Context) error {
+// agree reads what all processes of the mirror must have in common, or says it for those who come. What was not given is as it is there.
+func (m *Mirror) agree(ctx context.Context, given settings) error {
 	table, err := kv.Open[settings](ctx, m.conn, bucketMirrors, kv.Config{NoExpiry: true, Logger: m.cfg.Logger})
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
@@ -157,10 +161,13 @@ func (m *Mirror) agree(ctx context.Context) error {
 			}
 		case err != nil:
 			return fmt.Errorf("mirror: %w", err)
-		case entry.Value != mine:
+		case given.Lanes != 0 && given.Lanes != entry.Value.Lanes, given.Key != "" && given.Key != entry.Value.Key:
 			return bus.Errorf(bus.FailedPrecondition, "mirror: %q has %d lanes by key %q, which is for good, and was opened with %d by %q: "+
 				"use what it has, or another name", m.cfg.Name, entry.Value.Lanes, entry.Value.Key, mine.Lanes, mine.Key)
+		case entry.Value.Lanes < 1 || entry.Value.Lanes > MaxLanes:
+			return bus.Errorf(bus.DataLoss, "mirror: %q is stored with %d lanes", m.cfg.Name, entry.Value.Lanes)
 		default:
+			m.cfg.Lanes, m.cfg.Key = entry.Value.Lanes, entry.Value.Key
 			return nil
 		}
 	}

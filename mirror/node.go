@@ -85,7 +85,9 @@ func (m *Mirror) follow(open, ctx context.Context) error {
 		}
 	})
 	m.following.Go(func() { m.reload(ctx) })
-	m.following.Go(func() { m.checkHealth(ctx) })
+	if !m.cfg.Observe {
+		m.following.Go(func() { m.checkHealth(ctx) })
+	}
 	select {
 	case <-known:
 		return nil

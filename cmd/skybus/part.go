@@ -105,8 +105,14 @@ func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part)
 	var b strings.Builder
 	fmt.Fprintf(&b, "skybus %s is ready.\n", what.name)
 	for _, line := range [][2]string{
-		{"NATS", urls["nats"]}, {"Namespace", namespace}, {"Gateway", urls["http"]}, {"Timers", urls["timers"]},
-		{"Mirror", urls["mirror"]}, {"Mirror API", urls["mirror_admin"]}, {"Admin", urls["admin"]}, {"Stop", "Ctrl-C"},
+		{"NATS", urls["nats"]},
+		{"Namespace", namespace},
+		{"Gateway", urls["http"]},
+		{"Timers", urls["timers"]},
+		{"Mirror", urls["mirror"]},
+		{"Mirror API", urls["mirror_admin"]},
+		{"Admin", urls["admin"]},
+		{"Stop", "Ctrl-C"},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "  %-10s %s\n", line[0], printable(line[1]))
