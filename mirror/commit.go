@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 const (
@@ -74,7 +76,7 @@ func (a *applier) committer(ctx context.Context) error {
 }
 
 // commit stores how far the backend is. While the servers do not answer it tries again; what was applied is not forgotten meanwhile. The
-// error is errConflict, or that ctx ended.
+// error is errConflict, or errEnded.
 func (a *applier) commit(ctx context.Context, timeout time.Duration) error {
 	a.mu.Lock()
 	clean := !a.dirty
@@ -93,6 +95,10 @@ func (a *applier) commit(ctx context.Context, timeout time.Duration) error {
 			break
 		}
 		a.s.m.log.DebugContext(ctx, "progress not stored, trying again", "backend", a.node.Name, "error", err)
+		if !backoff.Sleep(ctx, firstPause) || !a.s.holds() {
+			err = errEnded
+			break
+		}
 	}
 	if err != nil {
 		a.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -63,18 +64,14 @@ func (s *sender) readOnce(ctx context.Context, after uint64, f func(w *write, pe
 		return after, fmt.Errorf("mirror: read writes: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
+	var read atomic.Uint64
+	read.Store(after)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.guard(ctx, &read); messages.Stop() })
+	defer wg.Wait()
 	defer stop()
-	defer context.AfterFunc(ctx, messages.Stop)()
 	for {
-		next, cancel := context.WithTimeout(ctx, readCheck)
-		msg, err := messages.Next(jetstream.NextContext(next))
-		cancel()
-		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			if s.missed(ctx, after) {
-				return after, errMissed
-			}
-			continue
-		}
+		msg, err := messages.Next()
 		if err != nil {
 			return after, fmt.Errorf("mirror: read writes: %w", err)
 		}
@@ -93,6 +90,30 @@ func (s *sender) readOnce(ctx context.Context, after uint64, f func(w *write, pe
 			return after, &handlerError{err}
 		}
 		after = w.seq
+		read.Store(after)
+	}
+}
+
+// guard returns when a reader should begin anew: messages may be lost, or there is a write that it should have got long ago, or ctx ended.
+func (s *sender) guard(ctx context.Context, read *atomic.Uint64) {
+	loss := make(chan struct{}, 1)
+	defer s.m.conn.NotifyLoss(loss)()
+	tick := time.NewTicker(readCheck)
+	defer tick.Stop()
+	var last uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-loss:
+			return
+		case <-tick.C:
+		}
+		now := read.Load()
+		if now == last && s.missed(ctx, now) && read.Load() == now {
+			return
+		}
+		last = now
 	}
 }
 

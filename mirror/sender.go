@@ -126,6 +126,8 @@ func (s *sender) watch(ctx, soft context.Context) error {
 			return nil
 		case <-s.lease.Lost():
 			return errLeaseLost
+		case <-s.m.conn.Closed():
+			return errEnded
 		case err := <-s.failed:
 			return err
 		case <-edited:
@@ -183,6 +185,16 @@ func (s *sender) start(ctx context.Context, n *node) error {
 	return nil
 }
 
+// holds tells whether this is still the sender.
+func (s *sender) holds() bool {
+	select {
+	case <-s.m.conn.Closed():
+		return false
+	default:
+		return s.lease.Valid()
+	}
+}
+
 func (s *sender) fail(err error) {
 	select {
 	case s.failed <- err:
@@ -213,7 +225,11 @@ func (s *sender) drain() {
 	defer cancel()
 	for _, a := range s.appliers {
 		close(a.ended)
-		<-a.quiet
+		select {
+		case <-a.quiet:
+		case <-ctx.Done():
+			continue // its committer still tries
+		}
 		if err := a.commit(ctx, commitTimeout); err != nil {
 			s.m.log.WarnContext(ctx, "progress not stored, the next sender repeats the last requests", "backend", a.node.Name, "error", err)
 		}

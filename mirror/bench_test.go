@@ -1,0 +1,67 @@
+package mirror_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/mirror"
+)
+
+// BenchmarkWrite is 1 KB to three backends, 32 at a time; all share the machine with the server and the client.
+func BenchmarkWrite(b *testing.B) {
+	node := bustest.Server(b)
+	conn := connect(b, node)
+	m, err := mirror.Open(b.Context(), conn, mirror.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 3 {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusNoContent)
+		}))
+		b.Cleanup(s.Close)
+		if _, err := m.Set(b.Context(), mirror.Backend{Name: name(i), URL: s.URL, Active: true}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = m.Run(ctx) }()
+	b.Cleanup(func() { cancel(); <-ended; _ = m.Close() })
+	front := httptest.NewServer(m)
+	b.Cleanup(front.Close)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	b.Cleanup(client.CloseIdleConnections)
+	body := strings.Repeat("x", 1024)
+	var n atomic.Int64
+	b.SetParallelism(16)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			req, err := http.NewRequestWithContext(b.Context(), http.MethodPut, front.URL+"/item/"+strconv.FormatInt(n.Add(1)%1000, 10), strings.NewReader(body))
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusNoContent {
+				b.Errorf("status %d", resp.StatusCode)
+				return
+			}
+		}
+	})
+}
