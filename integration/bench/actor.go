@@ -158,6 +158,10 @@ func (a *actor) startPart(ctx context.Context, o order) (ans answer, stop func()
 		stop, err = startSteps(ctx, o.URL)
 	case a.role == roleClient && o.Part == nameRoute:
 		a.call, stop, err = newRouteCaller(ctx, o)
+	case a.role == roleService && o.Part == nameClient:
+		ans.URL, stop, err = startBackend(ctx)
+	case a.role == roleClient && o.Part == nameClient:
+		a.call, stop, err = newHTTPCaller(o)
 	default:
 		err = fmt.Errorf("a %s of %s is nothing to be for %s", a.role, o.Side, o.Part)
 	}

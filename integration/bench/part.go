@@ -20,6 +20,7 @@ const (
 	nameWatch    = "watch"
 	nameStream   = "stream"
 	nameRoute    = "route"
+	nameClient   = "client"
 )
 
 // part is a measurement whose figures are sections.
@@ -50,6 +51,7 @@ func parts() []part {
 		{name: nameWatch, run: (*bench).watch},
 		{name: nameStream, run: (*bench).stream},
 		{name: nameRoute, run: (*bench).route},
+		{name: nameClient, run: (*bench).client},
 		{name: nameTimersCreate, run: (*bench).timersCreate, group: nameTimers},
 		{name: nameTimersHTTP, run: (*bench).timersHTTP, group: nameTimers, program: true},
 		{name: nameTimersCluster, run: (*bench).timersCluster, group: nameTimers, program: true},
