@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/leanhttp"
 )
 
 // Ack says whose answer a client gets. Whatever it says, the write reaches every backend.
@@ -51,7 +52,7 @@ func (c *Config) ackFor(method, path string) Ack {
 type answer struct {
 	backend  string
 	status   int // 0 when it never answered, and nobody waits for it any more
-	fields   []field
+	fields   leanhttp.Header
 	body     []byte
 	tooLarge bool // the body was, and is left out
 	hash     uint32

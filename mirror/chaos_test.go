@@ -145,7 +145,7 @@ func write(t *testing.T, front *httptest.Server, seed uint64, atLeast time.Durat
 		rnd := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // for tests
 		wg.Go(func() {
 			for n := 0; more(); n++ {
-				if seq := put(t, fmt.Sprintf("%s/item/%d", front.URL, rnd.IntN(60)), fmt.Sprintf("%d-%d", i, n)); seq > 0 {
+				if seq := putSeq(t, fmt.Sprintf("%s/item/%d", front.URL, rnd.IntN(60)), fmt.Sprintf("%d-%d", i, n)); seq > 0 {
 					mu.Lock()
 					stored = append(stored, seq)
 					mu.Unlock()
@@ -160,8 +160,8 @@ func write(t *testing.T, front *httptest.Server, seed uint64, atLeast time.Durat
 	return stored
 }
 
-// put is the number of the write, 0 where it was not stored.
-func put(t *testing.T, url, body string) uint64 {
+// putSeq is the number of the write, 0 where it was not stored.
+func putSeq(t *testing.T, url, body string) uint64 {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, strings.NewReader(body))
 	if err != nil {
 		t.Error(err)

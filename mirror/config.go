@@ -164,9 +164,6 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.WriteMethods) == 0 {
 		c.WriteMethods = []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 	}
-	if c.Transport == nil {
-		c.Transport = &http.Transport{MaxIdleConnsPerHost: 256, MaxConnsPerHost: 1024, DisableCompression: true, IdleConnTimeout: 90 * time.Second}
-	}
 	if c.Owner == "" {
 		host, _ := os.Hostname() // a name for people
 		c.Owner = host + "-" + strconv.Itoa(os.Getpid())

@@ -31,7 +31,7 @@ func (m *Mirror) serveWrite(rw http.ResponseWriter, r *http.Request) {
 	id := req.get(headerIdempotency)
 	if id == "" {
 		id = nuid.Next()
-		req.fields = append(req.fields, field{headerIdempotency, id})
+		req.fields = append(req.fields, field{Name: headerIdempotency, Value: id})
 	}
 	lane := m.lane(r)
 	ctx, cancel := context.WithTimeout(r.Context(), m.cfg.AnswerTimeout)
@@ -51,7 +51,7 @@ func (m *Mirror) serveWrite(rw http.ResponseWriter, r *http.Request) {
 			break
 		}
 		for _, f := range a.fields {
-			rw.Header().Add(f.name, f.value)
+			rw.Header().Add(f.Name, f.Value)
 		}
 		rw.WriteHeader(a.status)
 		_, _ = rw.Write(a.body) // the client's loss

@@ -16,22 +16,24 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/leanhttp"
 	"github.com/skybus-io/skybus/kv"
 )
 
 // Mirror is one mirror as a process sees it: an [http.Handler] for clients, with Run the sender when nobody else is, and the backends.
 // Any number of processes may share one. It is safe for concurrent use.
 type Mirror struct {
-	conn     *bus.Conn
-	cfg      Config
-	log      *slog.Logger
-	js       jetstream.JetStream
-	stream   jetstream.Stream // of the writes
-	progress jetstream.Stream // of what the backends have applied
-	ledger   jetstream.Stream // of what they answered
-	backends *kv.Table[Backend]
-	space    space
-	key      keyFunc
+	conn         *bus.Conn
+	cfg          Config
+	log          *slog.Logger
+	js           jetstream.JetStream
+	stream       jetstream.Stream // of the writes
+	progress     jetstream.Stream // of what the backends have applied
+	ledger       jetstream.Stream // of what they answered
+	backends     *kv.Table[Backend]
+	space        space
+	key          keyFunc
+	ownTransport bool // of the mirror, not of the Config
 
 	nodes   atomic.Pointer[[]*node] // in priority order
 	known   sync.Map                // name of a backend -> *nodeState, which outlives changes of its record
@@ -56,6 +58,13 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Mirror, error) {
 	m := &Mirror{conn: conn, cfg: cfg, log: cfg.Logger.With("mirror", cfg.Name), space: space{ns: conn.Namespace(), mirror: cfg.Name}}
 	if _, err := parseKey(cfg.Key); err != nil {
 		return nil, err
+	}
+	if m.cfg.Transport == nil {
+		transport, err := leanhttp.NewTransport(leanhttp.Config{})
+		if err != nil {
+			return nil, fmt.Errorf("mirror: %w", err)
+		}
+		m.cfg.Transport, m.ownTransport = transport, true
 	}
 	m.nodes.Store(&[]*node{})
 	if m.js, err = jetstream.New(conn.NATS(), jetstream.WithPublishAsyncMaxPending(maxPending)); err != nil {
@@ -93,6 +102,7 @@ func (m *Mirror) Close() error {
 		m.stop()
 		m.following.Wait()
 		m.waiters.close()
+		m.closeClients()
 	})
 	return nil
 }

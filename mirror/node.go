@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/internal/leanhttp"
 	"github.com/skybus-io/skybus/kv"
 )
 
@@ -43,9 +44,11 @@ type nodeState struct {
 	health   nodeHealth
 	counts   nodeCounts
 
-	mu       sync.Mutex // held to change what is applied
-	revision uint64     // of the progress
-	newest   *progress  // of whatever generation
+	mu         sync.Mutex       // held to change what is applied
+	revision   uint64           // of the progress
+	newest     *progress        // of whatever generation
+	client     *leanhttp.Client // for writes; nil before the first
+	clientAddr string
 }
 
 // applied tells whether the backend has applied the write, and committed it.
@@ -108,7 +111,9 @@ func (m *Mirror) change(ctx context.Context, batch []kv.Entry[Backend]) {
 		}
 		nodes = slices.DeleteFunc(nodes, func(n *node) bool { return n.Name == name })
 		if entry.Deleted {
-			m.known.Delete(name)
+			if v, ok := m.known.LoadAndDelete(name); ok {
+				v.(*nodeState).closeClient() //nolint:forcetypeassert // there is nothing else in it
+			}
 			continue
 		}
 		if entry.Err != nil || entry.Value.Name != name || entry.Value.check() != nil {

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+
+	"github.com/skybus-io/skybus/internal/leanhttp"
 )
 
 // request is a write as it is stored and sent to each backend. It is stored as the text of an HTTP/1.1 request without its
@@ -14,17 +16,17 @@ type request struct {
 	method string
 	target string // path and query, as the client sent them
 	host   string
-	fields []field
+	fields leanhttp.Header
 	body   []byte
 }
 
-type field struct{ name, value string }
+type field = leanhttp.Field
 
 // get is the value of a field whose name is in canonical form.
 func (r *request) get(name string) string {
 	for _, f := range r.fields {
-		if f.name == name {
-			return f.value
+		if f.Name == name {
+			return f.Value
 		}
 	}
 	return ""
@@ -39,13 +41,13 @@ const (
 func (r *request) encode() []byte {
 	size := len(r.method) + 1 + len(r.target) + len(protocol) + len(hostField) + len(r.host) + 4 + len(r.body)
 	for _, f := range r.fields {
-		size += len(f.name) + len(f.value) + 4
+		size += len(f.Name) + len(f.Value) + 4
 	}
 	b := make([]byte, 0, size)
 	b = append(append(append(append(b, r.method...), ' '), r.target...), protocol...)
 	b = append(append(append(b, hostField...), r.host...), '\r', '\n')
 	for _, f := range r.fields {
-		b = append(append(append(append(append(b, f.name...), ':', ' '), f.value...), '\r'), '\n')
+		b = append(append(append(append(append(b, f.Name...), ':', ' '), f.Value...), '\r'), '\n')
 	}
 	return append(append(b, '\r', '\n'), r.body...)
 }
@@ -60,7 +62,7 @@ func decodeRequest(data []byte) (*request, error) {
 	}
 	text := string(head)
 	line, text := cutLine(text)
-	r := &request{body: body, fields: make([]field, 0, 12)}
+	r := &request{body: body, fields: make(leanhttp.Header, 0, 12)}
 	method, rest, ok := cutByte(line, ' ')
 	if !ok || len(rest) < len(protocol)-2 || rest[len(rest)-len(protocol)+2:] != protocol[:len(protocol)-2] {
 		return nil, errNoRequest
@@ -76,7 +78,7 @@ func decodeRequest(data []byte) (*request, error) {
 		if !ok || value == "" || value[0] != ' ' {
 			return nil, errNoRequest
 		}
-		r.fields = append(r.fields, field{name, value[1:]})
+		r.fields = append(r.fields, field{Name: name, Value: value[1:]})
 	}
 	return r, r.check()
 }
@@ -87,7 +89,7 @@ func (r *request) check() error {
 		return errNoRequest
 	}
 	for _, f := range r.fields {
-		if !isToken(f.name) || !isLine(f.value) {
+		if !isToken(f.Name) || !isLine(f.Value) {
 			return errNoRequest
 		}
 	}
@@ -123,17 +125,17 @@ func cutByte(s string, c byte) (before, after string, ok bool) {
 }
 
 // fieldsOf are the fields of h without those of skip, by name.
-func fieldsOf(h http.Header, skip func(name string) bool) []field {
-	fields := make([]field, 0, len(h)+4)
+func fieldsOf(h http.Header, skip func(name string) bool) leanhttp.Header {
+	fields := make(leanhttp.Header, 0, len(h)+4)
 	for name, values := range h {
 		if skip(name) {
 			continue
 		}
 		for _, v := range values {
-			fields = append(fields, field{name, v})
+			fields = append(fields, field{Name: name, Value: v})
 		}
 	}
-	slices.SortStableFunc(fields, func(a, b field) int { return cmpString(a.name, b.name) })
+	slices.SortStableFunc(fields, func(a, b field) int { return cmpString(a.Name, b.Name) })
 	return fields
 }
 
@@ -147,7 +149,7 @@ func cmpString(a, b string) int {
 	return 0
 }
 
-// stamp is the fields that every delivery of a write carries beside its own.
-func (w *write) stamp() [2]field {
-	return [2]field{{headerSeq, strconv.FormatUint(w.seq, 10)}, {headerLane, strconv.Itoa(w.lane)}}
+// stamp adds what every delivery of a write carries beside its own fields, so that a backend can refuse repeats.
+func (w *write) stamp() {
+	w.fields = append(w.fields, field{Name: headerSeq, Value: strconv.FormatUint(w.seq, 10)}, field{Name: headerLane, Value: strconv.Itoa(w.lane)})
 }

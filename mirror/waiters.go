@@ -93,7 +93,7 @@ func (a *answer) encode() []byte {
 	}
 	b = append(b, '\r', '\n')
 	for _, f := range a.fields {
-		b = append(append(append(append(append(b, f.name...), ':', ' '), f.value...), '\r'), '\n')
+		b = append(append(append(append(append(b, f.Name...), ':', ' '), f.Value...), '\r'), '\n')
 	}
 	return append(append(b, '\r', '\n'), a.body...)
 }
@@ -117,7 +117,7 @@ func decodeAnswer(data []byte) (*answer, error) {
 		if !ok || !isToken(name) || !isLine(value) {
 			return nil, errNoAnswer
 		}
-		a.fields = append(a.fields, field{name, value})
+		a.fields = append(a.fields, field{Name: name, Value: value})
 	}
 	return a, nil
 }
