@@ -112,6 +112,12 @@ func (a *actor) start(ctx context.Context, o order) (ans answer, err error) {
 		a.call, stop = newGatewayCaller(o.URL)
 	case a.role == roleClient && o.Side == sideTimers:
 		a.call, stop = newLeanCaller(ctx, o.URLs)
+	case a.role == roleClient && o.Side == sideMirror:
+		a.call, stop, err = newMirrorCaller(o)
+	case a.role == roleBackends:
+		a.act, ans.URLs, stop, err = newBackends(ctx, o)
+	case a.role == roleProxy:
+		ans.URL, stop, err = newProxy(ctx, o)
 	case a.role == roleTimers:
 		a.act, ans.URL, stop, err = newTimers(ctx, o)
 	case a.role == roleSink:

@@ -84,7 +84,7 @@ func (c *leanClient) take(ctx context.Context) (*leanConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &leanConn{Conn: conn, r: bufio.NewReader(conn), request: to.bytes}
+	l := &leanConn{Conn: conn, r: bufio.NewReaderSize(conn, 16<<10), request: to.bytes}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all = append(c.all, l)

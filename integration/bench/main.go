@@ -117,6 +117,12 @@ Measurements, for -only:
   timers-late        how late they fire and reach their targets, at 1,000 and 10,000 a second
   timers-hooks       10,000 webhooks due in one second, and a backlog of them
   timers-alone       how late they fire when no scheduler runs
+  mirror   all that follow but the last
+  mirror-write       writes of 1 KB through a mirror to three backends, against a proxy to one
+  mirror-cluster     the same with three servers that hold each write
+  mirror-read        reads through a mirror, against proxies
+  mirror-drain       a backend comes back to 100,000 writes that wait for it, beside others
+  mirror-million     memory of a mirror while a million writes wait; only if named
   timers-million     memory and disk of a million timers, and their recovery; only if named
   timers-tenmillion  the same with ten million: takes a quarter of an hour, 5 GB and 10 GB of memory; only if named
 

@@ -58,6 +58,11 @@ func parts() []part {
 		{name: nameTimersLate, run: (*bench).timersLate, group: nameTimers},
 		{name: nameTimersHooks, run: (*bench).timersHooks, group: nameTimers},
 		{name: nameTimersAlone, run: (*bench).timersAlone, group: nameTimers},
+		{name: nameMirrorWrite, run: (*bench).mirrorWrite, group: nameMirror, program: true},
+		{name: nameMirrorCluster, run: (*bench).mirrorCluster, group: nameMirror, program: true},
+		{name: nameMirrorRead, run: (*bench).mirrorRead, group: nameMirror, program: true},
+		{name: nameMirrorDrain, run: (*bench).mirrorDrain, group: nameMirror, program: true, limit: 5 * time.Minute},
+		{name: nameMirrorMillion, run: (*bench).mirrorMillion, program: true, large: true, limit: 15 * time.Minute},
 		{name: nameTimersMillion, run: (*bench).timersMillion, program: true, large: true, limit: 10 * time.Minute},
 		{name: nameTimersTenMillion, run: (*bench).timersTenMillion, program: true, large: true, limit: time.Hour},
 	}

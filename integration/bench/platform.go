@@ -48,13 +48,14 @@ func startUp(ctx context.Context, program, dir string, args ...string) (*platfor
 
 // startProgram starts a command of the program and returns when that says it is ready.
 func startProgram(ctx context.Context, program, dir, command string, args ...string) (*platform, error) {
-	dir, err := os.MkdirTemp(dir, command+"-")
+	words := strings.Fields(command)
+	dir, err := os.MkdirTemp(dir, strings.Join(words, "-")+"-")
 	if err != nil {
 		return nil, err
 	}
 	ports := filepath.Join(dir, "ports.json")
 	p := &platform{what: command, output: &bytes.Buffer{}, ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, program, append([]string{command, "--ports-file", ports}, args...)...)
+	p.cmd = exec.CommandContext(ctx, program, append(append(words, "--ports-file", ports), args...)...)
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) }
 	p.cmd.WaitDelay = patience
 	p.cmd.Env = append(platformEnv(), "TMPDIR="+dir)

@@ -12,6 +12,7 @@ const (
 	// sideGateway is the load for a gateway, which is compared with nothing, and sideTimers that for the timers' HTTP API.
 	sideGateway side = "gateway"
 	sideTimers  side = "timers"
+	sideMirror  side = "mirror" // the load for a mirror and its peers
 )
 
 // roleVariable tells a process that the measurement started what it is to be.
@@ -25,8 +26,10 @@ const (
 	roleClient    role = "client"
 	roleCandidate role = "candidate"
 	roleWatchers  role = "watchers"
-	roleTimers    role = "timers" // a program that uses the scheduler
-	roleSink      role = "sink"   // receives webhooks
+	roleTimers    role = "timers"   // a program that uses the scheduler
+	roleSink      role = "sink"     // receives webhooks
+	roleBackends  role = "backends" // applications behind a mirror
+	roleProxy     role = "proxy"    // httputil.ReverseProxy
 )
 
 // op is what a process is asked to do.
@@ -82,5 +85,6 @@ type answer struct {
 	Spread   spread        `json:"spread,omitzero"`
 	Made     made          `json:"made,omitzero"`
 	Hooks    hooks         `json:"hooks,omitzero"`
-	URLs     []string      `json:"urls,omitempty"` // of a sink
+	URLs     []string      `json:"urls,omitempty"`   // of a sink, of backends
+	Counts   []int64       `json:"counts,omitempty"` // of what each backend has applied
 }
