@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -58,7 +59,7 @@ func (c *Client) connect(ctx context.Context, deadline time.Time) (*conn, error)
 	cn.r = bufio.NewReaderSize(cn.nc, readBuffer)
 	if sc, ok := under.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
-			cn.look = newLooker(raw, c.cfg.TLS != nil)
+			cn.look = newLooker(raw)
 		}
 	}
 	if err := cn.nc.SetDeadline(deadline); err != nil {
@@ -69,7 +70,19 @@ func (c *Client) connect(ctx context.Context, deadline time.Time) (*conn, error)
 
 // alive gives an idle connection its next deadline, and tells whether the peer has neither closed it nor said something unasked.
 func (c *conn) alive(deadline time.Time) bool {
+	if c.nc != c.under && !c.drained() {
+		return false
+	}
 	return c.nc.SetDeadline(deadline) == nil && c.look.quiet()
+}
+
+// drained tells whether TLS holds nothing that it has read from the network and not handed on. It does not look at the network.
+func (c *conn) drained() bool {
+	if err := c.nc.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		return false
+	}
+	_, err := c.r.Peek(1)
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // abort closes the connection under whoever uses it.

@@ -128,7 +128,8 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 // Open sends a request and returns when the head of the answer is there; the body is read from the stream, which must be closed.
 //
 // The deadline is as for Do, the body included, unless the request has a Stall: then the deadline is for the head alone. When ctx ends
-// the connection is closed at once, also in the middle of the body.
+// the connection is closed at once, also in the middle of the body. Where the backend answers before it has read a body of more than 64 KiB,
+// req.Body is in use until the stream is closed.
 func (c *Client) Open(ctx context.Context, req *Request) (*Stream, error) {
 	x, err := c.exchange(ctx, req)
 	if err != nil {

@@ -1,6 +1,7 @@
 package leanhttp_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -422,5 +423,52 @@ func TestTLS(t *testing.T) {
 	strange := client(t, s.Listener.Addr().String(), leanhttp.Config{TLS: &tls.Config{MinVersion: tls.VersionTLS12}})
 	if _, err := strange.Do(t.Context(), put(nil)); err == nil || !leanhttp.NotSent(err) {
 		t.Errorf("got %v: want an unknown authority, and nothing sent", err)
+	}
+}
+
+// together writes at once what was written before flush.
+type together struct {
+	net.Conn
+
+	on   bool
+	data []byte
+}
+
+func (c *together) Write(p []byte) (int, error) {
+	if !c.on {
+		return c.Conn.Write(p)
+	}
+	c.data = append(c.data, p...)
+	return len(p), nil
+}
+
+// TestTLSUnasked: an answer that nobody asked for, in a record of its own that comes together with the one before, is not taken for the
+// answer to the next request.
+func TestTLSUnasked(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS() // for its certificate
+	s.Close()
+	b := listen(t, func(p *peer) {
+		wire := &together{Conn: p.Conn}
+		secure := tls.Server(wire, &tls.Config{Certificates: s.TLS.Certificates, MinVersion: tls.VersionTLS12})
+		inner := &peer{secure, p.b, bufio.NewReader(secure)}
+		if _, _, ok := inner.request(); !ok {
+			return
+		}
+		wire.on = true
+		inner.say(ok)
+		inner.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+		_, _ = p.Write(wire.data) // the client says
+		inner.hung()
+	})
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	c := client(t, b.addr, leanhttp.Config{TLS: &tls.Config{RootCAs: roots, ServerName: "example.com", MinVersion: tls.VersionTLS12}})
+	for i := range 2 {
+		resp, err := c.Do(t.Context(), get())
+		if err != nil || string(resp.Body) != "ok" || b.conns.Load() != int64(i+1) {
+			t.Errorf("got %v, %v on connection %d: want ok on connection %d", resp, err, b.conns.Load(), i+1)
+		}
 	}
 }

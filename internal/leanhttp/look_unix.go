@@ -12,23 +12,20 @@ type looker struct {
 
 // seen is what the last look saw.
 type seen struct {
-	tls   bool // data may be TLS's own
 	quiet bool
 	buf   [1]byte
 	look  func(fd uintptr) bool // see, made once
 }
 
-func newLooker(raw syscall.RawConn, tls bool) looker {
-	s := &seen{tls: tls}
+func newLooker(raw syscall.RawConn) looker {
+	s := &seen{}
 	s.look = s.see
 	return looker{raw, s}
 }
 
 func (s *seen) see(fd uintptr) bool {
-	n, _, err := syscall.Recvfrom(int(fd), s.buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	if s.quiet = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR; !s.quiet {
-		s.quiet = err == nil && n > 0 && s.tls
-	}
+	_, _, err := syscall.Recvfrom(int(fd), s.buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	s.quiet = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
 	return true // whatever it is, do not wait
 }
 

@@ -20,7 +20,8 @@ const (
 
 // Transport is an [http.RoundTripper]. Requests by http with a body of known length up to 1 MiB, or none, take a [Client] of their
 // address; net/http's transport has all others: https (and with it HTTP/2), Upgrade, Expect, trailers, other connection headers, and
-// bodies that are streamed. Neither follows redirects, uses a proxy or asks for compression.
+// bodies that are streamed. Neither follows redirects, uses a proxy or asks for compression, and
+// a client sends no User-Agent of its own.
 //
 // A request may be sent twice, as with net/http, when its method is safe or it has an Idempotency-Key header.
 type Transport struct {
@@ -116,8 +117,10 @@ func (t *Transport) CloseIdleConnections() {
 
 func (t *Transport) client(host string) (*Client, error) {
 	addr := host
-	if _, _, err := net.SplitHostPort(host); err != nil {
+	if name, port, err := net.SplitHostPort(host); err != nil {
 		addr = net.JoinHostPort(strings.Trim(host, "[]"), "80")
+	} else if port == "" {
+		addr = net.JoinHostPort(name, "80")
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +148,7 @@ func (t *Transport) client(host string) (*Client, error) {
 func plain(r *http.Request) (*Request, bool) {
 	body := r.Body != nil && r.Body != http.NoBody
 	switch {
-	case r.URL == nil, r.URL.Scheme != "http", r.URL.Host == "", r.URL.Opaque != "", r.URL.User != nil,
+	case r.URL == nil, r.URL.Scheme != "http", r.URL.Host == "", r.URL.Opaque != "", r.URL.User != nil, strings.Contains(r.URL.Host, "%"),
 		r.Close, len(r.Trailer) > 0, len(r.TransferEncoding) > 0,
 		body && (r.ContentLength <= 0 || r.ContentLength > maxSmallBody),
 		r.Method == http.MethodConnect, httptrace.ContextClientTrace(r.Context()) != nil:
