@@ -9,15 +9,17 @@ import (
 
 // applier applies writes to one backend: lanes beside each other, those of a lane one after the other.
 type applier struct {
-	s      *sender
-	node   *node           // as of when it began; its record may only change in flags that do not concern what is applied
-	ctx    context.Context // ends when nothing new is to be sent
-	stop   context.CancelFunc
-	wg     sync.WaitGroup // lanes and the reader
-	wakeup chan struct{}  // of the committer
-	ended  chan struct{}  // closed when nothing is applied any more: the committer ends
-	quiet  chan struct{}  // closed by the committer then
-	gap    bool           // writes it lacks are gone
+	s        *sender
+	node     *node           // as of when it began; its record may only change in flags that do not concern what is applied
+	ctx      context.Context // ends when nothing new is to be sent
+	stop     context.CancelFunc
+	requests context.Context // ends when what is on its way is to be cut off
+	cut      context.CancelFunc
+	wg       sync.WaitGroup // lanes and the reader
+	wakeup   chan struct{}  // of the committer
+	ended    chan struct{}  // closed when nothing is applied any more: the committer ends
+	quiet    chan struct{}  // closed by the committer then
+	gap      bool           // writes it lacks are gone
 
 	paused  atomic.Bool // by maintenance
 	behind  atomic.Bool // it reads for itself, and is far behind

@@ -66,7 +66,7 @@ func (a *applier) try(w *write, body []byte) (ans *answer, pause time.Duration, 
 		}
 	}
 	begin := time.Now()
-	ans, err = a.s.m.exchange(a.s.ctx, a.node, w, body)
+	ans, err = a.s.m.exchange(a.requests, a.node, w, body)
 	a.node.counts.write(begin, ans, err)
 	if err != nil {
 		return nil, 0, err

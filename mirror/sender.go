@@ -105,6 +105,7 @@ func (m *Mirror) send(ctx context.Context, lease *kv.Lease) error {
 	kill(err)
 	for _, a := range s.appliers {
 		a.stop()
+		a.cut()
 		a.wg.Wait()
 	}
 	return err
@@ -144,6 +145,7 @@ func (s *sender) reconcile(ctx context.Context, nodes []*node) error {
 		}
 		s.tail.leave(a)
 		a.stop()
+		a.cut()
 		a.wg.Wait()
 		close(a.ended)
 		<-a.quiet
@@ -164,9 +166,11 @@ func (s *sender) reconcile(ctx context.Context, nodes []*node) error {
 func (s *sender) start(ctx context.Context, n *node) error {
 	a := &applier{s: s, node: n, slots: make(chan struct{}, s.m.cfg.DrainRequests), wakeup: make(chan struct{}, 1), ended: make(chan struct{}), quiet: make(chan struct{})}
 	a.ctx, a.stop = context.WithCancel(ctx)
+	a.requests, a.cut = context.WithCancel(s.ctx)
 	a.paused.Store(n.Maintenance)
 	if err := a.begin(s.ctx); err != nil {
 		a.stop()
+		a.cut()
 		return fmt.Errorf("mirror: backend %q: %w", n.Name, err)
 	}
 	s.appliers[n.Name] = a
