@@ -6,10 +6,10 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -116,7 +116,7 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		defer cancel()
-		window := make(chan *creation, createWindow)
+		window, news := make(chan *creation, createWindow), make(chan struct{}, 1)
 		room := newBudget(createBytes)
 		wg.Go(func() {
 			defer close(window)
@@ -128,14 +128,14 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 					return
 				}
 				select {
-				case window <- s.begin(ctx, spec):
+				case window <- s.begin(ctx, spec, news):
 				case <-ctx.Done():
 					return
 				}
 			}
 		})
 		for c := range window {
-			tm, err := s.finish(ctx, c)
+			tm, err := s.finish(ctx, c, news)
 			room.give(c.size)
 			if !yield(tm, err) {
 				return
@@ -146,50 +146,67 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 
 // creation is a timer on its way to the server.
 type creation struct {
-	draft  *draft
-	size   int // of the payload
-	body   []byte
-	future jetstream.PubAckFuture
-	err    error
+	draft *draft
+	shard *shard
+	size  int // of the payload
+	body  []byte
+	seq   uint64
+	err   error
+	slow  bool // there is no plain yes, so it is asked for once more, by itself
+
+	known atomic.Bool // what came of it
+	news  chan<- struct{}
 }
 
-// begin sends a timer and waits for nothing.
-func (s *Scheduler) begin(ctx context.Context, spec Spec) *creation {
-	c := &creation{size: len(spec.Payload)}
+// answered is told what came of c.
+func (c *creation) answered(seq uint64, err error) {
+	c.seq, c.slow = seq, err != nil
+	c.known.Store(true)
+	select {
+	case c.news <- struct{}{}:
+	default:
+	}
+}
+
+// begin sends a timer and waits for nothing. news hears when it is known what came of it.
+func (s *Scheduler) begin(ctx context.Context, spec Spec, news chan<- struct{}) *creation {
+	c := &creation{size: len(spec.Payload), news: news}
 	if c.draft, c.err = s.draft(ctx, spec); c.err == nil {
 		c.err = s.room.take(ctx, c.draft.size())
 	}
-	if c.err != nil {
-		return c
+	var msg *nats.Msg
+	if c.err == nil {
+		c.shard = s.shard(c.draft.id)
+		msg, c.err = c.draft.message(c.shard, s.cfg.Grace, 0)
 	}
-	msg, err := c.draft.message(s.shard(c.draft.id), s.cfg.Grace, 0)
-	if err != nil {
-		c.err = err
+	if c.err != nil {
+		c.known.Store(true)
 		return c
 	}
 	c.body = msg.Data
-	if c.future, err = s.async.PublishMsgAsync(msg); err != nil {
-		c.future = nil // it goes the slow way
+	if err := s.creating.send(msg, c); err != nil {
+		c.answered(0, err)
 	}
 	return c
 }
 
 // finish waits for the answer. Whatever is not a plain yes is asked for once more, by itself: a timer that was stored is recognised.
-func (s *Scheduler) finish(ctx context.Context, c *creation) (Timer, error) {
+func (s *Scheduler) finish(ctx context.Context, c *creation, news <-chan struct{}) (Timer, error) {
+	for !c.known.Load() {
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return s.createAgain(ctx, c.draft)
+		}
+	}
 	if c.err != nil {
 		return Timer{}, c.err
 	}
-	if c.future != nil {
-		select {
-		case ack := <-c.future.Ok():
-			sh := s.shard(c.draft.id)
-			s.note(sh, noteOf(c.draft.id, ack.Sequence, c.body, sh.clock.at(time.Now())))
-			return s.created(c.draft, ack.Sequence), nil
-		case <-c.future.Err(): //nolint:errcheck // it is asked for once more
-		case <-ctx.Done():
-		}
+	if c.slow {
+		return s.createAgain(ctx, c.draft)
 	}
-	return s.createAgain(ctx, c.draft)
+	s.note(c.shard, noteOf(c.draft.id, c.seq, c.body, c.shard.clock.at(time.Now())))
+	return s.created(c.draft, c.seq), nil
 }
 
 // createAgain stores a timer that may be stored already.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // fireAll fires what is due until ctx ends.
@@ -59,40 +57,37 @@ func (o *owner) fire(ctx context.Context, m *stored, now time.Time) {
 		o.lookLater(m)
 		return
 	}
-	future, err := o.s.firing.PublishMsgAsync(o.sh.dueMessage(m, now))
-	if err != nil {
-		o.lookLater(m)
+	select {
+	case o.window <- struct{}{}:
+	case <-ctx.Done():
 		return
 	}
-	select {
-	case o.fires <- fire{m, now, future}:
-	case <-ctx.Done():
+	f := &fire{o, m, now}
+	if err := o.s.firing.send(o.sh.dueMessage(m, now), f); err != nil {
+		f.answered(0, err)
 	}
 }
 
-// collect hears what came of the fires.
-func (o *owner) collect(ctx context.Context) {
-	for {
-		var f fire
-		select {
-		case f = <-o.fires:
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-f.future.Ok():
-			o.s.counters.fired.Add(1)
-			o.s.tellFired(f.m, f.at)
-			o.done(1)
-		case err := <-f.future.Err():
-			if errors.Is(storeError(err), errConflict) {
-				o.lookAtOnce(f.m) // somebody fired, changed or cancelled it
-				continue
-			}
-			o.lookLater(f.m)
-		case <-ctx.Done():
-			return
-		}
+// fire is one on its way to the server.
+type fire struct {
+	o  *owner
+	m  *stored
+	at time.Time
+}
+
+// answered is told what came of the fire.
+func (f *fire) answered(_ uint64, err error) {
+	o := f.o
+	<-o.window
+	switch {
+	case err == nil:
+		o.s.counters.fired.Add(1)
+		o.s.tellFired(f.m, f.at)
+		o.done(1)
+	case errors.Is(storeError(err), errConflict):
+		o.lookAtOnce(f.m) // somebody fired, changed or cancelled it
+	default:
+		o.lookLater(f.m)
 	}
 }
 
@@ -120,9 +115,4 @@ func (o *owner) lookAtOnce(m *stored) {
 	o.far.put(m.id, m.due, m.seq+1)
 	o.busy--
 	wake(o.wakeFetch)
-}
-
-// firingContext is where owners publish what fires.
-func firingContext(s *Scheduler) (jetstream.JetStream, error) {
-	return jetstream.New(s.conn.NATS(), jetstream.WithPublishAsyncMaxPending(2*fireWindow*MaxShards), jetstream.WithPublishAsyncTimeout(createWait))
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/internal/backoff"
 )
@@ -34,7 +33,7 @@ type owner struct {
 	wakeFetch chan struct{}
 	recurring chan *stored
 	loading   chan struct{} // of capacity 1: held by who reads the stream
-	fires     chan fire
+	window    chan struct{} // of capacity fireWindow: as many as fires under way
 
 	mu      sync.Mutex
 	far     *queue // what is due later, and what has no room among the near
@@ -47,18 +46,11 @@ type owner struct {
 	busy    int       // timers that were taken out and are not done with
 }
 
-// fire is one on its way to the server.
-type fire struct {
-	m      *stored
-	at     time.Time
-	future jetstream.PubAckFuture
-}
-
 func (s *Scheduler) newOwner(sh *shard) *owner {
 	return &owner{
 		s: s, sh: sh,
 		wakeFire: make(chan struct{}, 1), wakeFetch: make(chan struct{}, 1),
-		recurring: make(chan *stored, recurQueue), loading: make(chan struct{}, 1), fires: make(chan fire, fireWindow),
+		recurring: make(chan *stored, recurQueue), loading: make(chan struct{}, 1), window: make(chan struct{}, fireWindow),
 		far: newQueue(), overdue: newQueue(), near: nearQueue{byID: map[string]*nearTimer{}},
 	}
 }
@@ -81,7 +73,6 @@ func (o *owner) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() { o.fetchAll(ctx) })
-	wg.Go(func() { o.collect(ctx) })
 	wg.Go(func() { o.sweep(ctx) })
 	wg.Go(func() { o.keepTime(ctx) })
 	for range recurWorkers {

@@ -113,8 +113,8 @@ type Scheduler struct {
 	cfg        Config
 	log        *slog.Logger
 	js         jetstream.JetStream
-	async      jetstream.JetStream // for CreateMany
-	firing     jetstream.JetStream // for owners
+	creating   *outbox // for CreateMany
+	firing     *outbox // for owners
 	shards     []*shard
 	transports map[string]Transport
 	room       room
@@ -145,13 +145,8 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 		return nil, err
 	}
 	s := &Scheduler{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "scheduler"), js: conn.JetStream(), outliers: newOutliers()}
+	s.creating, s.firing = newOutbox(conn.NATS(), createWait), newOutbox(conn.NATS(), createWait)
 	s.room.open(conn)
-	if s.async, err = jetstream.New(conn.NATS(), jetstream.WithPublishAsyncMaxPending(2*createWindow), jetstream.WithPublishAsyncTimeout(createWait)); err != nil {
-		return nil, fmt.Errorf("scheduler: %w", err)
-	}
-	if s.firing, err = firingContext(s); err != nil {
-		return nil, fmt.Errorf("scheduler: %w", err)
-	}
 	if err := s.openShards(ctx); err != nil {
 		return nil, err
 	}
@@ -170,9 +165,11 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 	return s, nil
 }
 
-// Close closes the transports. Run must have returned. Further calls do nothing.
+// Close closes the transports. Run must have returned, and CreateMany. Further calls do nothing.
 func (s *Scheduler) Close() error {
 	s.closeOnce.Do(func() {
+		s.creating.close()
+		s.firing.close()
 		var errs []error
 		for name, t := range s.transports {
 			if c, ok := t.(io.Closer); ok {
