@@ -39,7 +39,7 @@ type AckRule struct {
 	Ack    Ack
 }
 
-func (c *Config) ackFor(method, path string) Ack {
+func (c Config) ackFor(method, path string) Ack {
 	for _, r := range c.AckRules {
 		if (r.Method == "" || r.Method == method) && (r.Path == "" || r.Path == path || strings.HasSuffix(r.Path, "/") && strings.HasPrefix(path, r.Path)) {
 			return r.Ack

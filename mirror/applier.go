@@ -11,9 +11,9 @@ import (
 type applier struct {
 	s        *sender
 	node     *node           // as of when it began; its record may only change in flags that do not concern what is applied
-	ctx      context.Context // ends when nothing new is to be sent
+	ctx      context.Context //nolint:containedctx // of all its lanes: ends when nothing new is to be sent
 	stop     context.CancelFunc
-	requests context.Context // ends when what is on its way is to be cut off
+	requests context.Context //nolint:containedctx // the same: ends when what is on its way is to be cut off
 	cut      context.CancelFunc
 	wg       sync.WaitGroup // lanes and the reader
 	wakeup   chan struct{}  // of the committer

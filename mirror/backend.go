@@ -41,7 +41,7 @@ func NameFor(host string, port int) string {
 	return strings.NewReplacer(".", "-", ":", "-").Replace(host) + "-" + strconv.Itoa(port)
 }
 
-// Host and Port of the URL.
+// HostPort is the host of the URL and its port, 80 or 443 where it has none.
 func (b Backend) HostPort() (host string, port int) {
 	u, err := url.Parse(b.URL)
 	if err != nil {

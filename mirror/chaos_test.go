@@ -35,7 +35,7 @@ func TestOrderUnderFaults(t *testing.T) {
 	defer cancel()
 	var wg sync.WaitGroup
 	for i := range 2 {
-		wg.Go(func() { r.senders(ctx, t, cfg, seed+10+uint64(i)) }) //nolint:gosec // small
+		wg.Go(func() { r.senders(ctx, cfg, seed+10+uint64(i)) }) //nolint:gosec // small
 	}
 	wg.Go(func() {
 		for sleep(ctx, 2500*time.Millisecond) {
@@ -106,7 +106,7 @@ func (b *backend) seqs() map[uint64]bool {
 }
 
 // senders runs one sender after the other, each until its connection is cut.
-func (r *rig) senders(ctx context.Context, t *testing.T, cfg mirror.Config, seed uint64) {
+func (r *rig) senders(ctx context.Context, cfg mirror.Config, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // for tests
 	for ctx.Err() == nil {
 		conn, err := bus.Connect(ctx, bus.Config{InProcess: r.node})
@@ -162,6 +162,7 @@ func write(t *testing.T, front *httptest.Server, seed uint64, atLeast time.Durat
 
 // putSeq is the number of the write, 0 where it was not stored.
 func putSeq(t *testing.T, url, body string) uint64 {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, strings.NewReader(body))
 	if err != nil {
 		t.Error(err)

@@ -174,7 +174,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, c.check()
 }
 
-func (c *Config) check() error {
+func (c Config) check() error {
 	outside := func(field string, value, least, most any) error {
 		return bus.Errorf(bus.InvalidArgument, "mirror: Config.%s is %v, it must be %v to %v", field, value, least, most).With("field", field)
 	}

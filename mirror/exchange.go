@@ -112,7 +112,7 @@ func (m *Mirror) roundTrip(ctx context.Context, n *node, w *write, body []byte) 
 	if err != nil {
 		return nil, fmt.Errorf("mirror: backend %q: %w", n.Name, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // it was read
 	return m.readAnswer(n, resp)
 }
 

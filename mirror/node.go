@@ -255,7 +255,7 @@ func (m *Mirror) await(ctx context.Context, done func() bool) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil //nolint:nilerr // it is stored; this process will hear of it
+			return nil // it is stored; this process will hear of it
 		}
 	}
 }

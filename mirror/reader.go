@@ -34,8 +34,7 @@ func (s *sender) read(ctx context.Context, after uint64, f func(w *write, pendin
 		if ctx.Err() != nil {
 			return fmt.Errorf("mirror: %w", context.Cause(ctx))
 		}
-		var ended *handlerError
-		if errors.As(err, &ended) {
+		if ended, ok := errors.AsType[*handlerError](err); ok {
 			return ended.error
 		}
 		s.m.log.DebugContext(ctx, "reading writes again", "after", after, "error", err)

@@ -27,7 +27,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	leases, err := kv.OpenLeases(ctx, m.conn)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was stopped before it began
 		}
 		return fmt.Errorf("mirror: %w", err)
 	}
@@ -62,7 +62,7 @@ type sender struct {
 	m     *Mirror
 	lease *kv.Lease
 	term  string
-	ctx   context.Context // of requests and commits: it ends after that of appliers
+	ctx   context.Context //nolint:containedctx // of requests and commits: it ends after that of appliers
 	tail  *tail
 	clock serverClock
 
@@ -176,7 +176,7 @@ func (s *sender) start(ctx context.Context, n *node) error {
 	s.appliers[n.Name] = a
 	s.clock.measure(s.ctx, s.m, n.Name)
 	if a.gap {
-		s.m.log.Error("backend out of use: writes that it lacks are gone; give it another's data, then set it again with from", "backend", n.Name, "after", a.read)
+		s.m.log.ErrorContext(ctx, "backend out of use: writes that it lacks are gone; give it another's data, then set it again with from", "backend", n.Name, "after", a.read)
 	}
 	s.wg.Go(func() {
 		if err := a.committer(s.ctx); err != nil && s.ctx.Err() == nil {

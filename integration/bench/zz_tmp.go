@@ -1,0 +1,3 @@
+package main
+
+const headerDue = "Skybus-Due-Ns"
