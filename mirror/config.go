@@ -33,6 +33,13 @@ const (
 	DefaultReadWait      = 2 * time.Second
 	DefaultReadTimeout   = 30 * time.Second
 	DefaultStatusPath    = "/.well-known/skybus/writes/"
+	DefaultStoreTimeout  = 10 * time.Second
+	MaxStoreTimeout      = duplicateWindow / 2
+	DefaultMaxWrites     = 8192
+	DefaultMaxWriteBytes = 256 << 20
+	DefaultMaxHeader     = 16 << 10
+	DefaultMaxFields     = 100
+	DefaultMaxTarget     = 8 << 10
 )
 
 // Divergence says what becomes of a lane when a backend has answered a write otherwise than the others.
@@ -82,6 +89,20 @@ type Config struct {
 	AnswerTimeout time.Duration
 	// MaxBody of a write, in bytes. 0 means 64 MiB.
 	MaxBody int64
+	// StoreTimeout is how long it is tried to store a write. 0 means 10 s; at most 15 s.
+	StoreTimeout time.Duration
+	// MaxWrites of clients may be worked on by this process at once; more are 503. 0 means 8,192.
+	MaxWrites int
+	// MaxWriteBytes is how much room the bodies may take that are not stored yet; more are 503. 0 means 256 MiB, or twice MaxBody where that
+	// is more.
+	MaxWriteBytes int64
+	// MaxHeader is how many bytes, and MaxFields how many fields the header of a request may have; more is 431. 0 means 16 KiB and 100.
+	MaxHeader int
+	MaxFields int
+	// MaxTarget is how many bytes the path and the query may have together; more is 414. 0 means 8 KiB.
+	MaxTarget int
+	// EncodedSlash lets paths with %2F, %5C and percent signs encoded twice through, for backends whose names contain slashes.
+	EncodedSlash bool
 	// MaxAnswer is the largest body of an answer to a write that is given to the client, in bytes. 0 means 768 KiB, which is also the most.
 	MaxAnswer int
 	// StatusPath is where clients ask for the state of a write, followed by its number. Empty means /.well-known/skybus/writes/.
@@ -123,6 +144,8 @@ type Config struct {
 	TrustForwarded bool
 	// Health says how backends are checked.
 	Health Health
+	// Ejection says when backends that fail are not asked for a while.
+	Ejection Ejection
 
 	// Observe makes a process that only looks, and changes backends: it asks nothing of them by itself.
 	Observe bool
@@ -142,7 +165,7 @@ func (c Config) withDefaults() (Config, error) {
 	for _, v := range []struct {
 		value *int
 		def   int
-	}{{&c.Lanes, DefaultLanes}, {&c.MaxAnswer, DefaultMaxAnswer}, {&c.Tries, DefaultTries}, {&c.Window, DefaultWindow}, {&c.WindowBytes, DefaultWindowBytes}, {&c.DrainRequests, DefaultDrainRequests}, {&c.History, DefaultHistory}} {
+	}{{&c.Lanes, DefaultLanes}, {&c.MaxAnswer, DefaultMaxAnswer}, {&c.Tries, DefaultTries}, {&c.Window, DefaultWindow}, {&c.WindowBytes, DefaultWindowBytes}, {&c.DrainRequests, DefaultDrainRequests}, {&c.History, DefaultHistory}, {&c.MaxWrites, DefaultMaxWrites}, {&c.MaxHeader, DefaultMaxHeader}, {&c.MaxFields, DefaultMaxFields}, {&c.MaxTarget, DefaultMaxTarget}} {
 		*v.value = orDefault(*v.value, v.def)
 	}
 	for _, v := range []struct {
@@ -157,10 +180,11 @@ func (c Config) withDefaults() (Config, error) {
 		{&c.MaxLag, DefaultMaxLag},
 		{&c.ReadWait, DefaultReadWait},
 		{&c.ReadTimeout, DefaultReadTimeout},
+		{&c.StoreTimeout, DefaultStoreTimeout},
 	} {
 		*v.value = orDefault(*v.value, v.def)
 	}
-	c.MaxBody = orDefault(c.MaxBody, DefaultMaxBody)
+	c.MaxBody, c.MaxWriteBytes = orDefault(c.MaxBody, DefaultMaxBody), orDefault(c.MaxWriteBytes, max(DefaultMaxWriteBytes, 2*c.MaxBody))
 	if len(c.WriteMethods) == 0 {
 		c.WriteMethods = []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 	}
@@ -197,6 +221,18 @@ func (c Config) check() error {
 		return outside("WindowBytes", c.WindowBytes, 1<<20, "any")
 	case c.DrainRequests < 1 || c.DrainRequests > MaxLanes:
 		return outside("DrainRequests", c.DrainRequests, 1, MaxLanes)
+	case c.StoreTimeout < 0 || c.StoreTimeout > MaxStoreTimeout:
+		return outside("StoreTimeout", c.StoreTimeout, 0, MaxStoreTimeout)
+	case c.MaxWrites < 1:
+		return outside("MaxWrites", c.MaxWrites, 1, "any")
+	case c.MaxWriteBytes < c.MaxBody+1:
+		return outside("MaxWriteBytes", c.MaxWriteBytes, "more than MaxBody", "any")
+	case c.MaxHeader < 1<<10 || c.MaxHeader > 64<<10:
+		return outside("MaxHeader", c.MaxHeader, 1<<10, 64<<10)
+	case c.MaxFields < 10 || c.MaxFields > 1000:
+		return outside("MaxFields", c.MaxFields, 10, 1000)
+	case c.MaxTarget < 256 || c.MaxTarget > 64<<10:
+		return outside("MaxTarget", c.MaxTarget, 256, 64<<10)
 	case c.TryTimeout < 0 || c.AnswerTimeout < 0 || c.MaxAge < 0 || c.Drain < 0 || c.ReadWait < 0 || c.ReadTimeout < 0:
 		return bus.Errorf(bus.InvalidArgument, "mirror: no duration of Config but MaxLag may be negative")
 	case c.Divergence != Park && c.Divergence != Stop:

@@ -41,6 +41,7 @@ type Mirror struct {
 	changed broadcast               // the same, or what they have applied
 	waiters waiters                 // clients that wait for the answer to a write
 	counts  counts
+	front
 
 	stop      func()
 	following sync.WaitGroup
@@ -65,6 +66,9 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Mirror, error) {
 			return nil, fmt.Errorf("mirror: %w", err)
 		}
 		m.cfg.Transport, m.ownTransport = transport, true
+	}
+	if err := m.openFront(); err != nil {
+		return nil, err
 	}
 	m.nodes.Store(&[]*node{})
 	if m.js, err = jetstream.New(conn.NATS(), jetstream.WithPublishAsyncMaxPending(maxPending)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -31,6 +32,7 @@ type node struct {
 	Backend
 	*nodeState
 
+	base     *url.URL
 	revision uint64 // of the backend's record
 }
 
@@ -42,6 +44,7 @@ type nodeState struct {
 	state    atomic.Value    // State
 	progress atomic.Pointer[progress]
 	health   nodeHealth
+	reads    nodeReads
 	counts   nodeCounts
 
 	mu         sync.Mutex       // held to change what is applied
@@ -90,6 +93,7 @@ func (m *Mirror) follow(open, ctx context.Context) error {
 	m.following.Go(func() { m.reload(ctx) })
 	if !m.cfg.Observe {
 		m.following.Go(func() { m.checkHealth(ctx) })
+		m.following.Go(func() { m.pulse(ctx) })
 	}
 	select {
 	case <-known:
@@ -122,7 +126,11 @@ func (m *Mirror) change(ctx context.Context, batch []kv.Entry[Backend]) {
 		}
 		v, _ := m.known.LoadOrStore(name, newNodeState(m.cfg.Lanes))
 		state, _ := v.(*nodeState)
-		n := &node{Backend: entry.Value, nodeState: state, revision: entry.Revision}
+		base, err := url.Parse(entry.Value.URL)
+		if err != nil {
+			continue // it was checked
+		}
+		n := &node{Backend: entry.Value, nodeState: state, base: base, revision: entry.Revision}
 		m.load(ctx, n)
 		n.renew(n.Backend)
 		nodes = append(nodes, n)
@@ -207,6 +215,7 @@ func (n *nodeState) adopt(b Backend) {
 	n.floor.Store(p.floor())
 	n.lag.Store(p.Lag)
 	n.state.Store(p.State)
+	n.reads.heard.Store(time.Now().UnixNano())
 	n.progress.Store(p)
 }
 

@@ -174,11 +174,13 @@ func (s *sender) start(ctx context.Context, n *node) error {
 		return fmt.Errorf("mirror: backend %q: %w", n.Name, err)
 	}
 	s.appliers[n.Name] = a
+	n.health.applier.Store(a)
 	s.clock.measure(s.ctx, s.m, n.Name)
 	if a.gap {
 		s.m.log.ErrorContext(ctx, "backend out of use: writes that it lacks are gone; give it another's data, then set it again with from", "backend", n.Name, "after", a.read)
 	}
 	s.wg.Go(func() {
+		defer n.health.applier.CompareAndSwap(a, nil)
 		if err := a.committer(s.ctx); err != nil && s.ctx.Err() == nil {
 			s.fail(fmt.Errorf("mirror: backend %q: %w", n.Name, err))
 		}

@@ -1,0 +1,178 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// States of a write, and what it is to a backend.
+const (
+	writeQueued   = "queued"   // no backend has applied it
+	writePartly   = "partly"   // some have
+	writeApplied  = "applied"  // all have that are active
+	writeWaiting  = "waiting"  // to one backend: not yet
+	writeNotMeant = "not-sent" // to one backend: its writes began later
+	writeMissing  = "missing"  // to one backend: it needs a copy of another's data
+)
+
+// writeStatus is what clients see of a write.
+type writeStatus struct {
+	Seq      uint64                   `json:"seq"`
+	Lane     int                      `json:"lane"`
+	State    string                   `json:"state"`
+	Stored   *time.Time               `json:"stored,omitempty"`
+	Backends map[string]backendStatus `json:"backends,omitempty"`
+	URL      string                   `json:"url,omitempty"`
+}
+
+type backendStatus struct {
+	State  string `json:"state"`
+	Status int    `json:"status,omitempty"` // of its answer
+}
+
+// writeQueued answers that a write is stored and where to ask for it.
+func (m *Mirror) writeQueued(w http.ResponseWriter, r *http.Request, a accepted) {
+	s := writeStatus{Seq: a.seq, Lane: a.lane, State: writeQueued, URL: m.cfg.StatusPath + strconv.FormatUint(a.seq, 10)}
+	if a.duplicate {
+		w.Header().Set(headerDuplicate, "true")
+		m.fillStatus(r.Context(), &s)
+	}
+	w.Header().Set("Location", s.URL)
+	writeJSON(w, http.StatusAccepted, s)
+}
+
+// serveStatus tells what became of a write.
+func (m *Mirror) serveStatus(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		refuseMethod(w, r, "GET, HEAD")
+		return
+	}
+	text := strings.TrimPrefix(r.URL.Path, m.cfg.StatusPath)
+	seq, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || seq == 0 || strconv.FormatUint(seq, 10) != text {
+		fail(w, bus.Errorf(bus.NotFound, "%.40q is no number of a write", text))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
+	defer cancel()
+	s, err := m.lookUp(ctx, seq)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	m.fillStatus(ctx, s)
+	writeJSON(w, http.StatusOK, s)
+}
+
+// lookUp finds a write that is kept.
+func (m *Mirror) lookUp(ctx context.Context, seq uint64) (*writeStatus, error) {
+	raw, err := m.rawWrite(ctx, seq)
+	switch {
+	case errors.Is(err, errNone), err == nil && !strings.HasPrefix(raw.Subject, strings.TrimSuffix(m.space.writes(), "*")):
+		return nil, bus.Errorf(bus.NotFound, "this mirror keeps no write %d", seq)
+	case err != nil:
+		return nil, bus.Wrap(bus.Unavailable, "the store of writes does not answer", err)
+	}
+	lane, err := strconv.Atoi(lastToken(raw.Subject))
+	if err != nil || lane < 0 || lane >= m.cfg.Lanes {
+		return nil, bus.Errorf(bus.NotFound, "this mirror keeps no write %d", seq)
+	}
+	return &writeStatus{Seq: seq, Lane: lane, Stored: &raw.Time}, nil
+}
+
+// fillStatus says what the backends have made of a write.
+func (m *Mirror) fillStatus(ctx context.Context, s *writeStatus) {
+	s.Backends = map[string]backendStatus{}
+	answers, err := m.ledgerStatus(ctx, s.Seq)
+	if err != nil {
+		m.log.DebugContext(ctx, "ledger not read, a status is given without", "error", err)
+	}
+	applied, waiting := 0, 0
+	for _, n := range *m.nodes.Load() {
+		if !n.Active {
+			continue
+		}
+		b := backendStatus{State: writeWaiting}
+		switch {
+		case n.From >= s.Seq:
+			b.State = writeNotMeant
+		case n.applied(s.Lane, s.Seq):
+			b.State, b.Status = writeApplied, answers[n.Name]
+			applied++
+		case n.State() == StateGap:
+			b.State = writeMissing
+		default:
+			waiting++
+		}
+		s.Backends[n.Name] = b
+	}
+	switch {
+	case waiting == 0:
+		s.State = writeApplied
+	case applied > 0:
+		s.State = writePartly
+	default:
+		s.State = writeQueued
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		fail(w, bus.Wrap(bus.Internal, "the answer does not encode", err))
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(data)+1))
+	w.WriteHeader(status)
+	_, _ = w.Write(append(data, '\n')) // the client has gone
+}
+
+// storedWrite is a message of the stream of writes.
+type storedWrite struct {
+	Subject string    `json:"subject"`
+	Seq     uint64    `json:"seq"`
+	Header  []byte    `json:"hdrs"`
+	Data    []byte    `json:"data"`
+	Time    time.Time `json:"time"`
+}
+
+// rawWrite asks the leader of the stream for a message: others may not have it yet. errNone means that there is none.
+func (m *Mirror) rawWrite(ctx context.Context, seq uint64) (*storedWrite, error) {
+	request, err := json.Marshal(map[string]uint64{"seq": seq})
+	if err != nil {
+		return nil, fmt.Errorf("mirror: %w", err)
+	}
+	reply, err := m.conn.Request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + streamWrites, Data: request})
+	if err != nil {
+		return nil, fmt.Errorf("mirror: write %d: %w", seq, err)
+	}
+	var response struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *storedWrite        `json:"message"`
+	}
+	switch err := json.Unmarshal(reply.Data, &response); {
+	case err != nil:
+		return nil, fmt.Errorf("mirror: write %d: %w", seq, err)
+	case response.Error != nil && response.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, errNone
+	case response.Error != nil:
+		return nil, fmt.Errorf("mirror: write %d: %w", seq, response.Error)
+	case response.Message == nil:
+		return nil, errNone
+	}
+	return response.Message, nil
+}
