@@ -78,8 +78,11 @@ func (b *body) readTrailers() error {
 func (b *body) all(limit int64) (data []byte, truncated bool, err error) {
 	if b.length >= 0 {
 		data = make([]byte, min(b.length, limit))
-		if _, err := io.ReadFull(b, data); err != nil && len(data) > 0 {
-			return nil, false, unexpected(err)
+		for n := 0; n < len(data); { // not io.ReadFull, through which b would escape to the heap
+			m, err := b.Read(data[n:])
+			if n += m; err != nil && n < len(data) {
+				return nil, false, err
+			}
 		}
 		return data, b.length > limit, nil
 	}
@@ -99,11 +102,4 @@ func (b *body) all(limit int64) (data []byte, truncated bool, err error) {
 			data = append(data, 0)[:len(data)]
 		}
 	}
-}
-
-func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -25,7 +25,7 @@ func ExampleClient() {
 		fmt.Println(err)
 		return
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // always nil
 
 	resp, err := c.Do(context.Background(), &leanhttp.Request{
 		Method:     http.MethodPut,
@@ -51,7 +51,7 @@ func ExampleClient() {
 		fmt.Println(err)
 		return
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }() // always nil
 	if _, err := io.Copy(os.Stdout, s); err != nil {
 		fmt.Println(err)
 	}
@@ -69,7 +69,7 @@ func ExampleNotSent() {
 		fmt.Println(err)
 		return
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // always nil
 	_, err = c.Do(context.Background(), &leanhttp.Request{Method: http.MethodGet, Target: "/"})
 	fmt.Println(leanhttp.NotSent(err), err)
 	// Output: true leanhttp: dial "backend.example:80": use of closed network connection

@@ -109,7 +109,7 @@ func New(addr string, cfg Config) (*Client, error) {
 // Do sends a request and reads the whole answer, up to MaxAnswerBody of its body.
 //
 // The earlier of the request's deadline and that of ctx bounds all of it, and when ctx ends the connection is closed at once. A ctx that
-// cannot end costs nothing, one that can about half a microsecond.
+// cannot end costs nothing, one that can two small allocations.
 func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	x, err := c.exchange(ctx, req)
 	if err != nil {

@@ -242,6 +242,15 @@ func BenchmarkTransport(b *testing.B) {
 			}
 		}
 	})
+	b.Run("leanhttp.Client, ctx that can end", func(b *testing.B) {
+		b.ReportAllocs()
+		req := put([]byte(body))
+		for b.Loop() {
+			if _, err := c.Do(b.Context(), req); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	lean, err := leanhttp.NewTransport(leanhttp.Config{})
 	if err != nil {
 		b.Fatal(err)
