@@ -23,7 +23,7 @@ func (c *courier) read(ctx context.Context, p *pipe, msg *nats.Msg) *parcel {
 		c.log.WarnContext(ctx, "message without a way to acknowledge it", "subject", msg.Subject, "error", err)
 		return nil
 	}
-	x := &parcel{pipe: p, msg: msg}
+	x := &parcel{pipe: p, msg: msg, epoch: p.receipts.present()}
 	x.stored, err = readStored(msg.Subject, meta.Sequence.Stream, meta.Timestamp, msg.Header, msg.Data)
 	if err == nil {
 		err = x.readHistory()
@@ -48,6 +48,10 @@ func (c *courier) read(ctx context.Context, p *pipe, msg *nats.Msg) *parcel {
 	x.key = attemptKey{x.delivery, x.redrives, len(x.tried), x.defers}
 	if c.done.has(x.finish()) || meta.NumDelivered > 1 && c.done.has(x.place()) {
 		c.acknowledge(ctx, x)
+		return nil
+	}
+	if p.receipts.doubtful(meta) {
+		c.nak(ctx, x, doubtWait)
 		return nil
 	}
 	c.address(x)
@@ -263,6 +267,7 @@ func (c *courier) overdue(ctx context.Context, x *parcel) {
 }
 
 func (c *courier) acknowledge(ctx context.Context, x *parcel) {
+	x.pipe.receipts.add(x)
 	if err := x.msg.Ack(); err != nil {
 		c.log.DebugContext(ctx, "not acknowledged, so it will be delivered again", "timer", x.id, "error", err)
 	}

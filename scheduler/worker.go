@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	ackWait       = 30 * time.Second // after which the server gives a delivery to somebody else, unless it hears of it
+	ackWait       = 6 * time.Second  // after which the server gives a delivery to somebody else, unless it hears of it
 	maxAckPending = 5000             // deliveries of a shard that are under way, in all processes
 	openTimeout   = 2 * time.Second  // of one attempt: an answer that was under way when a server went never comes
 	settleTimeout = 10 * time.Second // for storing what came of a delivery
@@ -112,19 +112,19 @@ func (c *courier) flush(ctx context.Context) {
 	}
 }
 
-// openConsumer makes the consumer of the namespace in a shard, which all processes share.
-func (c *courier) openConsumer(ctx context.Context, sh *shard) error {
+// openConsumer makes the consumer of the namespace in a shard, which all processes share, and returns up to where it has delivered.
+func (c *courier) openConsumer(ctx context.Context, sh *shard) (delivered uint64, err error) {
 	stream, name, filter := streamName(sh.shard), consumerName(sh.ns), sh.all(kindDue)
 	if err := c.s.conn.WaitConnected(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	err := c.s.conn.Permitted(ctx, bus.Access{Publish: []string{
+	err = c.s.conn.Permitted(ctx, bus.Access{Publish: []string{
 		"$JS.API.CONSUMER.CREATE." + stream + "." + name + "." + filter,
 		"$JS.API.CONSUMER.MSG.NEXT." + stream + "." + name,
 	}}, func(ctx context.Context) error {
-		_, err := c.s.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+		consumer, err := c.s.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
 			Durable:       name,
 			FilterSubject: filter,
 			AckPolicy:     jetstream.AckExplicitPolicy,
@@ -132,12 +132,15 @@ func (c *courier) openConsumer(ctx context.Context, sh *shard) error {
 			MaxAckPending: maxAckPending,
 			MaxDeliver:    -1,
 		})
+		if err == nil {
+			delivered = consumer.CachedInfo().Delivered.Stream
+		}
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("scheduler: consumer of %s: %w", stream, err)
+		return 0, fmt.Errorf("scheduler: consumer of %s: %w", stream, err)
 	}
-	return nil
+	return delivered, nil
 }
 
 // consumerName has "=", which is in no token, so no two namespaces share a name.

@@ -9,7 +9,7 @@ import (
 
 const (
 	maxFinished = 1 << 18 // of each generation
-	finishedAge = 2 * ackWait
+	finishedAge = time.Minute
 )
 
 // finished knows deliveries that are over: those of the last minute at least, as long as they are not too many. Their messages may come

@@ -236,7 +236,7 @@ func workbench(t *testing.T) (*courier, *parcel) {
 	}
 	c := newCourier(s)
 	sh := s.shards[0]
-	if err := c.openConsumer(t.Context(), sh); err != nil {
+	if _, err := c.openConsumer(t.Context(), sh); err != nil {
 		t.Fatal(err)
 	}
 	return c, due(t, c, "t1")
@@ -260,6 +260,15 @@ func due(t *testing.T, c *courier, id string) *parcel {
 // fetch takes the next message.
 func fetch(t *testing.T, c *courier) *parcel {
 	t.Helper()
+	x := c.read(t.Context(), c.newPipe(c.s.shards[0]), fetchMessage(t, c))
+	if x == nil {
+		t.Fatal("the message is not a delivery")
+	}
+	return x
+}
+
+func fetchMessage(t *testing.T, c *courier) *nats.Msg {
+	t.Helper()
 	nc := c.s.conn.NATS()
 	sub, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
@@ -272,11 +281,7 @@ func fetch(t *testing.T, c *courier) *parcel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := c.read(t.Context(), c.newPipe(c.s.shards[0]), msg)
-	if x == nil {
-		t.Fatal("the message is not a delivery")
-	}
-	return x
+	return msg
 }
 
 func (x *parcel) scheduled(t *testing.T) (seq uint64, at time.Time) {

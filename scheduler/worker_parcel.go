@@ -20,7 +20,7 @@ const (
 	spillMost    = 2 * time.Minute
 	watchEvery   = 100 * time.Millisecond
 	maxSettling  = 64
-	progressTime = ackWait / 2
+	progressTime = ackWait / 3
 )
 
 // parcel is a message under way in this process.
@@ -30,6 +30,7 @@ type parcel struct {
 	pipe     *pipe
 	msg      *nats.Msg
 	delivery string // its id
+	epoch    uint64 // of the receipts, in which it came
 	tried    []Attempt
 	defers   int        // in a row
 	redrives int        // from a dead letter
@@ -45,6 +46,8 @@ type parcel struct {
 
 	key           attemptKey
 	heard         time.Time // when the server heard last that it is held
+	lost          bool      // it did not for so long that it gave the message to somebody else
+	begun         bool
 	before, after *parcel
 }
 
@@ -230,6 +233,13 @@ func (c *courier) next(done *parcel, took time.Duration) *parcel {
 		}
 		x := d.waiting.pop()
 		c.waiting--
+		if x.lost || now.Sub(x.heard) > ackWait {
+			c.dropLocked(x)
+			c.listLocked(d)
+			c.forgetLocked(d)
+			continue
+		}
+		x.begun = true
 		if d.active++; d.active == 1 {
 			d.moved = now
 		}
@@ -268,12 +278,16 @@ func (c *courier) watch(ctx context.Context) {
 // look looks once, and tells whether there is anything to look after.
 func (c *courier) look(ctx context.Context, now time.Time) bool {
 	var slow []*nats.Msg
+	connected := c.s.conn.NATS().IsConnected()
 	c.mu.Lock()
 	c.beatLocked(now)
-	for x := c.held.first; x != nil && now.Sub(x.heard) >= progressTime; x = c.held.first {
+	for x := c.held.first; connected && x != nil && now.Sub(x.heard) >= progressTime; x = c.held.first {
+		x.lost = x.lost || !x.begun && now.Sub(x.heard) > ackWait
 		c.held.remove(x)
 		c.held.add(x, now)
-		slow = append(slow, x.msg)
+		if !x.lost {
+			slow = append(slow, x.msg)
+		}
 	}
 	if c.waiting > 0 {
 		for _, d := range c.destinations {

@@ -30,6 +30,8 @@ const (
 	reopenFirst   = 50 * time.Millisecond
 	reopenLast    = 2 * time.Second
 	leaveTimeout  = 5 * time.Second
+	pullMark      = "mark"      // the token of what a puller sends to itself
+	pullStood     = ackWait / 2 // without running; what was sent before that may have been given to others
 )
 
 // pipe is where messages of one shard come from.
@@ -41,6 +43,8 @@ type pipe struct {
 	free    atomic.Int64  // messages that may still be asked for
 	bytes   atomic.Int64  // of those that are held
 	freed   chan struct{} // of capacity 1: there may be enough for a pull
+
+	receipts receipts
 }
 
 func (c *courier) newPipe(sh *shard) *pipe {
@@ -110,7 +114,9 @@ type puller struct {
 	left  int64  // messages that it still may bring; 0 when it is over
 	came  bool   // it brought some
 	heard time.Time
-	fault error // why it ended, where that was neither time nor success
+	fault error     // why it ended, where that was neither time nor success
+	ran   time.Time // when the process ran, last
+	stale bool      // it stood still, and what comes may have been sent before that
 }
 
 func newPuller(p *pipe) *puller {
@@ -132,12 +138,22 @@ func (p *puller) run(ctx, work context.Context) {
 		c.log.DebugContext(ctx, "limits of a subscription", "error", err)
 	}
 	defer p.leave(sub, left)
+	var insisting sync.WaitGroup
+	defer insisting.Wait()
 
+	epoch, faulty := p.receipts.present(), false
 	wait, level := reopenFirst, slog.LevelWarn
 	for ctx.Err() == nil {
-		err := c.openConsumer(ctx, p.shard)
+		delivered, err := c.openConsumer(ctx, p.shard)
 		if err == nil {
-			_, _ = p.clock.now(ctx) // by which it shows what was fired too early; without it this process's clock must do
+			now, cerr := p.clock.now(ctx) // by which it shows what was fired too early; without it this process's clock must do
+			if cerr != nil {
+				now = p.clock.at(time.Now())
+			}
+			if faulty && p.receipts.begin(epoch, now) {
+				insisting.Go(func() { p.insist(ctx, delivered) })
+			}
+			epoch, faulty = p.receipts.present(), false
 		}
 		for err == nil && ctx.Err() == nil {
 			if err = p.once(ctx, lost); err == nil {
@@ -147,7 +163,7 @@ func (p *puller) run(ctx, work context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errRenew) {
+		if faulty = true; errors.Is(err, errRenew) {
 			level = slog.LevelDebug
 		}
 		c.log.Log(ctx, level, "deliveries of a shard are waiting", "shard", p.shard.shard, "error", err)
@@ -194,6 +210,7 @@ func (p *puller) once(ctx context.Context, lost <-chan struct{}) error {
 			return errRenew
 		case <-ticker.C:
 			p.mu.Lock()
+			p.runsLocked(time.Now())
 			silent := time.Since(p.heard)
 			p.mu.Unlock()
 			if silent > pullLost {
@@ -211,6 +228,10 @@ func (p *puller) begin() (reply string, request []byte) {
 	select {
 	case <-p.over:
 	default:
+	}
+	p.runsLocked(time.Now())
+	if p.stale {
+		p.markLocked()
 	}
 	p.n++
 	p.left, p.came, p.heard, p.fault = p.batch, false, time.Now(), nil
@@ -245,8 +266,10 @@ func (p *puller) hear(work context.Context, msg *nats.Msg) {
 		p.status(msg)
 		return
 	}
+	now := time.Now()
 	p.mu.Lock()
-	p.heard, p.came = time.Now(), true
+	p.runsLocked(now)
+	p.heard, p.came = now, true
 	if p.left > 0 {
 		if p.left--; p.left == 0 {
 			p.endLocked(nil)
@@ -254,8 +277,13 @@ func (p *puller) hear(work context.Context, msg *nats.Msg) {
 	} else {
 		p.free.Add(-1) // of a pull that was given up
 	}
+	stale := p.stale
 	p.mu.Unlock()
 	p.bytes.Add(int64(msg.Size()))
+	if stale { // it comes again, if nobody has it
+		p.give(1, int64(msg.Size()))
+		return
+	}
 	p.courier.take(work, p.pipe, msg)
 }
 
@@ -263,6 +291,10 @@ func (p *puller) hear(work context.Context, msg *nats.Msg) {
 func (p *puller) status(msg *nats.Msg) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if msg.Subject == p.inbox+pullMark {
+		p.stale = false
+		return
+	}
 	if strings.TrimPrefix(msg.Subject, p.inbox) != strconv.FormatUint(p.n, 10) || p.left == 0 {
 		return
 	}
@@ -277,4 +309,17 @@ func (p *puller) status(msg *nats.Msg) {
 	}
 	left := p.endLocked(fault)
 	p.give(left, 0)
+}
+
+// runsLocked notes that the process runs. What was sent to it before it stood still it drops, up to a mark that it sends to itself.
+func (p *puller) runsLocked(now time.Time) {
+	if now.Sub(p.ran) > pullStood && !p.stale && !p.ran.IsZero() {
+		p.stale = true
+		p.markLocked()
+	}
+	p.ran = now
+}
+
+func (p *puller) markLocked() {
+	_ = p.courier.s.conn.NATS().Publish(p.inbox+pullMark, nil) // fails without a connection; then it is sent with the next pull
 }
