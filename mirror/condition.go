@@ -1,10 +1,14 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/kv"
 )
@@ -60,4 +64,58 @@ func (m *Mirror) Sender(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("mirror: %w", err)
 	}
 	return holder.Owner, nil
+}
+
+// MarshalJSON is the form in which tools and the admin API show it.
+func (c Condition) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Name        string `json:"name"`
+		URL         string `json:"url"`
+		Priority    int    `json:"priority"`
+		Active      bool   `json:"active"`
+		Maintenance bool   `json:"maintenance"`
+		State       State  `json:"state"`
+		From        uint64 `json:"from"`
+		Applied     uint64 `json:"applied"`
+		Read        uint64 `json:"read"`
+		Waiting     uint64 `json:"waiting"`
+		Bytes       uint64 `json:"bytes"`
+		LagMS       int64  `json:"lag_ms"`
+	}{
+		c.Name, c.URL, c.Priority, c.Active, c.Maintenance, cmp.Or(c.State, "unknown"), c.From + 1, c.Applied, c.Read, c.Waiting, c.Bytes, c.Lag.Milliseconds(),
+	})
+}
+
+// Status is a mirror and how its backends stand.
+type Status struct {
+	Info
+
+	// Sender is the process that sends, by its [Config].Owner; empty when there is none.
+	Sender string `json:"sender"`
+	// Last is the last write that was stored for the mirror and is kept, 0 for none.
+	Last     uint64      `json:"last"`
+	Backends []Condition `json:"backends"`
+}
+
+// Status asks for what [Mirror.Conditions] does not know. The error is unavailable, or why ctx ended.
+func (m *Mirror) Status(ctx context.Context) (Status, error) {
+	s := Status{Info: m.Info(), Backends: m.Conditions()}
+	var err error
+	if s.Sender, err = m.Sender(ctx); err != nil {
+		return s, err
+	}
+	s.Last, err = m.lastWrite(ctx)
+	return s, err
+}
+
+// lastWrite is the last write of the mirror that is kept, 0 for none.
+func (m *Mirror) lastWrite(ctx context.Context) (uint64, error) {
+	msg, err := m.stream.GetLastMsgForSubject(ctx, m.space.writes())
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("mirror: last write: %w", err)
+	}
+	return msg.Sequence, nil
 }

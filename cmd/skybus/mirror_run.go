@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/skybus-io/skybus/internal/httpx"
 	"github.com/skybus-io/skybus/mirror"
+	"github.com/skybus-io/skybus/mirror/adminapi"
 )
 
 // spawnFlags are spawnctl's.
@@ -244,15 +244,27 @@ func (s *mirrorSetup) start(ctx context.Context, app *App, p *platform, l *mirro
 		Drain: cmp.Or(cfg.Drain, mirror.DefaultDrain), TLS: l.tls, Logger: app.log,
 	}
 	if l.admin != nil {
-		pages := adminPages(map[string]func(context.Context) error{"nats": p.natsReady})
-		p.run(ctx, func(ctx context.Context) error {
-			admin := httpx.Server{Handler: pages, Timeout: 10 * time.Second, Drain: upDrain, TLS: l.tls, Logger: app.log}
-			return admin.Serve(ctx, l.admin)
-		})
-		p.publish()
-		warnOpenAPI(app, "mirror admin", s.Admin, len(l.tokens) > 0, l.tls != nil)
+		if err := s.serveAdmin(ctx, app, p, l); err != nil {
+			return err
+		}
 	}
 	p.run(ctx, func(ctx context.Context) error { return srv.Serve(ctx, l.http) })
+	return nil
+}
+
+// serveAdmin serves the admin API, with the admin pages beside it.
+func (s *mirrorSetup) serveAdmin(ctx context.Context, app *App, p *platform, l *mirrorListeners) error {
+	v := buildVersion()
+	h, err := adminapi.New(p.mirror, adminapi.Config{
+		Tokens: l.tokens, TLS: l.tls, Version: v.Version, Logger: p.conn.Logger(),
+		Pages: adminPages(map[string]func(context.Context) error{"nats": p.natsReady}),
+	})
+	if err != nil {
+		return err
+	}
+	p.publish()
+	p.run(ctx, func(ctx context.Context) error { return h.Serve(ctx, l.admin) })
+	warnOpenAPI(app, "mirror admin", s.Admin, len(l.tokens) > 0, l.tls != nil)
 	return nil
 }
 
@@ -295,5 +307,3 @@ func (s *mirrorSetup) seed(ctx context.Context, app *App, m *mirror.Mirror) erro
 	}
 	return nil
 }
-
-var _ http.Handler = (*mirror.Mirror)(nil)

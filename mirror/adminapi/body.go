@@ -1,0 +1,144 @@
+package adminapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/httpx"
+)
+
+const maxFieldErrors = 20
+
+// readBody reads the whole body, of at most Config.MaxBody bytes.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > h.cfg.MaxBody { // said before a byte of it is read
+		return nil, h.tooLarge()
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.cfg.MaxBody))
+	if err == nil {
+		return body, nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, h.tooLarge()
+	}
+	e := bus.Wrap(bus.InvalidArgument, "the body could not be read: "+err.Error(), err)
+	e.Status = http.StatusBadRequest
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		e.Status = http.StatusRequestTimeout
+	}
+	return nil, e
+}
+
+func (h *Handler) tooLarge() error {
+	e := bus.Errorf(bus.ResourceExhausted, "the body has more than %d bytes", h.cfg.MaxBody)
+	e.Status = http.StatusRequestEntityTooLarge
+	return e
+}
+
+// readInput reads the members of the JSON object that a body is. An empty body is an empty object.
+func (h *Handler) readInput(w http.ResponseWriter, r *http.Request) (*input, error) {
+	body, err := h.readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	in := &input{}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return in, nil
+	}
+	if err := json.Unmarshal(body, &in.members); err != nil {
+		e := bus.Errorf(bus.InvalidArgument, "the body is no JSON object: %w", err)
+		e.Status = http.StatusBadRequest
+		return nil, e
+	}
+	return in, nil
+}
+
+// input is a JSON object that is read member by member, and what is wrong with it.
+type input struct {
+	inputError
+
+	members map[string]json.RawMessage
+}
+
+func (in *input) wrong(field, format string, args ...any) {
+	if len(in.fields) < maxFieldErrors {
+		in.fields = append(in.fields, httpx.FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
+	}
+}
+
+// take reads a member into v, and tells whether it is there. What is null is not.
+func take[T any](in *input, name, want string, v *T) bool {
+	raw, ok := in.members[name]
+	delete(in.members, name)
+	if !ok || string(raw) == "null" {
+		return false
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		in.wrong(name, "want %s", want)
+		return false
+	}
+	return true
+}
+
+// skip leaves members alone that are shown and cannot be set.
+func (in *input) skip(names ...string) {
+	for _, name := range names {
+		delete(in.members, name)
+	}
+}
+
+// end is what was wrong, nil for nothing. Members that nobody has taken are.
+func (in *input) end() error {
+	for _, name := range slices.Sorted(maps.Keys(in.members)) {
+		in.unknown = true
+		in.wrong(fmt.Sprintf("%.64s", strings.ToValidUTF8(name, "?")), "there is no such field")
+	}
+	if len(in.fields) == 0 {
+		return nil
+	}
+	return &in.inputError
+}
+
+const typeJSON = "application/json"
+
+func encode(v any, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", indent)
+	err := enc.Encode(v)
+	return b.Bytes(), err
+}
+
+// answer answers with v as JSON.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, status int, v any) {
+	indent := ""
+	if r.URL.Query().Get("pretty") == "true" {
+		indent = "  "
+	}
+	body, err := encode(v, indent)
+	if err != nil {
+		h.fail(w, r, bus.Errorf(bus.Internal, "adminapi: encode the answer: %w", err))
+		return
+	}
+	send(w, status, typeJSON, body)
+}
+
+func send(w http.ResponseWriter, status int, contentType string, body []byte) {
+	head := w.Header()
+	head.Set("Content-Type", contentType)
+	head.Set("Cache-Control", "no-store")
+	head.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client has gone
+}
