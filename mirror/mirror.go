@@ -43,6 +43,8 @@ type Mirror struct {
 	counts  counts
 	front
 
+	dealtWith broadcast // parked writes, by this process
+
 	stop      func()
 	following sync.WaitGroup
 	closeOnce sync.Once

@@ -184,6 +184,13 @@ func (t *tail) join(a *applier) bool {
 	return true
 }
 
+// position is up to where it has read.
+func (t *tail) position() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pos
+}
+
 func (t *tail) leave(a *applier) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -68,8 +68,11 @@ type sender struct {
 
 	outcomes outcomes
 	judges   judges
-	failed   chan error
-	wg       sync.WaitGroup // committers and the tail
+
+	letterFault seldom
+
+	failed chan error
+	wg     sync.WaitGroup // committers and the tail
 
 	appliers map[string]*applier // of send alone
 }
@@ -144,6 +147,7 @@ func (s *sender) reconcile(ctx context.Context, nodes []*node) error {
 			continue
 		}
 		s.tail.leave(a)
+		s.judges.leave(a)
 		a.stop()
 		a.cut()
 		a.wg.Wait()
@@ -159,6 +163,7 @@ func (s *sender) reconcile(ctx context.Context, nodes []*node) error {
 			return err
 		}
 	}
+	s.judges.poke()
 	return nil
 }
 
@@ -175,6 +180,7 @@ func (s *sender) start(ctx context.Context, n *node) error {
 	}
 	s.appliers[n.Name] = a
 	n.health.applier.Store(a)
+	s.judges.join(a, s.tail.position())
 	s.clock.measure(s.ctx, s.m, n.Name)
 	if a.gap {
 		s.m.log.ErrorContext(ctx, "backend out of use: writes that it lacks are gone; give it another's data, then set it again with from", "backend", n.Name, "after", a.read)

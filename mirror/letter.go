@@ -1,0 +1,316 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
+)
+
+const deadStream = "SKYBUS_DLQ"
+
+// Headers of a parked write. Its message is the text of the request, then that of the answer.
+const (
+	headerDeadSubject   = "Skybus-Dead-Subject" // where it was stored
+	headerDeadError     = "Skybus-Dead-Error"
+	headerDeadStatus    = "Skybus-Dead-Status"    // 0 when the backend never answered
+	headerDeadReference = "Skybus-Dead-Reference" // what most others did with it
+	headerDeadTarget    = "Skybus-Dead-Target"    // method and target
+	headerDeadStored    = "Skybus-Dead-Stored"    // when the write was
+	headerDeadRequest   = "Skybus-Dead-Request"   // bytes of the message that are the request
+	headerDeadTruncated = "Skybus-Dead-Truncated" // bytes of the request, which was left out
+)
+
+// Error codes of the JetStream API for what no stream takes.
+const (
+	codeHeaderTooLarge  jetstream.ErrorCode = 10097
+	codeMessageTooLarge jetstream.ErrorCode = 10054
+)
+
+const (
+	deadTarget  = 1000 // bytes of a target that are in the list
+	statusTries = 20   // to find the status of an answer, each a commit long
+)
+
+// letterID names a parked write: it is two tokens after the mirror, so that those of a mirror, or of one of its backends, are a filter.
+func (s space) letter(backend string, seq uint64) string {
+	return s.letters(backend) + strconv.FormatUint(seq, 10)
+}
+
+func (s space) letters(backend string) string {
+	return s.ns.DeadLetterSubject(deadKind, s.mirror+"."+backend+".")
+}
+
+// excerpt is what is kept of an answer.
+func (a *answer) excerpt() *answer {
+	if a == nil || a.status == 0 {
+		return nil
+	}
+	short := *a
+	short.body = slices.Clone(a.body[:min(len(a.body), excerptBytes)])
+	short.tooLarge = a.tooLarge || len(a.body) > excerptBytes
+	return &short
+}
+
+// keeps is how much memory an excerpt takes, about.
+func (a *answer) keeps() int {
+	if a == nil {
+		return 0
+	}
+	n := len(a.body) + 256
+	for _, f := range a.fields {
+		n += len(f.Name) + len(f.Value) + 32
+	}
+	return n
+}
+
+// letter is a write as it is parked for a backend.
+func (m *Mirror) letter(w *write, g given, reason, reference string) *nats.Msg {
+	h := nats.Header{
+		headerSeq:           {strconv.FormatUint(w.seq, 10)},
+		headerLane:          {strconv.Itoa(w.lane)},
+		headerDeadSubject:   {m.space.write(w.lane)},
+		headerDeadError:     {reason},
+		headerDeadStatus:    {strconv.Itoa(g.status)},
+		headerDeadReference: {reference},
+		headerDeadStored:    {w.at.UTC().Format(time.RFC3339Nano)},
+		headerDeadTarget:    {fmt.Sprintf("%s %.*s", w.method, deadTarget, w.target)},
+	}
+	if id := w.get(headerIdempotency); id != "" {
+		h[headerIdempotency] = []string{id}
+	}
+	if w.body != nil {
+		h[headerObject] = []string{w.body.name}
+	}
+	var data []byte
+	if w.method != "" {
+		data = w.encode()
+	} else {
+		h[headerDeadTruncated] = []string{strconv.Itoa(w.size)}
+	}
+	h[headerDeadRequest] = []string{strconv.Itoa(len(data))}
+	if short := g.answer.excerpt(); short != nil {
+		data = append(data, short.encode()...)
+	}
+	return &nats.Msg{Subject: m.space.letter(g.backend, w.seq), Header: h, Data: data}
+}
+
+// reasonOf says why a write is parked.
+func reasonOf(g given, reference class) string {
+	var b strings.Builder
+	switch {
+	case g.status != 0:
+		fmt.Fprintf(&b, "answered with %d", g.status)
+	case g.class == taken:
+		b.WriteString("taken")
+	default:
+		b.WriteString("given up, as the backend did not take it in time")
+	}
+	switch reference {
+	case taken:
+		b.WriteString("; others took it")
+	case refused:
+		b.WriteString("; others refused it")
+	case failed:
+		b.WriteString("; it failed at others")
+	case unanswered:
+	}
+	return b.String()
+}
+
+// parkLetter stores what a backend answered to a write among the dead letters, as often as it takes. One that is there is kept. The error is errEnded.
+func (s *sender) parkLetter(ctx context.Context, w *write, g given, reference class) error {
+	for attempt := 1; ; attempt++ {
+		if g.class == taken && g.status == 0 {
+			s.findStatus(ctx, w.seq, &g)
+		}
+		letter := s.m.letter(w, g, reasonOf(g, reference), reference.String())
+		_, err := s.m.storeLetter(ctx, letter, 0)
+		switch {
+		case err == nil:
+			s.m.counts.parked.Add(1)
+			if n := s.m.node(g.backend); n != nil {
+				n.counts.diverged.Add(1)
+			}
+			s.m.log.WarnContext(ctx, "write parked: a backend answered otherwise than the others", "backend", g.backend, "seq", w.seq, "lane", w.lane, "status", g.status, "others", reference.String())
+			return nil
+		case errors.Is(err, errConflict):
+			return nil
+		case ctx.Err() != nil:
+			return errEnded
+		}
+		if s.letterFault.now(lettersSilent) {
+			s.m.log.WarnContext(ctx, "write not parked, its lane waits until it can be", "stream", deadStream, "backend", g.backend, "seq", w.seq, "error", err)
+		}
+		if !backoff.Sleep(ctx, backoff.Full(attempt, lettersFirst, lettersPause)) {
+			return errEnded
+		}
+	}
+}
+
+// findStatus reads from the ledger what a backend answered that took a write.
+func (s *sender) findStatus(ctx context.Context, seq uint64, g *given) {
+	n := s.m.node(g.backend)
+	for attempt := 1; n != nil && attempt <= statusTries; attempt++ {
+		if e, ok, err := s.m.answerOf(ctx, n.Backend, seq); ok || err != nil {
+			g.status = int(e.status)
+			return
+		}
+		backoff.Sleep(ctx, s.m.cfg.Commit) // it is about to be written
+	}
+}
+
+// storeLetter stores a letter over the one with the revision, 0 for none, and returns the new revision; it is errConflict where there is another. What makes it
+// too large is left out.
+func (m *Mirror) storeLetter(ctx context.Context, letter *nats.Msg, revision uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, seenTimeout)
+	defer cancel()
+	letter.Header[headerExpectSeq] = []string{strconv.FormatUint(revision, 10)}
+	for opened := false; ; {
+		ack, err := m.js.PublishMsg(ctx, letter, jetstream.WithRetryAttempts(0))
+		switch {
+		case err == nil:
+			return ack.Sequence, nil
+		case apiCode(err) == codeWrongLast:
+			return 0, errConflict
+		case errors.Is(err, jetstream.ErrNoStreamResponse) && !opened:
+			if err := m.openLetters(ctx); err != nil {
+				return 0, err
+			}
+			opened = true
+		case !shrinkLetter(letter, err):
+			return 0, fmt.Errorf("mirror: park: %w", err)
+		}
+	}
+}
+
+// shrinkLetter leaves something out of a letter that was refused as too large, and tells whether there was anything.
+func shrinkLetter(letter *nats.Msg, refusal error) bool {
+	code := apiCode(refusal)
+	request, _ := strconv.Atoi(first(letter.Header, headerDeadRequest))
+	switch {
+	case code == codeHeaderTooLarge && first(letter.Header, headerDeadTarget) != "":
+		delete(letter.Header, headerDeadTarget)
+	case !errors.Is(refusal, nats.ErrMaxPayload) && code != codeMessageTooLarge:
+		return false
+	case request < len(letter.Data):
+		letter.Data = letter.Data[:request]
+	case request > 0:
+		letter.Header[headerDeadTruncated] = []string{strconv.Itoa(request)}
+		letter.Header[headerDeadRequest] = []string{"0"}
+		letter.Data = nil
+	default:
+		return false
+	}
+	return true
+}
+
+func (m *Mirror) openLetters(ctx context.Context) error {
+	_, err := m.conn.OpenStream(ctx, jetstream.StreamConfig{
+		Name:        deadStream,
+		Description: "skybus: what was given up",
+		Subjects:    []string{"skybus.dlq.>"},
+		Storage:     jetstream.FileStorage,
+	})
+	if err != nil {
+		return fmt.Errorf("mirror: park: %w", err)
+	}
+	return nil
+}
+
+// rawLetter reads a letter from the leader of the stream; bus.NotFound says that there is none.
+func (m *Mirror) rawLetter(ctx context.Context, backend string, seq uint64) (*jetstream.RawStreamMsg, error) {
+	if err := bus.CheckToken("backend", backend); err != nil {
+		return nil, bus.AsError(err).With("field", "backend")
+	}
+	stream, err := m.js.Stream(ctx, deadStream)
+	var raw *jetstream.RawStreamMsg
+	if err == nil {
+		raw, err = stream.GetLastMsgForSubject(ctx, m.space.letter(backend, seq))
+	}
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, bus.Wrap(bus.NotFound, fmt.Sprintf("write %d is not parked for backend %q", seq, backend), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mirror: parked write %d of backend %q: %w", seq, backend, err)
+	}
+	return raw, nil
+}
+
+// awaitDealtWith waits until a parked write was retried with success, or dropped.
+func (s *sender) awaitDealtWith(a *applier, w *write) error {
+	for {
+		dealt := s.m.dealtWith.wait()
+		if _, err := s.m.rawLetter(a.ctx, a.node.Name, w.seq); bus.CodeOf(err) == bus.NotFound {
+			return nil
+		}
+		if err := waitFor(a.ctx, dealt); err != nil {
+			return err
+		}
+	}
+}
+
+// waitFor waits for an event, but not for long: it may happen elsewhere.
+func waitFor(ctx context.Context, event <-chan struct{}) error {
+	timer := time.NewTimer(dealtWithWait)
+	defer timer.Stop()
+	select {
+	case <-event:
+	case <-timer.C:
+	case <-ctx.Done():
+		return errEnded
+	}
+	return nil
+}
+
+// storedWrite reads a write again. One that was removed has no request.
+func (m *Mirror) storedWrite(ctx context.Context, seq uint64, lane int) (*write, error) {
+	for attempt := 1; ; attempt++ {
+		raw, err := m.stream.GetMsg(ctx, seq)
+		if err == nil {
+			if w, err := decodeWrite(raw.Subject, raw.Sequence, raw.Time, raw.Header, raw.Data); err == nil {
+				return w, nil
+			}
+		}
+		if err == nil || errors.Is(err, jetstream.ErrMsgNotFound) {
+			return &write{seq: seq, lane: lane}, nil
+		}
+		if !backoff.Sleep(ctx, backoff.Full(attempt, firstPause, lastPause)) {
+			return nil, errEnded
+		}
+	}
+}
+
+// seldom limits how often something is said.
+type seldom struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+// now tells whether it may be said, when it is said once in d.
+func (s *seldom) now(d time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.last.IsZero() && time.Since(s.last) < d {
+		return false
+	}
+	s.last = time.Now()
+	return true
+}
+
+func apiCode(err error) jetstream.ErrorCode {
+	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return e.ErrorCode
+	}
+	return 0
+}
