@@ -178,6 +178,7 @@ func (b *bench) mirrorWrite(ctx context.Context) (_ []section, err error) {
 	}
 	defer func() { err = errors.Join(err, proxies.stop()) }()
 	var variants []variant
+	var shown *troupe // whose programs are profiled
 	for _, v := range []struct {
 		what, ack, sync string
 		callers         int
@@ -205,7 +206,9 @@ func (b *bench) mirrorWrite(ctx context.Context) (_ []section, err error) {
 		if err != nil {
 			return nil, err
 		}
-		variants = append(variants, run)
+		if variants = append(variants, run); shown == nil {
+			shown = t
+		}
 	}
 	more, err := proxies.proxies(ctx, putMethod)
 	if err != nil {
@@ -216,8 +219,10 @@ func (b *bench) mirrorWrite(ctx context.Context) (_ []section, err error) {
 			" mirror and its servers, or of the proxy, without the client and the backends, with whom they share the machine. The proxies" +
 			" have one backend and keep nothing; nginx with mirror sends each request to three and waits for the first alone.",
 	}}
-	s.Rows, err = b.turns(ctx, s.Name, b.set.windows, append(variants, more...))
-	return []section{s}, err
+	if s.Rows, err = b.turns(ctx, s.Name, b.set.windows, append(variants, more...)); err != nil {
+		return nil, err
+	}
+	return []section{s}, b.profiledPrograms(ctx, nameMirrorWrite, shown.programs, variants[0])
 }
 
 // proxies are the peers.
@@ -308,10 +313,11 @@ func (b *bench) mirrorRead(ctx context.Context) (_ []section, err error) {
 		return nil, err
 	}
 	s := section{Name: nameMirrorRead, Columns: mirrorColumns()}
-	if s.Rows, err = b.turns(ctx, s.Name, b.set.windows, append([]variant{v}, more...)); err == nil {
-		s.Rows = append(s.Rows, ratio(s.Rows[0], s.Rows[1]))
+	if s.Rows, err = b.turns(ctx, s.Name, b.set.windows, append([]variant{v}, more...)); err != nil {
+		return nil, err
 	}
-	return []section{s}, err
+	s.Rows = append(s.Rows, ratio(s.Rows[0], s.Rows[1]))
+	return []section{s}, b.profiledPrograms(ctx, nameMirrorRead, t.programs, v)
 }
 
 // nginx is a proxy of that name.

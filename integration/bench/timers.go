@@ -39,6 +39,8 @@ type made struct {
 	Elapsed time.Duration `json:"elapsed"` // until the last was acknowledged
 	Bytes   uint64        `json:"bytes"`   // in the streams
 	Last    time.Time     `json:"last"`    // when the last one is due
+
+	begin time.Time // of the creating process
 }
 
 func (m made) rate() float64 { return float64(m.Count) / m.Elapsed.Seconds() }

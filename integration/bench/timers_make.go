@@ -31,7 +31,7 @@ func (t *timers) create(ctx context.Context, o order) (m made, err error) {
 		}
 		m.Count++
 	}
-	m.Elapsed, m.Last = time.Since(begin), o.due(begin, max(o.Count-1, 0))
+	m.begin, m.Elapsed, m.Last = begin, time.Since(begin), o.due(begin, max(o.Count-1, 0))
 	if time.Now().After(begin.Add(o.Lead)) {
 		return m, fmt.Errorf("creating %d timers took %v: the first was due before the last was created", m.Count, m.Elapsed)
 	}
@@ -58,10 +58,9 @@ func specs(o order, begin time.Time) iter.Seq[scheduler.Spec] {
 			return
 		}
 		for i := range o.Count {
-			spec.At = o.due(begin, i)
+			spec.At, spec.Payload = o.due(begin, i), numbered(i)
 			if len(o.URLs) > 0 {
 				spec.Target.URI = o.URLs[i%len(o.URLs)]
-				spec.Payload = numbered(i)
 			}
 			if !yield(spec) {
 				return

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func (t *timers) stored(ctx context.Context, o order) (q quantiles, err error) {
 	}
 	var late histogram
 	for i, s := range streams {
-		if err := readFires(ctx, s, i, &late); err != nil {
+		if err := readFires(ctx, s, i, func(number int) time.Time { return o.due(m.begin, number) }, &late); err != nil {
 			return q, err
 		}
 	}
@@ -48,7 +49,7 @@ func (t *timers) stored(ctx context.Context, o order) (q quantiles, err error) {
 }
 
 // readFires reads what a shard has to deliver.
-func readFires(ctx context.Context, s jetstream.Stream, shard int, late *histogram) error {
+func readFires(ctx context.Context, s jetstream.Stream, shard int, due func(number int) time.Time, late *histogram) error {
 	for seq := uint64(1); ; {
 		m, err := s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(fmt.Sprintf("skybus.tmr.%d.f.>", shard)))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -57,11 +58,11 @@ func readFires(ctx context.Context, s jetstream.Stream, shard int, late *histogr
 		if err != nil {
 			return err
 		}
-		due, err := strconv.ParseInt(m.Header.Get(headerDue), 10, 64)
+		number, err := strconv.Atoi(string(bytes.TrimRight(m.Data[max(len(m.Data)-timerBody, 0):], " ")))
 		if err != nil {
-			return fmt.Errorf("message at %q: header %s: %w", m.Subject, headerDue, err)
+			return fmt.Errorf("message at %q: the payload is none of ours: %w", m.Subject, err)
 		}
-		lateness := m.Time.Sub(time.Unix(0, due))
+		lateness := m.Time.Sub(due(number))
 		if lateness < 0 {
 			return fmt.Errorf("fired %v before it was due", -lateness)
 		}

@@ -1,3 +1,0 @@
-package main
-
-const headerDue = "Skybus-Due-Ns"
