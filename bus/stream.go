@@ -45,7 +45,9 @@ func storeShare(stream string) int64 {
 	case "SKYBUS_ASYNC", "SKYBUS_DLQ":
 		return 10
 	case "SKYBUS_MIR":
-		return 25
+		return 20
+	case "OBJ_skybus_mirror_bodies":
+		return 8
 	}
 	return 1
 }

@@ -80,9 +80,7 @@ func (m *Mirror) accept(w http.ResponseWriter, r *http.Request, to string, ack A
 		return accepted{}, err
 	}
 	lane := m.lane(r)
-	// The client may leave, the write is stored nevertheless.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), m.cfg.StoreTimeout)
-	defer cancel()
+	ctx := context.WithoutCancel(r.Context()) // the client may leave, the write is stored nevertheless
 	done, err := m.store(ctx, req, m.space.write(lane), m.messageID(req), to, ack)
 	if err != nil {
 		w.Header().Set(headerIdempotency, req.get(headerIdempotency)) // the one to repeat it with

@@ -212,13 +212,10 @@ func (a *applier) wake() {
 	}
 }
 
-// finish tells a client that waits, and lets go of what is no longer needed.
+// finish tells a client that waits.
 func (w *write) finish(ans *answer) {
 	if w.outcome != nil {
 		w.outcome.add(ans)
-	}
-	if w.body != nil {
-		w.body.release()
 	}
 }
 

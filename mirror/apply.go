@@ -18,21 +18,17 @@ const (
 
 // apply sends a write to the backend until it has answered for good. The error is errEnded.
 func (a *applier) apply(w *write) (*answer, error) {
-	body, err := a.s.bodyOf(a.ctx, w)
-	if err != nil {
-		return nil, err
-	}
 	failures := 0 // answers of 5xx that count
 	for attempt := 1; ; attempt++ {
 		probe, err := a.waitReady()
 		if err != nil {
 			return nil, err
 		}
-		ans, pause, err := a.try(w, body)
+		ans, pause, err := a.try(w)
 		if a.ctx.Err() != nil && err != nil {
 			return nil, errEnded // what the backend did of it, the next sender does again
 		}
-		a.breaker.report(probe, err == nil)
+		a.breaker.report(probe, err == nil || errors.Is(err, errBodyGone))
 		a.ready.notify()
 		switch {
 		case err == nil && !isFailure(ans.status):
@@ -41,6 +37,10 @@ func (a *applier) apply(w *write) (*answer, error) {
 			if failures++; failures >= a.s.m.cfg.Tries {
 				return ans, a.s.judge(a, w, ans)
 			}
+		case errors.Is(err, errBodyGone):
+			a.s.m.log.Error("write given up, its body is gone", "backend", a.node.Name, "write", w.seq)
+			ans = &answer{backend: a.node.Name}
+			return ans, a.s.judge(a, w, ans)
 		}
 		a.node.counts.retries.Add(1)
 		if age := a.s.m.cfg.MaxAge; age > 0 && a.s.now().Sub(w.at) > age {
@@ -56,7 +56,7 @@ func (a *applier) apply(w *write) (*answer, error) {
 }
 
 // try makes one attempt. An error is one that says nothing about the write: the backend cannot be reached, takes too long, or has too much to do.
-func (a *applier) try(w *write, body []byte) (ans *answer, pause time.Duration, err error) {
+func (a *applier) try(w *write) (ans *answer, pause time.Duration, err error) {
 	if a.behind.Load() {
 		select {
 		case a.slots <- struct{}{}:
@@ -65,6 +65,11 @@ func (a *applier) try(w *write, body []byte) (ans *answer, pause time.Duration, 
 			return nil, 0, errEnded
 		}
 	}
+	body, release, err := a.s.bodyOf(a.ctx, w)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer release()
 	begin := time.Now()
 	ans, err = a.s.m.exchange(a.requests, a.node, w, body)
 	a.node.counts.write(begin, ans, err)

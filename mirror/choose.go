@@ -33,7 +33,7 @@ type front struct {
 	check    *checks
 
 	clock   atomic.Int64 // Unix nanoseconds at which the servers were last heard, and what was said of lag is meant for
-	lastSeq uint64       // of the stream, then; the pulse's
+	crowded atomic.Bool  // more than half of the room for bodies is used
 }
 
 func (m *Mirror) openFront() error {

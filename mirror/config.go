@@ -18,6 +18,7 @@ const (
 	MaxLanes             = 1024
 	DefaultKey           = "path"
 	DefaultMaxBody       = 64 << 20
+	mostBody             = 1 << 30
 	DefaultMaxAnswer     = 768 << 10
 	DefaultAnswerTimeout = 10 * time.Second
 	DefaultTryTimeout    = 10 * time.Second
@@ -207,8 +208,8 @@ func (c Config) check() error {
 		return outside("Lanes", c.Lanes, 1, MaxLanes)
 	case c.MaxAnswer < 0 || c.MaxAnswer > DefaultMaxAnswer:
 		return outside("MaxAnswer", c.MaxAnswer, 0, DefaultMaxAnswer)
-	case c.MaxBody < 0 || c.MaxBody > 1<<30:
-		return outside("MaxBody", c.MaxBody, 0, 1<<30)
+	case c.MaxBody < 0 || c.MaxBody > mostBody:
+		return outside("MaxBody", c.MaxBody, 0, mostBody)
 	case c.Commit < time.Millisecond || c.Commit > 50*time.Millisecond:
 		return outside("Commit", c.Commit, time.Millisecond, 50*time.Millisecond)
 	case c.Lease < DefaultLease || c.Lease > time.Hour:

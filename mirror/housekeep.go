@@ -41,6 +41,10 @@ func (s *sender) purge(ctx context.Context) error {
 		history = 0
 		s.m.log.WarnContext(ctx, "the store of writes is more than half full", "bytes", info.State.Bytes, "limit", limit, "applied_by_all", floor, "last", info.State.LastSeq)
 	}
+	if s.m.crowded.Load() {
+		history = 0
+		s.m.log.WarnContext(ctx, "the store of large bodies is more than half full", "applied_by_all", floor, "last", info.State.LastSeq)
+	}
 	var old removed
 	revision, err := s.m.lastProgress(ctx, settingsName, &old)
 	if err != nil && !errors.Is(err, errNone) {

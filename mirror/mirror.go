@@ -30,6 +30,8 @@ type Mirror struct {
 	stream       jetstream.Stream // of the writes
 	progress     jetstream.Stream // of what the backends have applied
 	ledger       jetstream.Stream // of what they answered
+	bodyStream   jetstream.Stream // of bodies that are too large for a message
+	bodyStore    jetstream.ObjectStore
 	backends     *kv.Table[Backend]
 	space        space
 	key          keyFunc
@@ -141,6 +143,9 @@ func (m *Mirror) openStreams(ctx context.Context) error {
 		RePublish:         &jetstream.RePublish{Source: subjectProgress + ">", Destination: feedProgress + ">"},
 	}); err != nil {
 		return fmt.Errorf("mirror: %w", err)
+	}
+	if err := m.openBodies(ctx); err != nil {
+		return err
 	}
 	if m.ledger, err = m.conn.OpenStream(ctx, jetstream.StreamConfig{
 		Name:        streamLedger,

@@ -19,6 +19,11 @@ const (
 	feedProgress    = "skybus.mirwn."
 	subjectLedger   = "skybus.mirl."
 
+	bucketBodies   = "skybus_mirror_bodies"
+	streamBodies   = "OBJ_" + bucketBodies
+	subjectChunks  = "$O." + bucketBodies + ".C."
+	subjectObjects = "$O." + bucketBodies + ".M."
+
 	leaseKind = "mirror"
 	deadKind  = "mirror"
 

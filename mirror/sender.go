@@ -66,6 +66,7 @@ type sender struct {
 	tail  *tail
 	clock serverClock
 
+	held     held
 	outcomes outcomes
 	judges   judges
 
@@ -90,6 +91,8 @@ func (m *Mirror) send(ctx context.Context, lease *kv.Lease) error {
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}
+	s.held.load = func(b *spilled) ([]byte, error) { return m.loadBody(hard, b) }
+	defer s.held.wg.Wait()
 	s.outcomes.open(m.cfg.AnswerTimeout)
 	s.tail = newTail(s, info.State.LastSeq)
 	if err := s.openJudges(ctx); err != nil {
@@ -100,6 +103,7 @@ func (m *Mirror) send(ctx context.Context, lease *kv.Lease) error {
 	defer stop()
 	s.wg.Go(func() { s.tail.run(soft) })
 	s.wg.Go(func() { s.housekeep(soft) })
+	s.wg.Go(func() { s.sweepBodies(soft) })
 	err = s.watch(ctx, soft)
 	stop()
 	if err == nil {

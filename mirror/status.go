@@ -64,8 +64,7 @@ func (m *Mirror) serveStatus(w http.ResponseWriter, r *http.Request) {
 		fail(w, bus.Errorf(bus.NotFound, "%.40q is no number of a write", text))
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
-	defer cancel()
+	ctx := r.Context()
 	s, err := m.lookUp(ctx, seq)
 	if err != nil {
 		fail(w, err)
@@ -150,15 +149,35 @@ type storedWrite struct {
 	Time    time.Time `json:"time"`
 }
 
+// header is what the message carries beside its data.
+func (w *storedWrite) header() nats.Header {
+	h, err := nats.DecodeHeadersMsg(w.Header)
+	if err != nil {
+		return nil // there is none
+	}
+	return h
+}
+
 // rawWrite asks the leader of the stream for a message: others may not have it yet. errNone means that there is none.
 func (m *Mirror) rawWrite(ctx context.Context, seq uint64) (*storedWrite, error) {
-	request, err := json.Marshal(map[string]uint64{"seq": seq})
+	return m.askWrite(ctx, map[string]any{"seq": seq})
+}
+
+// nextWrite is the first message of the mirror at or after a sequence, likewise.
+func (m *Mirror) nextWrite(ctx context.Context, seq uint64) (*storedWrite, error) {
+	return m.askWrite(ctx, map[string]any{"seq": seq, "next_by_subj": m.space.writes()})
+}
+
+func (m *Mirror) askWrite(ctx context.Context, which map[string]any) (*storedWrite, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	request, err := json.Marshal(which)
 	if err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
 	reply, err := m.conn.Request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + streamWrites, Data: request})
 	if err != nil {
-		return nil, fmt.Errorf("mirror: write %d: %w", seq, err)
+		return nil, fmt.Errorf("mirror: stored write: %w", err)
 	}
 	var response struct {
 		Error   *jetstream.APIError `json:"error"`
@@ -166,11 +185,11 @@ func (m *Mirror) rawWrite(ctx context.Context, seq uint64) (*storedWrite, error)
 	}
 	switch err := json.Unmarshal(reply.Data, &response); {
 	case err != nil:
-		return nil, fmt.Errorf("mirror: write %d: %w", seq, err)
+		return nil, fmt.Errorf("mirror: stored write: %w", err)
 	case response.Error != nil && response.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
 		return nil, errNone
 	case response.Error != nil:
-		return nil, fmt.Errorf("mirror: write %d: %w", seq, response.Error)
+		return nil, fmt.Errorf("mirror: stored write: %w", response.Error)
 	case response.Message == nil:
 		return nil, errNone
 	}

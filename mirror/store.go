@@ -101,13 +101,3 @@ type stored struct {
 	seq       uint64
 	duplicate bool // somebody stored it before
 }
-
-// store stores a request.
-func (m *Mirror) store(ctx context.Context, req *request, subject, id, to string, ack Ack) (stored, error) {
-	msg := req.message(subject, id, to, ack, "")
-	pub, again, err := m.publish(ctx, msg)
-	if err != nil {
-		return stored{}, err
-	}
-	return stored{pub.Sequence, pub.Duplicate && !again}, nil
-}

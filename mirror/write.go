@@ -49,7 +49,7 @@ func decodeWrite(subject string, seq uint64, at time.Time, h nats.Header, data [
 	w := &write{seq: seq, lane: lane, at: at, size: len(data) + 256, request: *r, answerTo: first(h, headerAnswerTo), ack: Ack(first(h, headerAck))}
 	w.stamp()
 	if object := first(h, headerObject); object != "" {
-		w.body = &spilled{name: object}
+		w.body = parseSpilled(object)
 	}
 	return w, nil
 }
