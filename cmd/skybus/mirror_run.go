@@ -72,7 +72,7 @@ func (f *secondFlag) UnmarshalText(text []byte) error {
 }
 
 type mirrorRunCmd struct {
-	File      string    `short:"f" aliases:"config" help:"File with the mirror: mirror.yaml, or Spawn's spawn.conf as it is." placeholder:"FILE"`
+	File      string    `short:"f" aliases:"config" help:"File with the mirror: mirror.yaml, or Spawn's spawn.conf as it is." placeholder:"FILE" env:"SKYBUS_MIRROR_FILE"`
 	Test      bool      `short:"t" help:"Check the file and the flags, and stop." env:"-"`
 	Exact     bool      `help:"Delete the backends that the file does not name. Default: they are left as they are." env:"-"`
 	HTTP      string    `name:"http" help:"Where clients come in; port 0 picks a free one. Default: the file's, else 127.0.0.1:7117." placeholder:"ADDR"`
@@ -83,12 +83,8 @@ type mirrorRunCmd struct {
 	PortsFile portsFile `help:"File to write the addresses to, as JSON, once all is ready." placeholder:"FILE"`
 
 	spawnFlags
-	mirrorName
-}
 
-// mirrorName is the flag of the commands about one mirror.
-type mirrorName struct {
-	Mirror string `short:"m" help:"Which mirror. Default: the file's, else the one called default." placeholder:"NAME"`
+	Mirror string `short:"m" help:"Which mirror. Default: the file's name of it, else default." placeholder:"NAME"`
 }
 
 // Help is shown below the usage.
@@ -165,13 +161,12 @@ func (c *mirrorRunCmd) Run(ctx context.Context, app *App) error {
 	if s.Test {
 		return s.report(app, c.File)
 	}
-	s.warn(app)
 	var l mirrorListeners
 	flags := partFlags{PortsFile: c.PortsFile}
 	return flags.run(ctx, app, part{
 		name:   "mirror",
 		drain:  cmp.Or(s.Drain, mirror.DefaultDrain),
-		listen: func(ctx context.Context, p *platform) error { return l.listen(ctx, p, s) },
+		listen: func(ctx context.Context, p *platform) error { return l.listen(ctx, p, s, "") },
 		serve:  func(ctx context.Context, p *platform) error { return s.start(ctx, app, p, &l) },
 	})
 }
@@ -190,6 +185,7 @@ func (s *mirrorSetup) warn(app *App) {
 	for _, note := range s.Notes {
 		app.log.Warn("not as Spawn had it", "note", note)
 	}
+	warnOpen(app, "mirror", s.HTTP)
 }
 
 // mirrorListeners are where a mirror's clients and operators come in.
@@ -199,15 +195,15 @@ type mirrorListeners struct {
 	tokens      []string
 }
 
-// listen takes the addresses, and reads what is needed before anything is started.
-func (l *mirrorListeners) listen(ctx context.Context, p *platform, s *mirrorSetup) (err error) {
+// listen takes the addresses, and reads what is needed before anything is started. The names of the flags begin with prefix.
+func (l *mirrorListeners) listen(ctx context.Context, p *platform, s *mirrorSetup, prefix string) (err error) {
 	if l.tls, err = loadTLS(s.TLSCert, s.TLSKey); err != nil {
 		return err
 	}
 	if l.tokens, err = readTokens(s.TokenFile); err != nil {
 		return err
 	}
-	if l.http, err = listen(ctx, "mirror", "--http", s.HTTP); err != nil {
+	if l.http, err = listen(ctx, "clients of the mirror", "--"+prefix+"http", s.HTTP); err != nil {
 		return err
 	}
 	p.onClose(l.http.Close)
@@ -215,7 +211,7 @@ func (l *mirrorListeners) listen(ctx context.Context, p *platform, s *mirrorSetu
 	if s.Admin == noListener {
 		return nil
 	}
-	if l.admin, err = listen(ctx, "mirror's admin API", "--admin", s.Admin); err != nil {
+	if l.admin, err = listen(ctx, "admin API of the mirror", "--"+prefix+"admin", s.Admin); err != nil {
 		return err
 	}
 	p.onClose(l.admin.Close)
@@ -225,6 +221,7 @@ func (l *mirrorListeners) listen(ctx context.Context, p *platform, s *mirrorSetu
 
 // start opens the mirror, with the backends of the file, and serves it until the platform is closed.
 func (s *mirrorSetup) start(ctx context.Context, app *App, p *platform, l *mirrorListeners) error {
+	s.warn(app)
 	cfg := s.Config
 	cfg.Logger = p.conn.Logger()
 	open, cancel := app.toStart(ctx)

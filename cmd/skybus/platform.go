@@ -62,22 +62,10 @@ type platform struct {
 // startPlatform starts everything and returns when it serves. On an error close still has to be called.
 func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	p := &platform{failed: make(chan error, 1)}
-	var err error
-	// Listeners first: a taken port is the most likely reason to stop, and the cheapest to find.
-	if err = c.listen(ctx, p); err != nil {
-		return p, err
-	}
-	timers, api, err := c.listenTimers(ctx, app, p)
+	l, err := c.listenAll(ctx, app, p)
 	if err != nil {
 		return p, err
 	}
-	if p.admin, err = newAdmin(ctx, adminConfig{Addr: c.Admin, Logger: app.log, Ready: map[string]func(context.Context) error{
-		"nats":      p.natsReady,
-		"jetstream": p.jetStreamReady,
-	}}); err != nil {
-		return p, err
-	}
-	p.onClose(p.admin.Close)
 	if err := p.connect(ctx, app, c); err != nil {
 		return p, err
 	}
@@ -105,11 +93,7 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	}); err != nil {
 		return p, err
 	}
-	// After whom timers call, so that it stops before.
-	if err := c.startTimers(ctx, app, p, scheduler.Config{Drain: upDrain, AllowNetworks: c.networks(c.local())}); err != nil {
-		return p, err
-	}
-	if err := p.serveTimers(ctx, timers, api); err != nil {
+	if err := c.startCapabilities(ctx, app, p, l); err != nil {
 		return p, err
 	}
 	mux := http.NewServeMux()
@@ -124,6 +108,52 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	p.publish()
 	p.run(ctx, p.admin.Run)
 	return p, nil
+}
+
+// upListeners are where up listens, beside the gateway and the admin pages.
+type upListeners struct {
+	timers net.Listener
+	api    httpapi.Config
+	mirror mirrorListeners
+}
+
+// listenAll takes all addresses but that of the NATS server: a taken port is the most likely reason to stop, and the cheapest to find.
+func (c *upCmd) listenAll(ctx context.Context, app *App, p *platform) (*upListeners, error) {
+	var l upListeners
+	err := c.listen(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if l.timers, l.api, err = c.listenTimers(ctx, app, p); err != nil {
+		return nil, err
+	}
+	if c.mirror != nil {
+		if err := l.mirror.listen(ctx, p, c.mirror, "mirror-"); err != nil {
+			return nil, err
+		}
+	}
+	if p.admin, err = newAdmin(ctx, adminConfig{Addr: c.Admin, Logger: app.log, Ready: map[string]func(context.Context) error{
+		"nats":      p.natsReady,
+		"jetstream": p.jetStreamReady,
+	}}); err != nil {
+		return nil, err
+	}
+	p.onClose(p.admin.Close)
+	return &l, nil
+}
+
+// startCapabilities starts the mirror and the timers.
+func (c *upCmd) startCapabilities(ctx context.Context, app *App, p *platform, l *upListeners) error {
+	if c.mirror != nil {
+		if err := c.mirror.start(ctx, app, p, &l.mirror); err != nil {
+			return err
+		}
+	}
+	// After whom timers call, so that it stops before.
+	if err := c.startTimers(ctx, app, p, scheduler.Config{Drain: upDrain, AllowNetworks: c.networks(c.local())}); err != nil {
+		return err
+	}
+	return p.serveTimers(ctx, l.timers, l.api)
 }
 
 // listenTimers takes the address of the timers API, and reads what it needs before anything is started.

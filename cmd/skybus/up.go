@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,12 @@ type upCmd struct {
 	Admin     string    `help:"Where the admin pages listen. Port 0 picks a free one." default:"127.0.0.1:8081"`
 	NATS      string    `name:"nats" help:"Where the NATS server listens. Port 0 picks a free one." default:"127.0.0.1:4222"`
 	PortsFile portsFile `help:"File to write the addresses to, as JSON, once all is ready." placeholder:"FILE"`
+
+	Mirror      string `help:"File with a mirror to run too: mirror.yaml, or Spawn's configuration as it is." placeholder:"FILE" env:"SKYBUS_MIRROR_FILE"`
+	MirrorHTTP  string `name:"mirror-http" help:"Where the clients of the mirror come in. Default: the file's, else 127.0.0.1:7117." placeholder:"ADDR"`
+	MirrorAdmin string `help:"Where the admin API of the mirror listens, or off. Default: the file's, else 127.0.0.1:7118." placeholder:"ADDR"`
+
+	mirror *mirrorSetup // nil without one
 }
 
 // Help is shown below the usage.
@@ -33,6 +40,7 @@ says what else, or none.
 Examples:
 
     skybus up --demo
+    skybus up --mirror mirror.yaml
     skybus up --data /var/lib/skybus --http 127.0.0.1:80
     skybus up --server nats://nats.example.org:4222 --creds platform.creds
     skybus up --demo --memory --http 127.0.0.1:0 --admin 127.0.0.1:0 --nats 127.0.0.1:0 --ports-file ports.json`
@@ -45,6 +53,9 @@ func (c *upCmd) Validate() error {
 			return err
 		}
 	}
+	if c.Mirror == "" && (c.MirrorHTTP != "" || c.MirrorAdmin != "") {
+		return errors.New("--mirror-http and --mirror-admin go with --mirror")
+	}
 	return c.check()
 }
 
@@ -54,7 +65,30 @@ func (*upCmd) daemon() {}
 type listener struct{ what, flag, addr string }
 
 func (c *upCmd) allListeners() []listener {
-	return []listener{{"gateway", "--http", c.HTTP}, {"timers", "--timers", c.Timers}, {"admin", "--admin", c.Admin}, {"NATS", "--nats", c.NATS}}
+	var all []listener
+	add := func(what, flag, addr string) {
+		if addr != "" && addr != noListener {
+			all = append(all, listener{what, flag, addr})
+		}
+	}
+	add("mirror", "--mirror-http", c.MirrorHTTP)
+	add("mirror admin", "--mirror-admin", c.MirrorAdmin)
+	return append(all, listener{"gateway", "--http", c.HTTP}, listener{"timers", "--timers", c.Timers}, listener{"admin", "--admin", c.Admin}, listener{"NATS", "--nats", c.NATS})
+}
+
+// readMirror reads the file of the mirror, if there is one.
+func (c *upCmd) readMirror() error {
+	if c.Mirror == "" {
+		return nil
+	}
+	run := mirrorRunCmd{File: c.Mirror, HTTP: c.MirrorHTTP, Admin: c.MirrorAdmin}
+	s, err := run.setup()
+	if err != nil {
+		return err
+	}
+	s.Drain = upDrain
+	c.mirror, c.MirrorHTTP, c.MirrorAdmin = s, s.HTTP, s.Admin
+	return nil
 }
 
 // listeners are those that are used: there is no address for somebody else's NATS server.
@@ -72,6 +106,9 @@ func (c *upCmd) Run(ctx context.Context, app *App) error {
 		return err
 	}
 	if _, err := app.namespace(); err != nil {
+		return err
+	}
+	if err := c.readMirror(); err != nil {
 		return err
 	}
 	if err := c.PortsFile.prepare(); err != nil {
@@ -152,7 +189,7 @@ func (c *upCmd) ready(ctx context.Context, app *App, p *platform) error {
 		first = fmt.Sprintf("First request through the route answered %s after the start: %s", since(app.started), answer)
 	}
 	for _, l := range c.listeners(app) {
-		if l.flag != "--timers" || c.TokenFile == "" {
+		if (l.flag != "--timers" || c.TokenFile == "") && !strings.HasPrefix(l.flag, "--mirror") {
 			warnOpen(app, l.what, l.addr)
 		}
 	}
@@ -164,8 +201,8 @@ func (c *upCmd) ready(ctx context.Context, app *App, p *platform) error {
 		return err
 	}
 	urls := p.urls()
-	app.log.InfoContext(ctx, "platform is ready", "http", urls["http"], "timers", urls["timers"], "admin", urls["admin"], "nats", urls["nats"],
-		"data", p.dataDir(), "demo", c.Demo, "after", since(app.started).String())
+	app.log.InfoContext(ctx, "platform is ready", "http", urls["http"], "timers", urls["timers"], "mirror", urls["mirror"],
+		"mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "nats", urls["nats"], "data", p.dataDir(), "demo", c.Demo, "after", since(app.started).String())
 	return nil
 }
 
@@ -183,6 +220,9 @@ func (c *upCmd) screen(app *App, p *platform, first string) string {
 	b.WriteString("\n")
 	line("Gateway", urls["http"])
 	line("Timers", urls["timers"]+"  (/timer /v1/timers, also at the gateway; they may call "+c.callable()+")")
+	if c.mirror != nil {
+		line("Mirror", urls["mirror"]+"  (admin API: "+cmp.Or(urls["mirror_admin"], "nowhere")+")")
+	}
 	line("Admin", urls["admin"]+"  (/healthz /readyz /debug/vars /debug/pprof/)")
 	line("NATS", urls["nats"])
 	switch {
