@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/leanhttp"
 )
 
 const fieldHeader = "header"
@@ -109,6 +110,36 @@ func (d *Delivery) httpHeader(h http.Header) {
 	h[HeaderDue] = []string{stamp(d.Due)}
 	h[HeaderFired] = []string{stamp(d.Fired)}
 	h[HeaderAttempt] = []string{strconv.Itoa(d.Attempt)}
+}
+
+// plainHeader is the same for HTTP without TLS, with a signature.
+func (d *Delivery) plainHeader(signature http.Header) leanhttp.Header {
+	h := make(leanhttp.Header, 0, len(d.Header)+len(signature)+7)
+	agent := userAgent
+	for name, value := range d.Header {
+		if http.CanonicalHeaderKey(name) == "User-Agent" {
+			agent = value
+			continue
+		}
+		h = append(h, leanhttp.Field{Name: name, Value: value})
+	}
+	h = append(h, leanhttp.Field{Name: "User-Agent", Value: agent})
+	if t := d.contentType(); t != "" {
+		h = append(h, leanhttp.Field{Name: "Content-Type", Value: t})
+	}
+	h = append(h,
+		leanhttp.Field{Name: HeaderIdempotencyKey, Value: d.ID},
+		leanhttp.Field{Name: HeaderTimerID, Value: d.TimerID},
+		leanhttp.Field{Name: HeaderDue, Value: stamp(d.Due)},
+		leanhttp.Field{Name: HeaderFired, Value: stamp(d.Fired)},
+		leanhttp.Field{Name: HeaderAttempt, Value: strconv.Itoa(d.Attempt)},
+	)
+	for name, values := range signature {
+		for _, value := range values {
+			h = append(h, leanhttp.Field{Name: name, Value: value})
+		}
+	}
+	return h
 }
 
 // contentType of what d carries.

@@ -9,24 +9,25 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/leanhttp"
 )
 
 // answered is what came of a request that got an answer.
-func answered(res *http.Response) error {
-	status := res.StatusCode
+func answered(status int, header func(name string) string) error {
 	if status >= 200 && status <= 299 {
 		return nil
 	}
 	e := &DeliveryError{Status: status, Permanent: status == http.StatusGone}
 	switch {
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
-		e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), res.Header.Get("Date"))
+		e.RetryAfter = retryAfter(header("Retry-After"), header("Date"))
 	case status < 500 && status != http.StatusRequestTimeout, status == http.StatusInternalServerError, status == http.StatusNotImplemented:
 		e.Unharmed = true // it answers; what it answers is about the request, or one path of many
 	}
@@ -100,6 +101,9 @@ func httpFailure(ctx context.Context, err error) error {
 	if e := connectionFailure(ctx, err); e != nil {
 		return e
 	}
+	if errors.Is(err, leanhttp.ErrRequest) {
+		return hopelessTarget(bus.Wrap(bus.InvalidArgument, "the target or its header makes no request", err))
+	}
 	text := "no HTTP answer came, or one with too large a header"
 	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		text = "its certificate is not good: " + certificateText(certificate.Err)
@@ -144,7 +148,7 @@ func connectionFailure(ctx context.Context, err error) *DeliveryError {
 		}
 		return failed(bus.Unavailable, "%s: %s", op.Addr, systemText(err, "no connection"))
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return failed(bus.DeadlineExceeded, "no answer in time")
 	}
 	if text := systemText(err, ""); text != "" {

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/leanhttp"
 )
 
 const (
@@ -36,15 +38,18 @@ type httpTransport struct {
 	guard   *guard
 	signers *signers
 	plain   *plainHTTP
-	client  *http.Transport // for TLS and long payloads; not http.Client: that follows redirects and tells URLs in its errors
+	client  *http.Transport // for TLS; not http.Client: that follows redirects and tells URLs in its errors
 	fresh   *http.Transport // keeps no connections
 	read    *memo[*webAddress]
 }
 
 // webAddress is a URL that was checked, and where it leads.
 type webAddress struct {
-	url     *url.URL
+	plain   bool   // without TLS
+	name    string // of the host
 	address string // host and port
+	host    string // as it is sent
+	path    string // with the query
 }
 
 var (
@@ -83,7 +88,10 @@ func (x *httpTransport) address(uri string) (*webAddress, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &webAddress{u, net.JoinHostPort(strings.ToLower(u.Hostname()), portOf(u))}
+	a := &webAddress{
+		plain: u.Scheme == "http", name: u.Hostname(), address: net.JoinHostPort(strings.ToLower(u.Hostname()), portOf(u)),
+		host: strings.TrimSuffix(u.Host, ":"), path: strings.ReplaceAll(u.RequestURI(), " ", "%20"),
+	}
 	x.read.put(uri, a, addressFresh)
 	return a, nil
 }
@@ -97,7 +105,7 @@ func (x *httpTransport) Check(ctx context.Context, t Target) error {
 	if err := checkMethod(t.Method); err != nil {
 		return err
 	}
-	if err := x.guard.checkTarget(ctx, a.url.Hostname()); err != nil {
+	if err := x.guard.checkTarget(ctx, a.name); err != nil {
 		return err
 	}
 	if t.Secret != "" {
@@ -140,7 +148,7 @@ func (x *httpTransport) Deliver(ctx context.Context, d *Delivery) error {
 	if err != nil {
 		return hopelessTarget(err)
 	}
-	if a.url.Scheme == "http" && len(d.Payload) <= maxPlainBody {
+	if a.plain {
 		return x.deliverPlain(ctx, d, a)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -150,38 +158,32 @@ func (x *httpTransport) Deliver(ctx context.Context, d *Delivery) error {
 		return err
 	}
 	var used usedConn
-	once(req)
 	res, err := x.client.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, used.trace())))
 	if err != nil && used.stale() && ctx.Err() == nil {
 		if req, err = x.request(ctx, d, a); err != nil {
 			return err
 		}
-		once(req)
-		res, err = x.fresh.RoundTrip(req.WithContext(ctx))
+		res, err = x.fresh.RoundTrip(req)
 	}
 	if err != nil {
 		return httpFailure(ctx, err)
 	}
 	discard(res.Body, cancel)
-	return answered(res)
+	return answered(res.StatusCode, res.Header.Get)
 }
 
 func (x *httpTransport) deliverPlain(ctx context.Context, d *Delivery, a *webAddress) error {
-	req, err := x.request(ctx, d, a)
+	signature, err := x.signature(ctx, d)
 	if err != nil {
 		return err
 	}
-	res, stale, err := x.plain.roundTrip(ctx, req, a.address, false)
-	if stale && ctx.Err() == nil {
-		if req, err = x.request(ctx, d, a); err != nil {
-			return err
-		}
-		res, _, err = x.plain.roundTrip(ctx, req, a.address, true)
-	}
+	status, header, err := x.plain.do(ctx, a.address, &leanhttp.Request{
+		Method: method(d.Target), Target: a.path, Host: a.host, Header: d.plainHeader(signature), Body: d.Payload,
+	})
 	if err != nil {
 		return httpFailure(ctx, err)
 	}
-	return answered(res)
+	return answered(status, header.Get)
 }
 
 // usedConn is what is known of the connection of a request.
@@ -197,34 +199,46 @@ func (u *usedConn) trace() *httptrace.ClientTrace {
 // stale tells whether the connection had been kept, and nothing came by it.
 func (u *usedConn) stale() bool { return u.kept.Load() && !u.answered.Load() }
 
-// request is one without a context, so that all of it is what goes over the wire.
 func (x *httpTransport) request(ctx context.Context, d *Delivery, a *webAddress) (*http.Request, error) {
+	signature, err := x.signature(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method(d.Target), d.Target.URI, bytes.NewReader(d.Payload))
+	if err != nil {
+		return nil, hopelessTarget(invalid(fieldURI, "makes no request"))
+	}
+	req.Host = a.host
+	d.httpHeader(req.Header)
+	maps.Copy(req.Header, signature)
+	once(req)
+	return req, nil
+}
+
+// signature is the header that signs d, if that is to be. It looks first whether d may be sent.
+func (x *httpTransport) signature(ctx context.Context, d *Delivery) (http.Header, error) {
 	if err := errors.Join(checkMethod(d.Target.Method), checkHeader(d.Header)); err != nil {
 		return nil, hopelessTarget(err)
 	}
-	req := &http.Request{
-		Method: cmp.Or(d.Target.Method, http.MethodPost), URL: a.url, Host: strings.TrimSuffix(a.url.Host, ":"),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(d.Header)+10),
-	}
-	if len(d.Payload) > 0 {
-		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(d.Payload)), int64(len(d.Payload))
-	}
-	d.httpHeader(req.Header)
 	if d.Target.Secret == "" {
-		return req, nil
+		return nil, nil
 	}
 	signer, err := x.signers.signer(ctx, d.Target.Secret)
 	if err != nil {
 		return nil, &DeliveryError{Unharmed: true, Err: err}
 	}
-	if err := signer.Sign(req.Header, d.ID, time.Now(), d.Payload); err != nil {
+	signature := http.Header{}
+	if err := signer.Sign(signature, d.ID, time.Now(), d.Payload); err != nil {
 		return nil, &DeliveryError{Unharmed: true, Permanent: true, Err: bus.Wrap(bus.InvalidArgument, err.Error(), err)}
 	}
-	return req, nil
+	return signature, nil
 }
+
+func method(t Target) string { return cmp.Or(t.Method, http.MethodPost) }
 
 // once keeps net/http from sending a request again by itself when a connection that was kept breaks: attempts that nobody counts.
 func once(req *http.Request) {
+	req.GetBody = nil
 	// In other letters net/http does not know it.
 	req.Header["idempotency-key"] = req.Header[HeaderIdempotencyKey]
 	delete(req.Header, HeaderIdempotencyKey)

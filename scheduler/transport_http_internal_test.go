@@ -179,7 +179,7 @@ func TestHTTPBadReceivers(t *testing.T) {
 		{"large header", rawReceiver(t, func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n"+strings.Repeat("X-Canary: "+strings.Repeat("a", 1000)+"\r\n", 1000)+"\r\n")
 		}), bus.Unavailable, "too large"},
-		{"half a header", rawReceiver(t, func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-Can") }), bus.Unavailable, "no HTTP answer"},
+		{"half a header", rawReceiver(t, func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-Can") }), bus.Unavailable, "closed by the other side"},
 	} {
 		err := deliver(t, s, attempt(Target{URI: tt.uri}, "x"))
 		e := failed(t, err)

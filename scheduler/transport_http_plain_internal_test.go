@@ -3,16 +3,18 @@ package scheduler
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/internal/leanhttp"
 )
 
 // talk answers each request of each connection with the pieces that f has for the n-th of all, and then tells so. It waits for more, where that
@@ -142,7 +144,7 @@ func TestHTTPPayloads(t *testing.T) {
 		got <- strings.Count(string(body), "x")
 	})
 	early := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) })
-	for _, size := range []int{0, 1, wireBuffer, maxPlainBody, maxPlainBody + 1, MaxPayload} {
+	for _, size := range []int{0, 1, 32 << 10, 64 << 10, 64<<10 + 1, MaxPayload} {
 		if err := deliver(t, s, attempt(Target{URI: srv.URL}, strings.Repeat("x", size))); err != nil {
 			t.Error(err)
 		} else if n := <-got; n != size {
@@ -177,62 +179,58 @@ func pipes() (dial func(context.Context, string, string) (net.Conn, error), open
 	}, open
 }
 
-// Connections are kept, but not too many of them and not for ever.
+// Connections are kept for so many addresses, and those in use in any case.
 func TestPlainHTTPKeeps(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		dial, open := pipes()
-		p := newPlainHTTP(dial, 2)
-		ask := func(host string, fresh bool) {
-			t.Helper()
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+host+"/", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if res, _, err := p.roundTrip(t.Context(), req, host+":80", fresh); err != nil || res.StatusCode != http.StatusNoContent {
-				t.Fatalf("%v, %v", res, err)
-			}
-			synctest.Wait()
+	dial, open := pipes()
+	p := newPlainHTTP(dial, 2)
+	ask := func(address string) {
+		t.Helper()
+		if status, _, err := p.do(t.Context(), address, &leanhttp.Request{Method: http.MethodGet, Target: "/"}); err != nil || status != http.StatusNoContent {
+			t.Fatalf("%d, %v", status, err)
 		}
-		want := func(n int32) {
-			t.Helper()
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if got := open.Load(); got != n || p.count != int(n) {
-				t.Errorf("%d connections are open and %d known, want %d", got, p.count, n)
-			}
+	}
+	used, err := p.client("used:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask("first:80")
+	ask("first:80")
+	if n := open.Load(); n != 1 {
+		t.Errorf("%d connections are open, want one", n)
+	}
+	for i := range maxClients {
+		ask("host-" + strconv.Itoa(i) + ":80")
+	}
+	if len(p.clients) != maxClients || p.clients["used:80"] != used || p.clients["first:80"] != nil {
+		t.Errorf("%d addresses are known, in use %t, the first %t", len(p.clients), p.clients["used:80"] == used, p.clients["first:80"] != nil)
+	}
+	bustest.Eventually(t, "the others to be closed", func() bool { return open.Load() == maxClients-1 })
+	p.release(used)
+	p.close()
+	bustest.Eventually(t, "all to be closed", func() bool { return open.Load() == 0 })
+	if _, _, err := p.do(t.Context(), "first:80", &leanhttp.Request{Method: http.MethodGet, Target: "/"}); !errors.Is(err, leanhttp.ErrClosed) {
+		t.Errorf("a request after the end: %v", err)
+	}
+}
+
+// What net/http would send as it is does not become another request.
+func TestPlainHTTPTarget(t *testing.T) {
+	t.Parallel()
+	_, s := openTransports(t, Config{AllowNetworks: loopback()})
+	got := make(chan string, 1)
+	srv := receive(t, func(_ http.ResponseWriter, r *http.Request) { got <- r.RequestURI })
+	for uri, want := range map[string]string{
+		"":            "/",
+		"?a=b c":      "/?a=b%20c",
+		"/a%20b?c#d":  "/a%20b?c",
+		"/\u00e4?x=1": "/%C3%A4?x=1",
+		"//a/../b":    "//a/../b",
+	} {
+		if err := deliver(t, s, attempt(Target{URI: srv.URL + uri}, "x")); err != nil {
+			t.Errorf("%q: %v", uri, err)
+		} else if path := <-got; path != want {
+			t.Errorf("%q: %q, want %q", uri, path, want)
 		}
-		ask("a", false)
-		ask("a", false)
-		ask("a", true)
-		want(1)
-		var held []*wire
-		for range 4 {
-			c, err := p.take(t.Context(), "a:80", false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			held = append(held, c)
-		}
-		for _, c := range held {
-			p.keep("a:80", c)
-		}
-		synctest.Wait()
-		want(2)
-		time.Sleep(idleTimeout / 2)
-		ask("b", false)
-		want(3)
-		time.Sleep(idleTimeout/2 + 2*idleLook)
-		synctest.Wait()
-		want(1)
-		for i := range maxIdle + 10 {
-			ask("c"+string(rune('A'+i%26))+strings.Repeat("x", i/26), false)
-		}
-		want(maxIdle)
-		p.close()
-		synctest.Wait()
-		want(0)
-		ask("a", false)
-		want(0)
-	})
+	}
 }
