@@ -3,6 +3,7 @@ package mirror
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -97,4 +98,34 @@ func BenchmarkChunk(b *testing.B) {
 		c.encode()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/500, "ns/entry")
+}
+
+// What a reader has read of a backend counts only for the generation that it belongs to, and is complete up to the floor.
+func TestLedgerReaderTakes(t *testing.T) {
+	t.Parallel()
+	r := &ledgerReader{b: Backend{From: 10, Generation: 2}, after: 3, complete: 3, waiting: map[uint64]entry{}}
+	for _, step := range []struct {
+		c        chunk
+		complete uint64
+		waiting  []uint64
+	}{
+		{chunk{1, 9, 2, []entry{{2, 200, 0}, {9, 200, 0}}}, 3, []uint64{9}},        // 2 is not asked for
+		{chunk{1, 20, 20, []entry{{4, 200, 0}, {12, 200, 0}}}, 10, []uint64{4, 9}}, // 12 is void
+		{chunk{2, 15, 11, []entry{{11, 200, 0}, {15, 200, 0}}}, 11, []uint64{4, 9, 11, 15}},
+		{chunk{2, 15, 9, nil}, 11, []uint64{4, 9, 11, 15}}, // a floor that falls is none
+		{chunk{2, 16, 16, []entry{{12, 500, 0}}}, 16, []uint64{4, 9, 11, 12, 15}},
+	} {
+		r.take(&step.c)
+		if got := slices.Sorted(maps.Keys(r.waiting)); r.complete != step.complete || !slices.Equal(got, step.waiting) {
+			t.Errorf("after %+v: complete to %d with %v, want %d with %v", step.c, r.complete, got, step.complete, step.waiting)
+		}
+	}
+	late := chunk{2, 1 << 20, 16, nil}
+	for i := range uint64(diffAhead + 1) {
+		late.entries = append(late.entries, entry{100 + i, 200, 0})
+	}
+	r.take(&late)
+	if r.complete < diffAhead/4 {
+		t.Errorf("complete to %d: a lane that is far behind keeps more than %d answers in memory", r.complete, diffAhead)
+	}
 }

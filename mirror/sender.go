@@ -268,7 +268,7 @@ func (s *sender) expect(w *write) {
 	w.outcome = s.outcomes.of(w.seq, func() *outcome {
 		o := &outcome{ack: w.ack, primary: s.m.cfg.Primary}
 		for _, n := range *s.m.nodes.Load() {
-			if n.Active && !n.Maintenance {
+			if n.Active && !n.Maintenance && n.State() != StateGap {
 				o.voters = append(o.voters, n.Name)
 			}
 		}
