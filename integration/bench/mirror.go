@@ -116,7 +116,11 @@ func (t *troupe) mirror(ctx context.Context, server, ack string, more ...string)
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		return nil, err
 	}
-	return t.program(ctx, "mirror run", append([]string{"-f", file, "--server", server, "--http", freePort, "--admin", freePort}, more...)...)
+	p, err := t.program(ctx, "mirror run", append([]string{"-f", file, "--server", server, "--http", freePort, "--admin", freePort}, more...)...)
+	if err == nil {
+		p.urls["admin"] = p.urls["mirror_admin"] // where profiles are asked for
+	}
+	return p, err
 }
 
 // client makes requests at the addresses.
@@ -178,7 +182,7 @@ func (b *bench) mirrorWrite(ctx context.Context) (_ []section, err error) {
 	}
 	defer func() { err = errors.Join(err, proxies.stop()) }()
 	var variants []variant
-	var shown *troupe // whose programs are profiled
+	var shown *platform // is profiled
 	for _, v := range []struct {
 		what, ack, sync string
 		callers         int
@@ -207,7 +211,7 @@ func (b *bench) mirrorWrite(ctx context.Context) (_ []section, err error) {
 			return nil, err
 		}
 		if variants = append(variants, run); shown == nil {
-			shown = t
+			shown = m
 		}
 	}
 	more, err := proxies.proxies(ctx, putMethod)
@@ -222,7 +226,7 @@ func (b *bench) mirrorWrite(ctx context.Context) (_ []section, err error) {
 	if s.Rows, err = b.turns(ctx, s.Name, b.set.windows, append(variants, more...)); err != nil {
 		return nil, err
 	}
-	return []section{s}, b.profiledPrograms(ctx, nameMirrorWrite, shown.programs, variants[0])
+	return []section{s}, b.profiledPrograms(ctx, nameMirrorWrite, []*platform{shown}, variants[0])
 }
 
 // proxies are the peers.
@@ -317,7 +321,7 @@ func (b *bench) mirrorRead(ctx context.Context) (_ []section, err error) {
 		return nil, err
 	}
 	s.Rows = append(s.Rows, ratio(s.Rows[0], s.Rows[1]))
-	return []section{s}, b.profiledPrograms(ctx, nameMirrorRead, t.programs, v)
+	return []section{s}, b.profiledPrograms(ctx, nameMirrorRead, []*platform{m}, v)
 }
 
 // nginx is a proxy of that name.
