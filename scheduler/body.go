@@ -18,6 +18,7 @@ import (
 //	length of what follows but the payload, uvarint
 //	which of the fields marked * there are, uvarint
 //	time due, 8 bytes big endian, Unix nanoseconds
+//	namespace and id with a dot between them: length as uvarint, and bytes
 //	grace, uvarint, milliseconds
 //	time due less time of creation, varint, nanoseconds
 //	number of the occurrence, varint
@@ -110,7 +111,7 @@ type textField struct {
 func (r *record) encode(due int64, grace time.Duration, payload []byte) ([]byte, error) {
 	has := r.fields()
 	b := binary.AppendUvarint(make([]byte, 0, usualRecord), has)
-	b = binary.BigEndian.AppendUint64(b, uint64(due))
+	b = appendText(binary.BigEndian.AppendUint64(b, uint64(due)), r.name)
 	b = binary.AppendUvarint(b, uint64(graceMillis(grace)))
 	b = binary.AppendVarint(b, due-r.Created)
 	b = binary.AppendVarint(b, r.N)
@@ -191,6 +192,7 @@ func overdueAt(due int64, grace time.Duration) time.Time {
 
 // brief is what of a body an owner keeps of each timer.
 type brief struct {
+	name   string
 	due    int64
 	paused bool
 }
@@ -198,13 +200,13 @@ type brief struct {
 // readBrief reads no more of a body than that.
 func readBrief(body []byte) (brief, error) {
 	fields, _, err := cutBody(body)
-	d := decoder{rest: string(fields[:min(len(fields), binary.MaxVarintLen64+8)])}
+	d := decoder{rest: string(fields)}
 	has := d.uvarint()
-	due := int64(d.fixed())
+	b := brief{due: int64(d.fixed()), name: d.text(), paused: has&hasPaused != 0}
 	if err != nil || d.bad {
 		return brief{}, errBody
 	}
-	return brief{due, has&hasPaused != 0}, nil
+	return b, nil
 }
 
 // cutBody is the record and the payload of a body.
@@ -229,8 +231,9 @@ func (r *record) decode(body []byte) (due int64, grace time.Duration, payload []
 	d := decoder{rest: string(fields)}
 	has := d.uvarint()
 	due = int64(d.fixed())
+	name := d.text()
 	grace = time.Duration(min(d.uvarint(), uint64(maxGrace/time.Millisecond))) * time.Millisecond
-	*r = record{Created: due - d.varint(), N: d.varint(), Paused: has&hasPaused != 0}
+	*r = record{name: name, Created: due - d.varint(), N: d.varint(), Paused: has&hasPaused != 0}
 	r.Target.Transport = transportHTTP
 	for _, f := range r.texts(has) {
 		if f.there {

@@ -15,7 +15,7 @@ import (
 func records() []record {
 	every := &Repeat{Every: time.Minute, Max: 7, Jitter: time.Second, Start: time.Unix(1_900_000_000, 0).UTC()}
 	return []record{
-		{Gen: "g", N: 1, Created: 1, Target: Target{Transport: "http", URI: "http://127.0.0.1:9999/hook"}},
+		{name: "default.dev.t-1", Gen: "g", N: 1, Created: 1, Target: Target{Transport: "http", URI: "http://127.0.0.1:9999/hook"}},
 		{Gen: "g", N: 1, Created: 1, Target: Target{URI: "memory://a"}, ContentType: typeJSON},
 		{
 			Gen: newGen(), N: 12, Manual: "m1", Created: time.Now().UnixNano(), Nominal: 5, Paused: true, Key: "key", ContentType: "text/plain",
@@ -41,7 +41,7 @@ func TestBody(t *testing.T) {
 			if err != nil || gotDue != due || gotGrace != grace || string(gotPayload) != payload || !reflect.DeepEqual(got, want) {
 				t.Errorf("%+v\nwas read as %+v, due %d, grace %s, %q: %v", want, got, gotDue, gotGrace, gotPayload, err)
 			}
-			if b, err := readBrief(body); err != nil || b != (brief{due, want.Paused}) {
+			if b, err := readBrief(body); err != nil || b != (brief{want.name, due, want.Paused}) {
 				t.Errorf("brief %+v, %v", b, err)
 			}
 			for n := range len(body) - len(payload) {
@@ -52,8 +52,8 @@ func TestBody(t *testing.T) {
 		}
 	}
 	now := time.Now()
-	usual := record{Gen: newGen(), N: 1, Created: now.UnixNano(), Target: Target{Transport: "http", URI: "http://127.0.0.1:9999/hook"}, ContentType: typeBinary}
-	if body, err := usual.encode(now.Add(time.Hour).UnixNano(), time.Second, nil); err != nil || len(body) > 64 {
+	usual := record{name: "default.dev.0123456789012345678901", Gen: newGen(), N: 1, Created: now.UnixNano(), Target: Target{Transport: "http", URI: "http://127.0.0.1:9999/hook"}, ContentType: typeBinary}
+	if body, err := usual.encode(now.Add(time.Hour).UnixNano(), time.Second, nil); err != nil || len(body) > 100 {
 		t.Errorf("the usual record takes %d bytes, %v", len(body), err)
 	}
 }
@@ -97,7 +97,7 @@ func FuzzBody(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if b, err := readBrief(body); err != nil || b != (brief{due, r.Paused}) {
+		if b, err := readBrief(body); err != nil || b != (brief{r.name, due, r.Paused}) {
 			t.Fatalf("brief %+v, %v", b, err)
 		}
 		encoded, err := r.encode(due, grace, payload)

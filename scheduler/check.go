@@ -37,7 +37,8 @@ func (s *Scheduler) draft(ctx context.Context, spec Spec) (*draft, error) {
 		return nil, err
 	}
 	d := &draft{id: id, payload: spec.Payload, record: record{
-		Gen: newGen(), N: 1, ContentType: spec.ContentType, Header: spec.Header, Retry: spec.Retry,
+		name: s.shards[0].name(id),
+		Gen:  newGen(), N: 1, ContentType: spec.ContentType, Header: spec.Header, Retry: spec.Retry,
 		Repeat: spec.Repeat, Labels: spec.Labels, Key: spec.Key, Paused: spec.Paused,
 	}}
 	if d.record.ContentType == "" && len(d.payload) > 0 {

@@ -201,6 +201,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, id string) error {
 		return err
 	}
 	x.redrives, x.redriven, x.tried = x.redrives+1, now, nil
+	m.record.name = sh.name(m.id)
 	body, err := m.record.encode(m.due, d.s.cfg.Grace, m.payload)
 	if err != nil {
 		return err

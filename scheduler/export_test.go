@@ -11,5 +11,6 @@ func Body(text string, due time.Time, payload string) ([]byte, error) {
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return nil, err
 	}
+	r.name = "default.dev.t1"
 	return r.encode(due.UnixNano(), DefaultGrace, []byte(payload))
 }

@@ -1,5 +1,7 @@
 package scheduler
 
+import "strings"
+
 // queue holds what is known of many timers, by when they are due, in little memory: about 100 bytes each, and the id.
 type queue struct {
 	entries []entry
@@ -40,6 +42,22 @@ func (q *queue) put(id string, due int64, seq uint64) {
 	q.heap = append(q.heap, i)
 	q.byID[id] = i
 	q.up(len(q.heap) - 1)
+}
+
+// guess puts a timer that may be due then, as of a sequence not before seq. Of what is known already the earlier time counts.
+func (q *queue) guess(id string, due int64, seq uint64) {
+	i, ok := q.byID[id]
+	if !ok {
+		q.put(strings.Clone(id), due, seq)
+		return
+	}
+	e := &q.entries[i]
+	if e.seq <= seq {
+		e.seq, e.due = seq, due
+	} else {
+		e.due = min(e.due, due)
+	}
+	q.down(q.up(int(e.pos)))
 }
 
 // remove takes a timer out, unless the queue knows of something newer than seq.

@@ -18,6 +18,7 @@ import (
 const (
 	pageMessages = 1000 // the server answers with 1024 at most
 	pageBytes    = 8 << 20
+	pageBodies   = 2000
 	readIdle     = 3 * time.Second
 	readAttempts = 3
 )
@@ -147,6 +148,7 @@ type getRequest struct {
 	MultiLast     []string `json:"multi_last,omitempty"`
 	Batch         int      `json:"batch,omitempty"`
 	MaxBytes      int      `json:"max_bytes,omitempty"`
+	NoHeaders     bool     `json:"no_hdr,omitempty"`
 }
 
 // scan calls f with the stored messages of a subject pattern from sequence from on, in order, until there are no more or f returns false.
@@ -223,42 +225,101 @@ func (s *Scheduler) directGet(ctx context.Context, sh *shard, req getRequest, f 
 }
 
 func (s *Scheduler) readPage(ctx context.Context, subject string, body []byte, f func(*nats.Msg, uint64)) error {
-	nc := s.conn.NATS()
-	answers := make(chan *nats.Msg, pageMessages+1) // room for all: none is dropped
-	inbox := nc.NewInbox()
-	sub, err := nc.ChanSubscribe(inbox, answers)
-	if err != nil {
-		return fmt.Errorf("scheduler: direct get: %w", err)
-	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
-	if err := nc.PublishRequest(subject, inbox, body); err != nil {
-		return fmt.Errorf("scheduler: direct get: %w", err)
-	}
-	idle := time.NewTimer(readIdle)
-	defer idle.Stop()
-	for n := 0; ; n++ {
-		var m *nats.Msg
-		select {
-		case m = <-answers:
-		case <-idle.C:
-			return errNoReply
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		idle.Reset(readIdle)
+	n := 0
+	var bad error
+	end, err := s.answers(ctx, subject, body, pageMessages, func(m *nats.Msg) bool {
 		seq := first(m.Header, jetstream.SequenceHeader)
 		if seq == "" { // all stored messages have one
-			if first(m.Header, "Nats-Num-Pending") != "0" && n > 0 && first(m.Header, "Status") == "204" {
-				return errMoved // the page was full
-			}
-			return pageEnd(first(m.Header, "Status"), n)
+			return false
 		}
 		number, err := strconv.ParseUint(seq, 10, 64)
 		if err != nil {
-			return fmt.Errorf("scheduler: direct get: sequence %q: %w", seq, err)
+			bad = fmt.Errorf("scheduler: direct get: sequence %q: %w", seq, err)
+			return false
 		}
 		m.Subject = first(m.Header, jetstream.SubjectHeader)
 		f(m, number)
+		n++
+		return true
+	})
+	switch {
+	case err != nil:
+		return err
+	case bad != nil:
+		return bad
+	case first(end.Header, "Nats-Num-Pending") != "0" && n > 0 && first(end.Header, "Status") == "204":
+		return errMoved // the page was full
+	}
+	return pageEnd(first(end.Header, "Status"), n)
+}
+
+// answers calls f with the answers to a direct get of at most n messages, and returns the first one that f does not take: the last one.
+func (s *Scheduler) answers(ctx context.Context, subject string, body []byte, n int, f func(*nats.Msg) bool) (*nats.Msg, error) {
+	nc := s.conn.NATS()
+	answers := make(chan *nats.Msg, n+1) // room for all: none is dropped
+	inbox := nc.NewInbox()
+	sub, err := nc.ChanSubscribe(inbox, answers)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler: direct get: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
+	if err := nc.PublishRequest(subject, inbox, body); err != nil {
+		return nil, fmt.Errorf("scheduler: direct get: %w", err)
+	}
+	idle := time.NewTimer(readIdle)
+	defer idle.Stop()
+	for {
+		select {
+		case m := <-answers:
+			if !f(m) {
+				return m, nil
+			}
+			idle.Reset(readIdle)
+		case <-idle.C:
+			return nil, errNoReply
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// bodies calls f with the bodies of all that a shard has from sequence from on, in their order, and with a sequence that each has or is after. It
+// returns the sequence after the last one.
+func (s *Scheduler) bodies(ctx context.Context, sh *shard, from uint64, f func(body []byte, seq uint64)) (next uint64, err error) {
+	subject := "$JS.API.DIRECT.GET." + streamName(sh.shard)
+	for attempt := 1; ; attempt++ {
+		from = max(from, 1)
+		body, err := json.Marshal(getRequest{Seq: from, Batch: pageBodies, MaxBytes: pageBytes, NoHeaders: true})
+		if err != nil {
+			return from, fmt.Errorf("scheduler: direct get: %w", err)
+		}
+		var end *nats.Msg
+		err = s.conn.Permitted(ctx, bus.Access{Publish: []string{subject}}, func(ctx context.Context) (err error) {
+			end, err = s.answers(ctx, subject, body, pageBodies, func(m *nats.Msg) bool {
+				if len(m.Header) > 0 {
+					return false
+				}
+				f(m.Data, from)
+				return true
+			})
+			return err
+		})
+		if err == nil {
+			switch err = pageEnd(first(end.Header, "Status"), 0); {
+			case errors.Is(err, errNone):
+				return from, nil
+			case err == nil:
+				last, perr := parseSeq(first(end.Header, jetstream.LastSequenceHeader))
+				if perr != nil || last < from {
+					return from, fmt.Errorf("scheduler: direct get: it ends at sequence %q: %w", first(end.Header, jetstream.LastSequenceHeader), errMoved)
+				}
+				from, attempt = last+1, 0
+				continue
+			}
+		}
+		if attempt == readAttempts || !errors.Is(err, errNoReply) && !errors.Is(err, nats.ErrNoResponders) {
+			return from, err
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ const (
 
 // record is all of a timer but its id, time due and payload. It goes along with every message of the timer, see [record.encode].
 type record struct {
+	name string // of the timer in all of the account: the namespace, a dot, and its id. Dead letters have it in their subjects
 	// Gen tells this life of the id from others: the id may be given again once the timer is gone. It is also what a creation whose
 	// answer was lost is recognised by.
 	Gen string `json:"g"`

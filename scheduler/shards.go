@@ -62,6 +62,7 @@ func (s *Scheduler) openStream(ctx context.Context, i, shards int) (jetstream.St
 		MaxBytes:           -1,
 		MaxMsgsPerSubject:  -1,
 		Storage:            jetstream.FileStorage,
+		Compression:        jetstream.S2Compression,
 		Duplicates:         2 * time.Minute,
 		AllowDirect:        true,
 		AllowRollup:        true,

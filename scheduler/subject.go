@@ -41,6 +41,9 @@ func (s space) subject(kind, id string) string {
 	return subjectPrefix + strconv.Itoa(s.shard) + "." + kind + "." + s.ns.String() + "." + id
 }
 
+// name is what a timer is called in all of the account.
+func (s space) name(id string) string { return s.ns.String() + "." + id }
+
 // all matches every message of the kind; the retries have one token more.
 func (s space) all(kind string) string { return s.subject(kind, ">") }
 

@@ -8,45 +8,76 @@ import (
 	"time"
 )
 
-const gcEvery = time.Second
+const (
+	gcEvery    = time.Second      // between looks
+	gcInterval = 10               // seconds between collections, at least, as long as there is memory for that
+	gcStart    = 400              // percent
+	gcRoom     = 128 << 20        // bytes of garbage, but
+	gcMost     = 50               // percent may always be, and
+	gcLeast    = 10               // percent are always
+	gcSlack    = 32 << 20         // bytes that nobody needs, and are not worth giving back
+	gcRest     = 30 * time.Second // between two times that memory is given back
+)
 
-// gcPercent is how much may be allocated between two collections, in percent of what lives: much while little lives, since then it costs little
-// memory and saves much time; little where much does, as in a server with a million timers.
-func gcPercent(live uint64) int {
-	switch {
-	case live < 64<<20:
-		return 400
-	case live < 256<<20:
-		return 200
-	case live < 512<<20:
-		return 100
-	}
-	return 50
+// gcPercent is how much may be allocated between two collections, in percent of what lives: little while little is allocated, since then it costs
+// nothing; else much while little lives, since then it takes little memory, and less where much does, as in a server with a million
+// timers.
+func gcPercent(live, perSecond uint64) int {
+	most := min(max(100*gcRoom/max(live, 1), gcMost), gcStart)
+	return int(min(max(100*gcInterval*perSecond/max(live, 1), gcLeast), most))
 }
 
-// tuneGC goes by gcPercent until stop is called, unless the environment says otherwise.
+// gcMemory is what of the memory is of interest, in bytes.
+type gcMemory struct {
+	live      uint64 // at the last collection
+	allocated uint64 // since the start
+	garbage   uint64 // about
+	free      uint64 // and not given back to the system
+}
+
+func readGC(samples []metrics.Sample) gcMemory {
+	metrics.Read(samples)
+	m := gcMemory{live: samples[0].Value.Uint64(), allocated: samples[1].Value.Uint64(), free: samples[3].Value.Uint64()}
+	m.garbage = max(samples[2].Value.Uint64(), m.live) - m.live
+	return m
+}
+
+func gcSamples() []metrics.Sample {
+	return []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+}
+
+// tuneGC goes by gcPercent until stop is called, and gives memory back after a burst; unless the environment says otherwise.
 func tuneGC() (stop func()) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return func() {}
 	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
-	before := debug.SetGCPercent(gcPercent(0))
+	percent := gcPercent(0, 1)
+	before := debug.SetGCPercent(percent)
 	wg.Go(func() {
 		ticker := time.NewTicker(gcEvery)
 		defer ticker.Stop()
-		sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-		now := gcPercent(0)
+		samples := gcSamples()
+		last, pace, rested := readGC(samples), uint64(0), time.Now()
 		for {
 			select {
 			case <-ticker.C:
 			case <-done:
 				return
 			}
-			metrics.Read(sample)
-			if p := gcPercent(sample[0].Value.Uint64()); p != now {
+			m := readGC(samples)
+			pace = max(m.allocated-last.allocated, pace*3/4) // it goes up at once and down in seconds
+			last = m
+			if p := gcPercent(m.live, pace); p != percent {
 				debug.SetGCPercent(p)
-				now = p
+				percent = p
+			}
+			if waste := m.garbage + m.free; percent == gcLeast && waste > gcSlack && waste > m.live/4 && time.Since(rested) > gcRest {
+				debug.FreeOSMemory() // it collects, too
+				rested = time.Now()
 			}
 		}
 	})

@@ -11,8 +11,8 @@ func TestTuneGC(t *testing.T) { // not parallel: it sets what holds for the proc
 	before := debug.SetGCPercent(123)
 	t.Cleanup(func() { debug.SetGCPercent(before) })
 	stop := tuneGC()
-	if p := debug.SetGCPercent(gcPercent(0)); p != gcPercent(0) {
-		t.Errorf("while it tunes the percentage is %d, want %d", p, gcPercent(0))
+	if p := debug.SetGCPercent(gcPercent(0, 1)); p != gcPercent(0, 1) {
+		t.Errorf("while it tunes the percentage is %d, want %d", p, gcPercent(0, 1))
 	}
 	stop()
 	if p := debug.SetGCPercent(123); p != 123 {
@@ -24,10 +24,13 @@ func TestTuneGC(t *testing.T) { // not parallel: it sets what holds for the proc
 		t.Errorf("with GOGC it became %d", p)
 	}
 	for last, live := 1000, uint64(0); live < 4<<30; live += 32 << 20 {
-		p := gcPercent(live)
-		if p > last || p < 25 {
-			t.Errorf("%d percent of %d bytes", p, live)
+		p, idle := gcPercent(live, 1<<30), gcPercent(live, 0)
+		if p > last || p < 25 || idle != gcLeast {
+			t.Errorf("%d percent of %d bytes, %d without allocations", p, live, idle)
 		}
 		last = p
+	}
+	if p := gcPercent(400<<20, 10<<20); p != 25 {
+		t.Errorf("%d percent where a fortieth is allocated each second, want 25: a collection in 10 s", p)
 	}
 }
