@@ -26,24 +26,25 @@ const (
 	writeMissing  = "missing"  // to one backend: it needs a copy of another's data
 )
 
-// writeStatus is what clients see of a write.
-type writeStatus struct {
+// WriteStatus is what became of a write.
+type WriteStatus struct {
 	Seq      uint64                   `json:"seq"`
 	Lane     int                      `json:"lane"`
-	State    string                   `json:"state"`
+	State    string                   `json:"state"` // queued, partly applied, or applied by all that it is meant for
 	Stored   *time.Time               `json:"stored,omitempty"`
-	Backends map[string]backendStatus `json:"backends,omitempty"`
+	Backends map[string]BackendStatus `json:"backends,omitempty"`
 	URL      string                   `json:"url,omitempty"`
 }
 
-type backendStatus struct {
+// BackendStatus is what a write is to a backend: waiting, applied, not-sent as its writes began later, or missing as it lacks writes that are gone.
+type BackendStatus struct {
 	State  string `json:"state"`
 	Status int    `json:"status,omitempty"` // of its answer
 }
 
 // writeQueued answers that a write is stored and where to ask for it.
 func (m *Mirror) writeQueued(w http.ResponseWriter, r *http.Request, a accepted) {
-	s := writeStatus{Seq: a.seq, Lane: a.lane, State: writeQueued, URL: m.cfg.StatusPath + strconv.FormatUint(a.seq, 10)}
+	s := WriteStatus{Seq: a.seq, Lane: a.lane, State: writeQueued, URL: m.cfg.StatusPath + strconv.FormatUint(a.seq, 10)}
 	if a.duplicate {
 		w.Header().Set(headerDuplicate, "true")
 		m.fillStatus(r.Context(), &s)
@@ -65,17 +66,26 @@ func (m *Mirror) serveStatus(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx := r.Context()
-	s, err := m.lookUp(ctx, seq)
+	s, err := m.WriteStatus(ctx, seq)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	m.fillStatus(ctx, s)
 	writeJSON(w, http.StatusOK, s)
 }
 
+// WriteStatus tells what became of a write. The error is not_found where the mirror keeps none of the number.
+func (m *Mirror) WriteStatus(ctx context.Context, seq uint64) (WriteStatus, error) {
+	s, err := m.lookUp(ctx, seq)
+	if err != nil {
+		return WriteStatus{}, err
+	}
+	m.fillStatus(ctx, s)
+	return *s, nil
+}
+
 // lookUp finds a write that is kept.
-func (m *Mirror) lookUp(ctx context.Context, seq uint64) (*writeStatus, error) {
+func (m *Mirror) lookUp(ctx context.Context, seq uint64) (*WriteStatus, error) {
 	raw, err := m.rawWrite(ctx, seq)
 	switch {
 	case errors.Is(err, errNone), err == nil && !strings.HasPrefix(raw.Subject, strings.TrimSuffix(m.space.writes(), "*")):
@@ -87,12 +97,12 @@ func (m *Mirror) lookUp(ctx context.Context, seq uint64) (*writeStatus, error) {
 	if err != nil || lane < 0 || lane >= m.cfg.Lanes {
 		return nil, bus.Errorf(bus.NotFound, "this mirror keeps no write %d", seq)
 	}
-	return &writeStatus{Seq: seq, Lane: lane, Stored: &raw.Time}, nil
+	return &WriteStatus{Seq: seq, Lane: lane, Stored: &raw.Time}, nil
 }
 
 // fillStatus says what the backends have made of a write.
-func (m *Mirror) fillStatus(ctx context.Context, s *writeStatus) {
-	s.Backends = map[string]backendStatus{}
+func (m *Mirror) fillStatus(ctx context.Context, s *WriteStatus) {
+	s.Backends = map[string]BackendStatus{}
 	answers, err := m.ledgerStatus(ctx, s.Seq)
 	if err != nil {
 		m.log.DebugContext(ctx, "ledger not read, a status is given without", "error", err)
@@ -102,7 +112,7 @@ func (m *Mirror) fillStatus(ctx context.Context, s *writeStatus) {
 		if !n.Active {
 			continue
 		}
-		b := backendStatus{State: writeWaiting}
+		b := BackendStatus{State: writeWaiting}
 		switch {
 		case n.From >= s.Seq:
 			b.State = writeNotMeant

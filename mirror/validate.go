@@ -6,7 +6,10 @@ func (c Config) Validate() error {
 	if err != nil {
 		return err
 	}
-	_, err = parseKey(c.Key)
+	if _, err = parseKey(c.Key); err != nil {
+		return err
+	}
+	_, err = newChecks(c.Health.withDefaults())
 	return err
 }
 

@@ -121,20 +121,27 @@ type mirrorFile struct {
 type field = func(path string, n ast.Node)
 
 func (f *mirrorFile) mirror(body ast.Node) {
-	spawn := f.spawnFields()
+	own, spawn := f.ownFields(), f.spawnFields()
+	ours := false
 	if object, ok := f.value(body).(ast.MapNode); ok {
 		for fields := object.MapRange(); fields.Next(); {
-			if spawn[fields.Key().GetToken().Value] != nil {
-				f.spawn = true
-			}
+			name := fields.Key().GetToken().Value
+			ours, f.spawn = ours || own[name] != nil, f.spawn || spawn[name] != nil
 		}
 	}
-	if f.spawn {
+	if f.spawn = f.spawn && !ours; f.spawn {
 		f.fields("", body, spawn)
 		f.s.fromSpawn()
 		return
 	}
-	f.fields("", body, f.ownFields())
+	f.elsewhere = map[string]string{}
+	for name, instead := range map[string]string{
+		"host": "http: HOST:PORT", "port": "http: HOST:PORT", "api": "admin: HOST:PORT", "query-mode": "reads", "health-check": "health", "nodes": "backends",
+		"auth": "token_file", "testMode": "the flag --test",
+	} {
+		f.elsewhere[name] = "that is a field of Spawn's files; here it is " + instead
+	}
+	f.fields("", body, own)
 }
 
 // into returns a field that is text.
@@ -177,6 +184,8 @@ func (f *mirrorFile) ownFields() map[string]field {
 		"divergence":     into(f, &s.Divergence),
 		"reads":          f.section(f.readFields()),
 		"health":         f.section(f.healthFields()),
+		"ejection":       f.section(f.ejectionFields()),
+		"store_timeout":  f.duringInto(&s.StoreTimeout),
 		"retry": f.section(map[string]field{
 			"timeout": f.duringInto(&s.TryTimeout),
 			"tries":   f.numberInto(&s.Tries),
@@ -187,6 +196,9 @@ func (f *mirrorFile) ownFields() map[string]field {
 		"backends": f.backends,
 		"trust_forwarded": func(path string, n ast.Node) {
 			s.TrustForwarded, _ = f.boolean(path, n)
+		},
+		"encoded_slash": func(path string, n ast.Node) {
+			s.EncodedSlash, _ = f.boolean(path, n)
 		},
 	}
 }
@@ -211,8 +223,24 @@ func (f *mirrorFile) readFields() map[string]field {
 func (f *mirrorFile) healthFields() map[string]field {
 	h := &f.s.Health
 	return map[string]field{
-		"path":  into(f, &h.Path),
-		"every": f.duringInto(&h.Every),
+		"path":      into(f, &h.Path),
+		"every":     f.duringInto(&h.Every),
+		"timeout":   f.duringInto(&h.Timeout),
+		"status":    into(f, &h.Status),
+		"body":      into(f, &h.Body),
+		"healthy":   f.numberInto(&h.Healthy),
+		"unhealthy": f.numberInto(&h.Unhealthy),
+	}
+}
+
+func (f *mirrorFile) ejectionFields() map[string]field {
+	e := &f.s.Ejection
+	return map[string]field{
+		"consecutive_failures": f.numberInto(&e.ConsecutiveFailures),
+		"base_time":            f.duringInto(&e.BaseEjectionTime),
+		"max_time":             f.duringInto(&e.MaxEjectionTime),
+		"max_percent":          f.numberInto(&e.MaxEjectionPercent),
+		"interval":             f.duringInto(&e.Interval),
 	}
 }
 
@@ -222,11 +250,16 @@ func (f *mirrorFile) limitFields() map[string]field {
 		return func(path string, n ast.Node) { set(f.size(path, n)) }
 	}
 	return map[string]field{
-		"max_body":       bytes(func(v int64) { s.MaxBody = v }),
-		"max_answer":     bytes(func(v int64) { s.MaxAnswer = int(v) }),
-		"window":         f.numberInto(&s.Window),
-		"window_bytes":   bytes(func(v int64) { s.WindowBytes = int(v) }),
-		"drain_requests": f.numberInto(&s.DrainRequests),
+		"max_body":        bytes(func(v int64) { s.MaxBody = v }),
+		"max_write_bytes": bytes(func(v int64) { s.MaxWriteBytes = v }),
+		"max_answer":      bytes(func(v int64) { s.MaxAnswer = int(v) }),
+		"max_writes":      f.numberInto(&s.MaxWrites),
+		"max_header":      bytes(func(v int64) { s.MaxHeader = int(v) }),
+		"max_fields":      f.numberInto(&s.MaxFields),
+		"max_target":      bytes(func(v int64) { s.MaxTarget = int(v) }),
+		"window":          f.numberInto(&s.Window),
+		"window_bytes":    bytes(func(v int64) { s.WindowBytes = int(v) }),
+		"drain_requests":  f.numberInto(&s.DrainRequests),
 		"history": func(path string, n ast.Node) {
 			v, ok := f.integer(path, n)
 			if s.History = v; ok && v == 0 {
@@ -288,8 +321,8 @@ func (f *mirrorFile) seed(s mirrorSeed) {
 // validate finds what is wrong with a mirror that can be read.
 func (f *mirrorFile) validate() {
 	if err := f.s.Validate(); err != nil {
-		path := configPath(bus.AsError(err).Details["field"])
-		f.mistake(f.lineOf(path), path, "%s", configText.ReplaceAllString(message(err), ""))
+		path := f.configPath(bus.AsError(err).Details["field"])
+		f.mistake(f.lineOf(path), path, "%s", strings.TrimPrefix(configText.ReplaceAllString(message(err), ""), path+": "))
 	}
 	for path, addr := range map[string]string{"http": f.s.HTTP, "admin": f.s.Admin} {
 		if addr == "" || addr == noListener && path == "admin" {
@@ -322,14 +355,22 @@ func (f *mirrorFile) validate() {
 }
 
 // configText is how mirror.Config speaks of its own fields.
-var configText = regexp.MustCompile(`^Config\.\w+ (is |has )?`)
+var configText = regexp.MustCompile(`^Config\.[\w.]+:? (is |has )?`)
 
 // configPath is where the file has a field of mirror.Config.
-func configPath(field string) string {
+func (f *mirrorFile) configPath(name string) string {
 	paths := map[string]string{
-		"Lanes": "lanes", "MaxAnswer": "limits.max_answer", "MaxBody": "limits.max_body", "Window": "limits.window", "WindowBytes": "limits.window_bytes",
-		"DrainRequests": "limits.drain_requests", "Commit": "sender.commit", "Lease": "sender.lease", "Tries": "retry.tries", "Divergence": "divergence",
-		"Reads": "reads.order", "StatusPath": "status_path", "WriteMethods": "methods",
+		"Commit": "sender.commit", "Divergence": "divergence", "DrainRequests": "limits.drain_requests", "Lanes": "lanes", "Lease": "sender.lease",
+		"MaxAnswer": "limits.max_answer", "MaxBody": "limits.max_body", "MaxFields": "limits.max_fields", "MaxHeader": "limits.max_header",
+		"MaxTarget": "limits.max_target", "MaxWriteBytes": "limits.max_write_bytes", "MaxWrites": "limits.max_writes", "Reads": "reads.order",
+		"StatusPath": "status_path", "StoreTimeout": "store_timeout", "Tries": "retry.tries", "Window": "limits.window",
+		"WindowBytes": "limits.window_bytes", "WriteMethods": "methods",
 	}
-	return cmp.Or(paths[field], field)
+	if part, ok := strings.CutPrefix(name, "Health."); ok {
+		if f.spawn {
+			return "health-check." + map[string]string{"Path": "url", "Body": "regexp"}[part]
+		}
+		return "health." + strings.ToLower(part)
+	}
+	return cmp.Or(paths[name], name)
 }

@@ -18,14 +18,15 @@ import (
 
 // spawnFlags are spawnctl's.
 type spawnFlags struct {
-	Host       string      `help:"Host of --http." placeholder:"HOST" group:"spawn" env:"-"`
-	Port       *uint16     `help:"Port of --http." placeholder:"PORT" group:"spawn" env:"-"`
-	APIHost    string      `name:"api-host" help:"Host of --admin." placeholder:"HOST" group:"spawn" env:"-"`
-	APIPort    *uint16     `name:"api-port" help:"Port of --admin. Spawn's default was that of --port by mistake; here it is 7118." placeholder:"PORT" group:"spawn" env:"-"`
-	RoundRobin bool        `help:"Reads go to each backend in turn." group:"spawn" env:"-"`
-	ByPriority bool        `help:"Reads go to the first backend, in the order of priorities, that is healthy; with --round-robin to each in turn." group:"spawn" env:"-"`
-	CheckSec   *secondFlag `help:"How often backends are checked: seconds, or a duration such as 500ms." placeholder:"N" group:"spawn" env:"-"`
-	CheckURL   string      `help:"Path that is asked for to check a backend." placeholder:"PATH" group:"spawn" env:"-"`
+	Host        string      `help:"Host of --http." placeholder:"HOST" group:"spawn" env:"-"`
+	Port        *uint16     `help:"Port of --http." placeholder:"PORT" group:"spawn" env:"-"`
+	APIHost     string      `name:"api-host" help:"Host of --admin." placeholder:"HOST" group:"spawn" env:"-"`
+	APIPort     *uint16     `name:"api-port" help:"Port of --admin. Spawn's default was that of --port by mistake; here it is 7118." placeholder:"PORT" group:"spawn" env:"-"`
+	RoundRobin  bool        `help:"Reads go to each backend in turn." group:"spawn" env:"-"`
+	ByPriority  bool        `help:"Reads go to the first backend, in the order of priorities, that is healthy; with --round-robin to each in turn." group:"spawn" env:"-"`
+	CheckSec    *secondFlag `help:"How often backends are checked: seconds, or a duration such as 500ms." placeholder:"N" group:"spawn" env:"-"`
+	CheckURL    string      `help:"Path that is asked for to check a backend." placeholder:"PATH" group:"spawn" env:"-"`
+	CheckRegexp string      `help:"What the body of its answer must match." placeholder:"REGEXP" group:"spawn" env:"-"`
 }
 
 // apply lays the flags over what a file says.
@@ -51,7 +52,7 @@ func (c *spawnFlags) apply(s *mirrorSetup) {
 	if c.CheckSec != nil {
 		s.Health.Every = time.Duration(*c.CheckSec)
 	}
-	s.Health.Path = cmp.Or(c.CheckURL, s.Health.Path)
+	s.Health.Path, s.Health.Body = cmp.Or(c.CheckURL, s.Health.Path), cmp.Or(c.CheckRegexp, s.Health.Body)
 }
 
 // secondFlag is a duration on the command line; a number without a unit counts seconds.
@@ -105,17 +106,11 @@ Examples:
 
 // Validate finds the mistakes that need no look at the machine.
 func (c *mirrorRunCmd) Validate() error {
-	for _, l := range []struct {
-		flag, addr string
-		spawn      bool
-	}{{"--http", c.HTTP, c.Host != "" || c.Port != nil}, {"--admin", c.Admin, c.APIHost != "" || c.APIPort != nil}} {
-		if l.addr == "" || l.addr == noListener && l.flag == "--admin" {
-			continue
-		}
-		if l.spawn {
-			return fmt.Errorf("%s says all that the flags of spawnctl's say; give one of them", l.flag)
-		}
-		if err := checkAddr(l.flag, l.addr); err != nil {
+	if err := checkAddr("--http", cmp.Or(c.HTTP, defaultMirror)); err != nil {
+		return err
+	}
+	if c.Admin != noListener {
+		if err := checkAddr("--admin", cmp.Or(c.Admin, defaultMirrorAdmin)); err != nil {
 			return err
 		}
 	}
@@ -127,8 +122,28 @@ func (c *mirrorRunCmd) Validate() error {
 
 func (*mirrorRunCmd) daemon() {}
 
+// preferSpawn lets spawnctl's flags beat what the environment says of an address.
+func (c *mirrorRunCmd) preferSpawn(app *App) error {
+	for _, l := range []struct {
+		name  string
+		addr  *string
+		spawn bool
+	}{{"http", &c.HTTP, c.Host != "" || c.Port != nil}, {"admin", &c.Admin, c.APIHost != "" || c.APIPort != nil}} {
+		if l.spawn && app.given[l.name] {
+			return usagef("--%s says all that the flags of spawnctl's say; give one of them", l.name)
+		}
+		if l.spawn {
+			*l.addr = ""
+		}
+	}
+	return nil
+}
+
 // setup is what the file and the flags say.
-func (c *mirrorRunCmd) setup() (*mirrorSetup, error) {
+func (c *mirrorRunCmd) setup(app *App) (*mirrorSetup, error) {
+	if err := c.preferSpawn(app); err != nil {
+		return nil, err
+	}
 	s, err := readMirrorFile(c.File)
 	if err != nil {
 		return nil, err
@@ -154,7 +169,7 @@ func (c *mirrorRunCmd) setup() (*mirrorSetup, error) {
 
 // Run runs the mirror until ctx ends.
 func (c *mirrorRunCmd) Run(ctx context.Context, app *App) error {
-	s, err := c.setup()
+	s, err := c.setup(app)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (f *mirrorFile) spawnFields() map[string]field {
 		"port":         f.spawnPort(&s.HTTP),
 		"api":          f.section(map[string]field{"host": func(path string, n ast.Node) { s.Admin = withPart(s.Admin, f.text(path, n), "") }, "port": f.spawnPort(&s.Admin)}),
 		"query-mode":   f.spawnQueryMode,
-		"health-check": f.section(map[string]field{"seconds": health(&s.Health.Every), "url": into(f, &s.Health.Path)}),
+		"health-check": f.section(map[string]field{"seconds": health(&s.Health.Every), "url": into(f, &s.Health.Path), "regexp": f.spawnRegexp}),
 		"nodes":        f.spawnNodes,
 		"auth":         f.spawnAuth,
 		"testMode":     func(path string, n ast.Node) { s.Test, _ = f.boolean(path, n) },
@@ -86,6 +86,13 @@ func (f *mirrorFile) spawnNodes(path string, n ast.Node) {
 		s.Name, s.URL = mirror.NameFor(host, port), "http://"+net.JoinHostPort(host, strconv.Itoa(port))
 		f.seed(s)
 	})
+}
+
+// spawnRegexp is what the body of a check must match.
+func (f *mirrorFile) spawnRegexp(path string, n ast.Node) {
+	if f.s.Health.Body = f.text(path, n); f.s.Health.Body != "" {
+		f.s.Notes = append(f.s.Notes, fmt.Sprintf("line %d: a check also wants a status of 200 to 399, where Spawn looked at the body alone", lineOf(n)))
+	}
 }
 
 // spawnAuth is read past: it never kept anybody out.

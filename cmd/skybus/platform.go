@@ -449,6 +449,9 @@ func (p *platform) publish() {
 		if p.timers != nil {
 			figures["timers"] = p.timers.Stats()
 		}
+		if p.mirror != nil {
+			figures["mirror"] = p.mirror.Conditions()
+		}
 		return figures
 	}))
 }

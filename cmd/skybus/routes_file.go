@@ -10,7 +10,7 @@ import (
 
 // parseRoute reads a route from YAML, of which JSON is a part. All mistakes are told, each with its line and field.
 func parseRoute(file string, data []byte) (route.Route, error) {
-	f := routeFile{yamlFile{what: "route"}}
+	f := routeFile{yamlFile: yamlFile{what: "route"}}
 	r := f.route(data)
 	if len(f.mistakes) == 0 {
 		f.validate(r)

@@ -77,12 +77,12 @@ func (c *upCmd) allListeners() []listener {
 }
 
 // readMirror reads the file of the mirror, if there is one.
-func (c *upCmd) readMirror() error {
+func (c *upCmd) readMirror(app *App) error {
 	if c.Mirror == "" {
 		return nil
 	}
 	run := mirrorRunCmd{File: c.Mirror, HTTP: c.MirrorHTTP, Admin: c.MirrorAdmin}
-	s, err := run.setup()
+	s, err := run.setup(app)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (c *upCmd) Run(ctx context.Context, app *App) error {
 	if _, err := app.namespace(); err != nil {
 		return err
 	}
-	if err := c.readMirror(); err != nil {
+	if err := c.readMirror(app); err != nil {
 		return err
 	}
 	if err := c.PortsFile.prepare(); err != nil {

@@ -26,6 +26,8 @@ type yamlFile struct {
 	lines    map[string]int      // of fields, by path
 	anchors  map[string]ast.Node // by name
 	mistakes []string
+
+	elsewhere map[string]string // what to say of fields that are another file's, by path
 }
 
 // err tells of all mistakes.
@@ -108,9 +110,13 @@ func (f *yamlFile) fields(path string, n ast.Node, known map[string]func(path st
 		at := strings.TrimPrefix(path+"."+name, ".")
 		line := lineOf(fields.Key())
 		f.lines[at] = line
-		if read, ok := known[name]; ok {
+		read, ok := known[name]
+		switch {
+		case ok:
 			read(at, fields.Value())
-		} else {
+		case f.elsewhere[at] != "":
+			f.mistake(line, at, "%s", f.elsewhere[at])
+		default:
 			f.mistake(line, at, "unknown field: want %s", oneOf(known))
 		}
 	}
