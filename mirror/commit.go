@@ -20,24 +20,15 @@ const (
 // begin adopts what was applied by the last sender and fences it: its commits are refused from then on.
 func (a *applier) begin(ctx context.Context) error {
 	for {
-		var p progress
-		revision, err := a.s.m.lastProgress(ctx, a.node.Name, &p)
-		switch {
-		case errors.Is(err, errNone), err == nil && p.Generation != a.node.Generation:
-			p = *unreadProgress(a.node.Generation, a.node.From)
-		case err != nil && revision == 0:
+		r, err := a.s.m.resume(ctx, a.node)
+		if err != nil {
 			return err
-		case err != nil: // not readable: all is sent again that is still there
-			p = *unreadProgress(a.node.Generation, a.node.From)
 		}
 		a.lanes = make([]lane, a.s.m.cfg.Lanes)
-		for i, mark := range p.lanes(len(a.lanes)) {
+		for i, mark := range r.lanes(len(a.lanes)) {
 			a.lanes[i].mark = mark
 		}
-		a.read, a.revision = p.floor(), revision
-		if a.gap, err = a.s.m.isGap(ctx, a.read); err != nil {
-			return err
-		}
+		a.read, a.revision, a.gap = r.floor(), r.revision, r.gap
 		err = a.commit(ctx, commitFinal)
 		if err == nil || !errors.Is(err, errConflict) {
 			return err

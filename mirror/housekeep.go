@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -45,16 +44,15 @@ func (s *sender) purge(ctx context.Context) error {
 		history = 0
 		s.m.log.WarnContext(ctx, "the store of large bodies is more than half full", "applied_by_all", floor, "last", info.State.LastSeq)
 	}
-	var old removed
-	revision, err := s.m.lastProgress(ctx, settingsName, &old)
-	if err != nil && !errors.Is(err, errNone) {
+	old, revision, err := s.m.lastRemoved(ctx, info.Created)
+	if err != nil {
 		return err
 	}
-	if floor <= history || floor-history < old.UpTo+purgeLeast && history > 0 {
+	if floor <= history || floor-history < old+purgeLeast && history > 0 {
 		return nil
 	}
 	upTo := floor - history
-	if upTo <= old.UpTo || !s.lease.Valid() {
+	if upTo <= old || !s.lease.Valid() {
 		return nil
 	}
 	data, err := json.Marshal(removed{UpTo: upTo})

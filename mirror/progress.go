@@ -122,23 +122,33 @@ func (m *Mirror) rawProgress(ctx context.Context, backend string) (*rawMessage, 
 	return response.Message, nil
 }
 
-// isGap tells whether writes after a sequence may be gone that a backend has not applied: they were removed, or the stream began anew.
-func (m *Mirror) isGap(ctx context.Context, after uint64) (bool, error) {
-	upTo, err := m.removedUpTo(ctx)
-	if err != nil {
-		return false, err
-	}
-	last, err := m.LastSeq(ctx)
-	return after < upTo || last < after, err
-}
-
 // removedUpTo is the last write that was removed.
 func (m *Mirror) removedUpTo(ctx context.Context) (uint64, error) {
-	var r removed
-	if _, err := m.lastProgress(ctx, settingsName, &r); err != nil && !errors.Is(err, errNone) {
-		return 0, err
+	info, err := m.stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("mirror: %w", err)
 	}
-	return r.UpTo, nil
+	upTo, _, err := m.lastRemoved(ctx, info.Created)
+	return upTo, err
+}
+
+// lastRemoved reads the record of what was removed from the stream that was made at the time, and its revision. One of an older stream says nothing.
+func (m *Mirror) lastRemoved(ctx context.Context, made time.Time) (upTo, revision uint64, err error) {
+	raw, err := m.rawProgress(ctx, settingsName)
+	if errors.Is(err, errNone) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	var r removed
+	if err := json.Unmarshal(raw.Data, &r); err != nil {
+		return 0, 0, fmt.Errorf("mirror: what was removed: %w", err)
+	}
+	if raw.Time.Before(made) {
+		return 0, raw.Seq, nil
+	}
+	return r.UpTo, raw.Seq, nil
 }
 
 // LastSeq is the last write that was stored, of whatever mirror.
