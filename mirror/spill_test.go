@@ -31,7 +31,10 @@ func TestLargeBodies(t *testing.T) {
 	m := r.open(t, mirror.Config{Ack: mirror.Quorum, Lanes: 2})
 	run(t, m)
 	front := serve(t, m)
-	r.backends[2].setRefuse(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusServiceUnavailable); return true })
+	r.backends[2].setRefuse(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
 	for _, size := range []int{1, 500 << 10, 512 << 10, 600 << 10, 3<<20 + 7} {
 		for _, path := range []string{"/a", "/b"} {
 			if got := do(t, "PUT", front.URL+path, strings.Repeat(path[1:], size)); got.status != http.StatusOK {

@@ -59,11 +59,11 @@ func storeResultOf(err error) storeResult {
 }
 
 // publish stores a message that has a Nats-Msg-Id. While nobody says whether it is stored it is sent again, until ctx ends: the server
-// stores it once. again says that it was sent more than once, so that the server may say it was there already although nobody else sent it.
+// stores it once. The last attempt may end after ctx, so that what it was told is not missed. again says that it was sent more than once, so that the server may say it was there already although nobody else sent it.
 func (m *Mirror) publish(ctx context.Context, msg *nats.Msg) (ack *jetstream.PubAck, again bool, err error) {
 	unknown := false
 	for attempt := 1; ; attempt++ {
-		try, cancel := context.WithTimeout(ctx, storeAttempt)
+		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(storeAttempt, m.cfg.StoreTimeout))
 		ack, err = m.js.PublishMsg(try, msg, jetstream.WithRetryAttempts(0))
 		cancel()
 		if err == nil {
