@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/internal/httpx"
 	"github.com/skybus-io/skybus/internal/outlier"
@@ -71,8 +69,11 @@ type nodeReads struct {
 	latency atomic.Uint64 // bits of a float64: nanoseconds until an answer began, on average
 	sampled atomic.Int64  // Unix nanoseconds at which that was last measured
 
-	polled uint64 // how far it was at the last pulse, and of the stream then; the pulse's
-	upTo   uint64
+	client atomic.Pointer[reader]
+
+	polled uint64    // how far it was at the last pulse; the pulse's
+	asked  bool      // what it lacks, at least once; the same
+	none   [2]uint64 // between these there was no write; the same
 }
 
 // took adds to the average of how long answers take to begin.
@@ -179,20 +180,21 @@ func (m *Mirror) beat(ctx context.Context) {
 // notice looks whether a backend lacks a write. One that has gone on since the last time is left to the sender's word.
 func (m *Mirror) notice(ctx context.Context, n *node, last uint64, ahead time.Duration) {
 	r, floor := &n.reads, n.floor.Load()
-	first, moved, known := r.upTo == 0, floor != r.polled, last == r.upTo
-	r.polled, r.upTo = floor, last
+	moved := r.asked && floor != r.polled
+	r.polled = floor
 	if floor >= r.missing.Load() {
 		r.since.Store(0)
 	}
-	if !n.Active || floor >= last || r.since.Load() != 0 || !first && (moved || known) {
+	if !n.Active || moved || floor >= last || r.since.Load() != 0 || r.none == [2]uint64{floor, last} {
 		return
 	}
-	msg, err := m.stream.GetMsg(ctx, floor+1, jetstream.WithGetMsgSubject(m.space.writes()))
+	msg, err := m.nextWrite(ctx, floor+1)
 	switch {
 	case err == nil:
-		r.missing.Store(msg.Sequence)
+		r.missing.Store(msg.Seq)
 		r.since.Store(msg.Time.Add(-ahead).UnixNano())
-	case !errors.Is(err, jetstream.ErrMsgNotFound):
-		r.upTo = 0 // it is asked again
+		r.asked = true
+	case errors.Is(err, errNone):
+		r.none, r.asked = [2]uint64{floor, last}, true
 	}
 }

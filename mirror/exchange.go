@@ -76,6 +76,9 @@ func (n *nodeState) closeClient() {
 		_ = n.client.Close() // always nil
 		n.client = nil
 	}
+	if c := n.reads.client.Swap(nil); c != nil {
+		_ = c.Close() // always nil
+	}
 }
 
 func (m *Mirror) closeClients() {

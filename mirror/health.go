@@ -25,6 +25,7 @@ const (
 	DefaultHealthEvery    = 10 * time.Second
 	DefaultHealthTimeout  = 5 * time.Second
 	DefaultHealthStatus   = "200-399"
+	anyHealthStatus       = "200-499" // of a path that nobody has chosen
 	DefaultHealthyAfter   = 1
 	DefaultUnhealthyAfter = 3
 
@@ -35,13 +36,13 @@ const (
 // Health says how backends are checked. Each process checks by itself. A backend that is not healthy serves no reads; writes are sent to it as
 // long as it takes them, and when it is healthy again the sender begins at once to send those that wait.
 type Health struct {
-	// Path is asked for, by GET; a query may follow. Empty means "/".
+	// Path is asked for, by GET; a query may follow. Empty means "/", where any answer below 500 will do.
 	Path string
 	// Every is how often, give or take a tenth. 0 means 10 s; negative: never, all are taken for healthy.
 	Every time.Duration
 	// Timeout of one check. 0 means 5 s.
 	Timeout time.Duration
-	// Status is what a healthy backend answers: numbers and ranges, joined by commas. Empty means "200-399".
+	// Status is what a healthy backend answers: numbers and ranges, joined by commas. Empty means "200-399" for a Path that is given.
 	Status string
 	// Body is a regular expression that the first 64 KiB of the answer must match. Empty means that any will do.
 	Body string
@@ -52,7 +53,10 @@ type Health struct {
 }
 
 func (h Health) withDefaults() Health {
-	h.Path, h.Status = orDefault(h.Path, DefaultHealthPath), orDefault(h.Status, DefaultHealthStatus)
+	if h.Path == "" {
+		h.Path, h.Status = DefaultHealthPath, orDefault(h.Status, anyHealthStatus)
+	}
+	h.Status = orDefault(h.Status, DefaultHealthStatus)
 	h.Every, h.Timeout = orDefault(h.Every, DefaultHealthEvery), orDefault(h.Timeout, DefaultHealthTimeout)
 	h.Healthy, h.Unhealthy = orDefault(h.Healthy, DefaultHealthyAfter), orDefault(h.Unhealthy, DefaultUnhealthyAfter)
 	return h

@@ -1,16 +1,14 @@
 package mirror
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
+	"slices"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/leanhttp"
 )
 
 // maxReadBody is how long the body of a read may be: it may have to be sent to several backends.
@@ -35,8 +33,7 @@ func (m *Mirror) serveRead(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	resp, end, err := m.ask(r, nodes, body)
-	defer end()
+	a, err := m.ask(r, nodes, body)
 	if err != nil {
 		if r.Context().Err() == nil {
 			m.log.DebugContext(r.Context(), "no backend answered a read", "error", err)
@@ -44,8 +41,8 @@ func (m *Mirror) serveRead(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	defer resp.Body.Close()
-	m.copyAnswer(w, r, resp)
+	defer a.close()
+	m.copyAnswer(w, r, a)
 }
 
 // minimumOf is what a read asks a backend to have applied.
@@ -86,41 +83,33 @@ func (m *Mirror) readable(ctx context.Context, all []*node, want minimum) ([]*no
 	}
 }
 
-var errReadTimeout = errors.New("the backend did not begin to answer in time")
-
-// ask sends a read to the first of the backends that answers. The answer has to be read before end is called, which has to be also after an error.
-func (m *Mirror) ask(r *http.Request, nodes []*node, body []byte) (resp *http.Response, end func(), err error) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	end = func() { cancel(nil) }
-	timer := time.AfterFunc(m.cfg.ReadTimeout, func() { cancel(errReadTimeout) })
-	defer timer.Stop()
-	header := m.readHeader(r)
+// ask sends a read to the first of the backends that answers.
+func (m *Mirror) ask(r *http.Request, nodes []*node, body []byte) (readAnswer, error) {
+	fields := m.readFields(r)
+	deadline := time.Now().Add(m.cfg.ReadTimeout)
+	var err error
 	for _, n := range nodes {
 		if !m.ejection.Begin(n.Name) {
 			continue
 		}
+		var a readAnswer
 		begin := time.Now()
-		resp, err = m.cfg.Transport.RoundTrip(newRead(ctx, r, n, header, body))
-		switch {
-		case err == nil && resp.StatusCode == http.StatusSwitchingProtocols:
-			_ = resp.Body.Close() // nobody asked for that
-			err = errors.New("another protocol")
-		case err == nil:
+		if a, err = m.askNode(r, n, fields, body, deadline); err == nil {
 			n.reads.took(time.Since(begin))
-			m.report(n, resp.StatusCode < http.StatusInternalServerError)
-			return resp, end, nil
+			m.report(n, a.status < http.StatusInternalServerError)
+			return a, nil
 		}
 		if r.Context().Err() != nil { // the client has gone, which says nothing of the backend
-			return nil, end, bus.AsError(context.Cause(r.Context()))
+			return a, bus.AsError(context.Cause(r.Context()))
 		}
 		m.report(n, false)
 		err = fmt.Errorf("backend %q: %w", n.Name, err)
-		if ctx.Err() != nil {
-			return nil, end, withStatus(http.StatusGatewayTimeout, bus.DeadlineExceeded, "no backend began to answer within %v", m.cfg.ReadTimeout)
+		if !time.Now().Before(deadline) {
+			return a, withStatus(http.StatusGatewayTimeout, bus.DeadlineExceeded, "no backend began to answer within %v", m.cfg.ReadTimeout)
 		}
-		m.log.DebugContext(ctx, "backend did not answer a read, trying the next", "backend", n.Name, "error", err)
+		m.log.DebugContext(r.Context(), "backend did not answer a read, trying the next", "backend", n.Name, "error", err)
 	}
-	return nil, end, bus.Wrap(bus.Unavailable, "no backend answers", err)
+	return readAnswer{}, bus.Wrap(bus.Unavailable, "no backend answers", err)
 }
 
 // report tells how a read went.
@@ -130,33 +119,18 @@ func (m *Mirror) report(n *node, ok bool) {
 	}
 }
 
-// newRead is a read as a backend gets it. Header is not changed.
-func newRead(ctx context.Context, r *http.Request, n *node, header http.Header, body []byte) *http.Request {
-	u := &url.URL{Scheme: n.base.Scheme, Host: n.base.Host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery}
-	req := (&http.Request{Method: r.Method, URL: u, Host: r.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(body))}).WithContext(ctx)
-	if len(body) > 0 {
-		req.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	return req
-}
-
-// readHeader are the fields of a read as backends get them.
-func (m *Mirror) readHeader(r *http.Request) http.Header {
+// readFields are the fields of a read as backends get them.
+func (m *Mirror) readFields(r *http.Request) leanhttp.Header {
 	withheld := m.withheld(r.Header)
-	h := make(http.Header, len(r.Header)+4)
+	from := m.forwarded(r)
+	fields := make(leanhttp.Header, 0, len(r.Header)+len(from))
 	for name, values := range r.Header {
-		if !withheld(name) {
-			h[name] = values
+		if withheld(name) || isForwarded(name) && slices.ContainsFunc(from[:], func(f field) bool { return f.Name == name }) {
+			continue
+		}
+		for _, v := range values {
+			fields = append(fields, field{Name: name, Value: v})
 		}
 	}
-	from := m.forwarded(r)
-	values := make([]string, len(from))
-	for i, f := range from {
-		values[i] = f.Value
-		h[f.Name] = values[i : i+1 : i+1]
-	}
-	if _, ok := h["User-Agent"]; !ok {
-		h["User-Agent"] = nil // none, instead of the transport's own
-	}
-	return h
+	return append(fields, from[:]...)
 }

@@ -16,29 +16,28 @@ const (
 )
 
 // copyAnswer passes on the answer of a backend as it comes.
-func (m *Mirror) copyAnswer(w http.ResponseWriter, r *http.Request, resp *http.Response) {
+func (m *Mirror) copyAnswer(w http.ResponseWriter, r *http.Request, a readAnswer) {
 	h := w.Header()
-	out := leftOut(resp.Header)
-	for name, values := range resp.Header {
-		if !out(name) || name == "Content-Length" {
+	out := leftOut(a.header)
+	for name, values := range a.header {
+		if name == "Content-Length" || !out(name) {
 			h[name] = values
 		}
 	}
-	announced := len(resp.Trailer)
-	if announced > 0 {
-		names := make([]string, 0, announced)
-		for name := range resp.Trailer {
-			names = append(names, name)
+	if len(a.trailers) > 0 {
+		slices.Sort(a.trailers)
+		h["Trailer"] = []string{strings.Join(a.trailers, ", ")}
+	}
+	w.WriteHeader(a.status)
+	if r.Method == http.MethodHead {
+		return
+	}
+	m.copyBody(w, a)
+	for name, values := range a.trailer() {
+		if out(name) {
+			continue
 		}
-		slices.Sort(names)
-		h["Trailer"] = []string{strings.Join(names, ", ")}
-	}
-	w.WriteHeader(resp.StatusCode)
-	if r.Method != http.MethodHead {
-		m.copyBody(w, resp)
-	}
-	for name, values := range resp.Trailer {
-		if len(resp.Trailer) != announced {
+		if !slices.Contains(a.trailers, name) {
 			name = http.TrailerPrefix + name
 		}
 		h[name] = values
@@ -46,8 +45,8 @@ func (m *Mirror) copyAnswer(w http.ResponseWriter, r *http.Request, resp *http.R
 }
 
 // copyBody passes on a body. Where it breaks off, so does the answer, by a panic that net/http knows.
-func (m *Mirror) copyBody(w http.ResponseWriter, resp *http.Response) {
-	s := streamed{w: w, rc: http.NewResponseController(w), live: isLive(resp), renewed: time.Now()}
+func (m *Mirror) copyBody(w http.ResponseWriter, a readAnswer) {
+	s := streamed{w: w, rc: http.NewResponseController(w), live: isLive(a), renewed: time.Now()}
 	if s.live {
 		s.flush()               // the client waits for the head
 		s.deadline(time.Time{}) // it may be silent for as long as it likes
@@ -58,7 +57,7 @@ func (m *Mirror) copyBody(w http.ResponseWriter, resp *http.Response) {
 	}
 	defer m.buffers.Put(buf)
 	for {
-		n, err := resp.Body.Read(buf[:])
+		n, err := a.body.Read(buf[:])
 		if n > 0 && !s.write(buf[:n]) {
 			panic(http.ErrAbortHandler)
 		}
@@ -66,17 +65,18 @@ func (m *Mirror) copyBody(w http.ResponseWriter, resp *http.Response) {
 		case err == io.EOF: //nolint:errorlint // as io.Reader has it
 			return
 		case err != nil:
+			s.flush() // as far as it came
 			panic(http.ErrAbortHandler)
 		}
 	}
 }
 
 // isLive tells whether what comes of a body is for the client at once.
-func isLive(resp *http.Response) bool {
-	if resp.ContentLength < 0 {
+func isLive(a readAnswer) bool {
+	if a.length < 0 {
 		return true
 	}
-	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // what is none is not this one
+	media, _, _ := mime.ParseMediaType(a.header.Get("Content-Type")) // what is none is not this one
 	return media == "text/event-stream"
 }
 
