@@ -66,11 +66,13 @@ func (s *sender) readOnce(ctx context.Context, after uint64, f func(w *write, pe
 	var read atomic.Uint64
 	read.Store(after)
 	var wg sync.WaitGroup
-	wg.Go(func() { s.guard(ctx, &read); messages.Stop() })
+	wg.Go(func() { s.guard(ctx, &read); stop() })
+	defer messages.Stop() // not beside Next: a consumer that begins anew just then is stopped no more
 	defer wg.Wait()
 	defer stop()
+	next := jetstream.NextContext(ctx)
 	for {
-		msg, err := messages.Next()
+		msg, err := messages.Next(next)
 		if err != nil {
 			return after, fmt.Errorf("mirror: read writes: %w", err)
 		}
