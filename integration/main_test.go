@@ -17,12 +17,16 @@ import (
 const (
 	programsVariable = "SKYBUS_INTEGRATION_PROGRAMS" // directory with the programs under test
 	serviceVariable  = "SKYBUS_INTEGRATION_SERVICE"  // makes this program a service, see service_test.go
+	copyVariable     = "SKYBUS_INTEGRATION_COPY"     // makes this program an application behind a mirror, see mirror_copy_test.go
 )
 
-// TestMain builds the programs under test, once and as users get them, or is a service for them.
+// TestMain builds the programs under test, once and as users get them, or is a service or an application for them.
 func TestMain(m *testing.M) {
 	if config := os.Getenv(serviceVariable); config != "" {
 		os.Exit(serviceMain(config))
+	}
+	if config := os.Getenv(copyVariable); config != "" {
+		os.Exit(copyMain(config))
 	}
 	flag.Parse()
 	if testing.Short() {

@@ -157,6 +157,9 @@ func (p *platform) restart() *platform {
 // pinned are the arguments with free ports replaced by those that were picked.
 func (p *platform) pinned() []string {
 	names := map[string]string{"--http": "http", "--timers": "timers", "--admin": "admin", "--nats": "nats", "--cluster-listen": "cluster"}
+	if p.args[0] == "mirror" {
+		names["--http"], names["--admin"] = "mirror", "mirror_admin"
+	}
 	args := slices.Clone(p.args)
 	for i, flag := range p.args[:len(p.args)-1] {
 		if url, ok := p.ports[names[flag]]; ok {

@@ -1,0 +1,67 @@
+//go:build unix
+
+package integration_test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestMirrorServerKilled kills the server and stops it, by turns, while clients write.
+func TestMirrorServerKilled(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	server := startServer(t)
+	r := newMirrorRig(t, server.ports["nats"], 3, 2)
+	rounds := 2
+	if long() {
+		rounds = 10
+	}
+	w := startWriters(t, r.urls(), 8, 300)
+	for i := range rounds {
+		w.await(200)
+		broken := r.breaks()
+		if i%2 == 0 {
+			server.kill()
+		} else {
+			server.stop(syscall.SIGTERM)
+		}
+		server = server.restart()
+		w.await(200)
+		l := latenciesOf(w.snapshot(), broken, time.Now())
+		t.Logf("the server was away: clients %v", l)
+	}
+	r.settle(w, nil)
+}
+
+// TestMirrorClusterLosesLeader kills the server that leads the stream of writes, and in the long form the one that leads that of the progress, on a cluster of three.
+func TestMirrorClusterLosesLeader(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	c := startCluster(t)
+	r := newMirrorRig(t, c.urls(), 3, 2)
+	w := startWriters(t, r.urls(), 8, 200)
+	for _, stream := range []string{"SKYBUS_MIR", "SKYBUS_MIRW"} {
+		if peers := awaitPeers(t, r.conn, stream); len(peers) != 3 {
+			t.Fatalf("stream %s is on %q, want three servers", stream, peers)
+		}
+	}
+	streams := []string{"SKYBUS_MIR"}
+	if long() {
+		streams = append(streams, "SKYBUS_MIRW")
+	}
+	for _, stream := range streams {
+		w.await(200)
+		victim := clusterInfo(t, r.conn, stream).Leader
+		broken := r.breaks()
+		c[victim].kill()
+		w.await(200)
+		l := latenciesOf(w.snapshot(), broken, time.Now())
+		t.Logf("%s, which led %s, was killed: clients %v", victim, stream, l)
+		c[victim] = c[victim].restart()
+		awaitPeers(t, r.conn, "SKYBUS_MIR")
+		awaitPeers(t, r.conn, "SKYBUS_MIRW")
+	}
+	r.settle(w, nil)
+}
