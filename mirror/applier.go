@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,7 @@ type applier struct {
 	revision    uint64       // of the progress; the committer's
 	committed   []byte       // the same
 	book        logbook      // the same
+	told        State        // the same: what the log says of the backend
 }
 
 // lane holds the writes that wait. The first is on its way while the lane is running.
@@ -201,6 +203,9 @@ func (a *applier) done(i int, w *write, ans *answer) {
 		a.room.notify()
 	}
 	a.wake()
+	if ctx := a.s.ctx; a.s.m.log.Enabled(ctx, slog.LevelDebug) {
+		a.s.m.log.DebugContext(ctx, "write applied", "backend", a.node.Name, "seq", w.seq, "lane", w.lane, "method", w.method, "status", ans.status)
+	}
 	w.finish(ans)
 }
 

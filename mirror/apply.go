@@ -72,7 +72,7 @@ func (a *applier) try(w *write) (ans *answer, pause time.Duration, err error) {
 	defer release()
 	begin := time.Now()
 	ans, err = a.s.m.exchange(a.requests, a.node, w, body)
-	a.node.counts.write(begin, ans, err)
+	a.node.counts.write(w.method, begin, ans, err)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -25,6 +25,7 @@ func (a *applier) begin(ctx context.Context) error {
 			return err
 		}
 		a.lanes = make([]lane, a.s.m.cfg.Lanes)
+		a.told = r.State
 		for i, mark := range r.lanes(len(a.lanes)) {
 			a.lanes[i].mark = mark
 		}
@@ -57,6 +58,7 @@ func (a *applier) committer(ctx context.Context) error {
 		if err := a.commit(ctx, commitTimeout); err != nil {
 			return err
 		}
+		a.tellState(ctx)
 		a.ready.notify()
 		select {
 		case <-ctx.Done():
@@ -102,6 +104,21 @@ func (a *applier) commit(ctx context.Context, timeout time.Duration) error {
 	a.uncommitted.Store(a.fresh)
 	a.mu.Unlock()
 	return nil
+}
+
+// tellState says when the state of the backend has changed.
+func (a *applier) tellState(ctx context.Context) {
+	a.mu.Lock()
+	state, waiting := a.state(), uint64(a.queued)+a.pending //nolint:gosec // not negative
+	a.mu.Unlock()
+	if state == a.told {
+		return
+	}
+	if state == StateDown {
+		a.node.counts.downs.Add(1)
+	}
+	a.s.m.log.InfoContext(ctx, "backend changed its state", "backend", a.node.Name, "state", string(state), "before", string(a.told), "waiting", waiting)
+	a.told = state
 }
 
 // store makes one attempt to commit.

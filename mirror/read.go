@@ -94,8 +94,13 @@ func (m *Mirror) ask(r *http.Request, nodes []*node, body []byte) (readAnswer, e
 		}
 		var a readAnswer
 		begin := time.Now()
-		if a, err = m.askNode(r, n, fields, body, deadline); err == nil {
-			n.reads.took(time.Since(begin))
+		n.counts.get.underWay.Add(1)
+		a, err = m.askNode(r, n, fields, body, deadline)
+		n.counts.get.underWay.Add(-1)
+		if err == nil {
+			took := time.Since(begin)
+			n.reads.took(took)
+			n.counts.read(took, a.status)
 			m.report(n, a.status < http.StatusInternalServerError)
 			return a, nil
 		}
@@ -103,6 +108,7 @@ func (m *Mirror) ask(r *http.Request, nodes []*node, body []byte) (readAnswer, e
 			return a, bus.AsError(context.Cause(r.Context()))
 		}
 		m.report(n, false)
+		n.counts.read(0, 0)
 		err = fmt.Errorf("backend %q: %w", n.Name, err)
 		if !time.Now().Before(deadline) {
 			return a, withStatus(http.StatusGatewayTimeout, bus.DeadlineExceeded, "no backend began to answer within %v", m.cfg.ReadTimeout)
@@ -115,6 +121,7 @@ func (m *Mirror) ask(r *http.Request, nodes []*node, body []byte) (readAnswer, e
 // report tells how a read went.
 func (m *Mirror) report(n *node, ok bool) {
 	if m.ejection.Report(n.Name, ok) {
+		n.counts.ejected.Add(1)
 		m.log.Info("backend ejected from reads, too many failed in a row", "backend", n.Name, "until", m.ejection.Until(n.Name))
 	}
 }

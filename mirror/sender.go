@@ -99,6 +99,9 @@ func (m *Mirror) send(ctx context.Context, lease *kv.Lease) error {
 		return err
 	}
 	m.log.InfoContext(ctx, "sending", "term", s.term)
+	m.counts.takeovers.Add(1)
+	m.counts.sending.Store(true)
+	defer m.counts.sending.Store(false)
 	soft, stop := context.WithCancel(ctx)
 	defer stop()
 	s.wg.Go(func() { s.tail.run(soft) })
