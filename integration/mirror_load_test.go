@@ -135,7 +135,7 @@ func (w *writers) exchange(url string, s *sent) {
 		}
 		return
 	}
-	defer func() { _ = resp.Body.Close() }() // all that matters was read
+	defer func() { _ = resp.Body.Close() }()               // all that matters was read
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what a backend said to it; the head is what counts
 	s.status, s.retry = resp.StatusCode, resp.Header.Get("Retry-After")
 	if s.status >= 300 {

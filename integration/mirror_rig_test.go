@@ -27,8 +27,9 @@ type mirrorRig struct {
 	copies []*copyProcess
 	procs  []*platform // of the mirror
 
-	broken []time.Time    // when a process of the mirror, or the server, was killed
-	frozen [][2]time.Time // when one was frozen, and went on
+	broken  []time.Time    // when a process of the mirror, or the server, was killed
+	frozen  [][2]time.Time // when one was frozen, and went on
+	retried uint64         // a write that was parked and tried again, by hand and out of order
 }
 
 // newMirrorRig starts copies, and processes of a mirror with some more lines in its file.

@@ -110,7 +110,7 @@ func (r *mirrorRig) judge(all []sent, c *copyProcess, from, last uint64) *copyVe
 			v.foreign = append(v.foreign, fmt.Sprintf("write %d as %v and as %v", a.Seq, before, a))
 		case again:
 			v.repeat(r, newest[a.Seq], a, highest[a.Lane], applies)
-		case a.Seq < highest[a.Lane]:
+		case a.Seq < highest[a.Lane] && a.Seq != r.retried:
 			v.reorders = append(v.reorders, fmt.Sprintf("lane %d: %d after %d", a.Lane, a.Seq, highest[a.Lane]))
 		}
 		if other, ok := bodies[a.Hash]; ok && other != a.Seq {
