@@ -188,4 +188,4 @@ func invalid(field, format string, args ...any) *bus.Error {
 }
 
 // newGen is short, and unlikely to be the same for two timers of one id.
-func newGen() string { return strconv.FormatUint(rand.Uint64()|1<<63, 36) }
+func newGen() string { return strconv.FormatUint(rand.Uint64()>>12|1<<51, 36) }

@@ -118,6 +118,8 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 		defer cancel()
 		window, news := make(chan *creation, createWindow), make(chan struct{}, 1)
 		room := newBudget(createBytes)
+		told := &notes{s: s, of: map[*shard]*notesOf{}}
+		defer told.flush()
 		wg.Go(func() {
 			defer close(window)
 			for spec := range specs {
@@ -135,7 +137,7 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 			}
 		})
 		for c := range window {
-			tm, err := s.finish(ctx, c, news)
+			tm, err := s.finish(ctx, c, news, told)
 			room.give(c.size)
 			if !yield(tm, err) {
 				return
@@ -191,7 +193,7 @@ func (s *Scheduler) begin(ctx context.Context, spec Spec, news chan<- struct{}) 
 }
 
 // finish waits for the answer. Whatever is not a plain yes is asked for once more, by itself: a timer that was stored is recognised.
-func (s *Scheduler) finish(ctx context.Context, c *creation, news <-chan struct{}) (Timer, error) {
+func (s *Scheduler) finish(ctx context.Context, c *creation, news <-chan struct{}, told *notes) (Timer, error) {
 	for !c.known.Load() {
 		select {
 		case <-news:
@@ -205,7 +207,7 @@ func (s *Scheduler) finish(ctx context.Context, c *creation, news <-chan struct{
 	if c.slow {
 		return s.createAgain(ctx, c.draft)
 	}
-	s.note(c.shard, noteOf(c.draft.id, c.seq, c.body, c.shard.clock.at(time.Now())))
+	told.add(c.shard, noteOf(c.draft.id, c.seq, c.body, c.shard.clock.at(time.Now())))
 	return s.created(c.draft, c.seq), nil
 }
 

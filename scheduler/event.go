@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/skybus-io/skybus/bus"
 )
 
@@ -49,7 +47,7 @@ func (s *Scheduler) tell(e Event) {
 		s.log.Error("event not encoded", "timer", e.ID, "error", err)
 		return
 	}
-	if err := s.conn.Publish(&nats.Msg{Subject: eventSubject(s.conn.Namespace(), string(e.Kind), e.ID), Data: body}); err != nil {
+	if err := s.conn.NATS().Publish(s.shards[0].namespace+eventInfix+string(e.Kind)+"."+e.ID, body); err != nil {
 		s.log.Debug("event not told", "timer", e.ID, "event", e.Kind, "error", err)
 	}
 }
@@ -82,6 +80,8 @@ func (e *Event) encode() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
+const eventInfix = ".ev.timer."
+
 func eventSubject(ns bus.Namespace, kind, id string) string {
-	return ns.String() + ".ev.timer." + kind + "." + id
+	return ns.String() + eventInfix + kind + "." + id
 }

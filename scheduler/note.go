@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"encoding/binary"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -93,9 +94,76 @@ func (s *Scheduler) noteStored(sh *shard, msg *nats.Msg, seq uint64) {
 	}
 }
 
+// notes are those of a CreateMany on their way: some at a time cost the servers less than each by itself.
+type notes struct {
+	s *Scheduler
+
+	mu    sync.Mutex
+	of    map[*shard]*notesOf
+	timer *time.Timer // nil while there are none
+}
+
+type notesOf struct {
+	data []byte
+	n    int
+}
+
+const (
+	notesMost  = 64
+	notesBytes = 16 << 10
+	notesWait  = 2 * time.Millisecond // the loop that CreateMany yields to may take its time
+)
+
+// add sends a note: at once where the timer is due soon.
+func (b *notes) add(sh *shard, n note) {
+	if n.body != nil {
+		b.s.note(sh, n)
+		return
+	}
+	var full []byte
+	b.mu.Lock()
+	m := b.of[sh]
+	if m == nil {
+		m = &notesOf{}
+		b.of[sh] = m
+	}
+	m.data, m.n = n.append(m.data), m.n+1
+	if m.n == notesMost || len(m.data) > notesBytes {
+		full, *m = m.data, notesOf{}
+	}
+	if b.timer == nil {
+		b.timer = time.AfterFunc(notesWait, b.flush)
+	}
+	b.mu.Unlock()
+	if full != nil {
+		b.s.publishNotes(sh, full)
+	}
+}
+
+// flush sends what there is.
+func (b *notes) flush() {
+	b.mu.Lock()
+	of := b.of
+	b.of = map[*shard]*notesOf{}
+	if b.timer != nil {
+		b.timer.Stop()
+		b.timer = nil
+	}
+	b.mu.Unlock()
+	for sh, m := range of {
+		if m.n > 0 {
+			b.s.publishNotes(sh, m.data)
+		}
+	}
+}
+
 // note tells the shard's owner of what was stored. That it is not heard is no failure: see [note].
 func (s *Scheduler) note(sh *shard, n note) {
-	if err := s.conn.NATS().Publish(sh.feed(), n.append(make([]byte, 0, 64+len(n.body)))); err != nil {
-		s.log.Debug("owner of a shard not told of a timer", "timer", n.id, "error", err)
+	s.publishNotes(sh, n.append(make([]byte, 0, 64+len(n.body))))
+}
+
+func (s *Scheduler) publishNotes(sh *shard, data []byte) {
+	if err := s.conn.NATS().Publish(sh.feed(), data); err != nil {
+		s.log.Debug("owner of a shard not told of timers", "shard", sh.shard, "error", err)
 	}
 }

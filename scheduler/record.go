@@ -147,9 +147,10 @@ func (s space) pendingMessage(id string, due int64, r *record, payload []byte, g
 	if err != nil {
 		return nil, err
 	}
-	h := make(nats.Header, 5)
-	h[headerRollup] = []string{"sub"} // the server would add it
-	h[headerExpectSeq] = []string{itoa(expect)}
+	values := [...]string{"sub", itoa(expect), "", ""} // at once, for there are many
+	h := make(nats.Header, len(values)+1)
+	h[headerRollup] = values[:1:1] // the server would add it
+	h[headerExpectSeq] = values[1:2:2]
 	overdue := overdueAt(due, grace)
 	switch {
 	case r.Paused:
@@ -160,8 +161,9 @@ func (s space) pendingMessage(id string, due int64, r *record, payload []byte, g
 		h[headerScheduleTarget] = []string{s.overdue(id)}
 		h[headerScheduleRollup] = []string{"sub"}
 	default:
-		h[headerSchedule] = []string{"@at " + overdue.Format(time.RFC3339Nano)}
-		h[headerScheduleTarget] = []string{s.subject(kindDue, id)}
+		values[2] = string(overdue.AppendFormat(append(make([]byte, 0, 40), "@at "...), time.RFC3339Nano))
+		values[3] = s.subject(kindDue, id)
+		h[headerSchedule], h[headerScheduleTarget] = values[2:3:3], values[3:4:4]
 	}
 	return &nats.Msg{Subject: s.subject(kindPending, id), Header: h, Data: body}, nil
 }

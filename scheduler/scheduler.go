@@ -185,5 +185,5 @@ func (s *Scheduler) Close() error {
 
 // shard is where the timer is kept.
 func (s *Scheduler) shard(id string) *shard {
-	return s.shards[shardOf(s.conn.Namespace(), id, len(s.shards))]
+	return s.shards[shardOf(s.shards[0].namespace, id, len(s.shards))]
 }

@@ -39,7 +39,7 @@ func (s *Scheduler) openShards(ctx context.Context) error {
 
 func (s *Scheduler) newShard(i int, stream jetstream.Stream) *shard {
 	return &shard{
-		space: space{shard: i, ns: s.conn.Namespace()}, stream: stream,
+		space: newSpace(i, s.conn.Namespace()), stream: stream,
 		clock: &clock{
 			stream: stream, grace: s.cfg.Grace, ahead: &s.ahead, measuring: make(chan struct{}, 1),
 			warn: func(skew time.Duration) {

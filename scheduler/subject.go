@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"hash/fnv"
 	"strconv"
 	"strings"
 
@@ -24,25 +23,33 @@ const (
 // StreamName is the name of the stream that holds a shard.
 func streamName(shard int) string { return streamPrefix + strconv.Itoa(shard) }
 
-// shardOf is the shard that holds the timer.
-func shardOf(ns bus.Namespace, id string, shards int) int {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(ns.String() + "." + id)) // never fails
-	return int(h.Sum64() % uint64(shards))
+// shardOf is the shard that holds the timer of a name: FNV-1a, as in hash/fnv.
+func shardOf(namespace, id string, shards int) int {
+	h := uint64(14695981039346656037)
+	for _, part := range [...]string{namespace, ".", id} {
+		for i := range len(part) {
+			h = (h ^ uint64(part[i])) * 1099511628211
+		}
+	}
+	return int(h % uint64(shards))
 }
 
 // space is the subjects of one shard and namespace.
 type space struct {
-	shard int
-	ns    bus.Namespace
+	shard      int
+	ns         bus.Namespace
+	namespace  string // ns
+	head, tail string // of subjects: what is before the kind, and between it and the id
 }
 
-func (s space) subject(kind, id string) string {
-	return subjectPrefix + strconv.Itoa(s.shard) + "." + kind + "." + s.ns.String() + "." + id
+func newSpace(shard int, ns bus.Namespace) space {
+	return space{shard, ns, ns.String(), subjectPrefix + strconv.Itoa(shard) + ".", "." + ns.String() + "."}
 }
+
+func (s space) subject(kind, id string) string { return s.head + kind + s.tail + id }
 
 // name is what a timer is called in all of the account.
-func (s space) name(id string) string { return s.ns.String() + "." + id }
+func (s space) name(id string) string { return s.namespace + "." + id }
 
 // all matches every message of the kind; the retries have one token more.
 func (s space) all(kind string) string { return s.subject(kind, ">") }
@@ -59,7 +66,7 @@ func isHint(subject string) bool {
 }
 
 // feed is where the owner hears of pending timers stored.
-func (s space) feed() string { return feedPrefix + strconv.Itoa(s.shard) + "." + s.ns.String() }
+func (s space) feed() string { return feedPrefix + strconv.Itoa(s.shard) + "." + s.namespace }
 
 // idOf is the timer's id in any subject of this package.
 func idOf(subject string) string {
