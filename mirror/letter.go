@@ -90,7 +90,7 @@ func (m *Mirror) letter(w *write, g given, reason, reference string) *nats.Msg {
 		h[headerIdempotency] = []string{id}
 	}
 	if w.body != nil {
-		h[headerObject] = []string{w.body.name}
+		h[headerObject] = []string{w.body.String()}
 	}
 	var data []byte
 	if w.method != "" {

@@ -171,7 +171,13 @@ func (p *Parked) Retry(ctx context.Context, backend string, seq uint64) (ParkedW
 	if n == nil {
 		return parked, bus.Errorf(bus.NotFound, "there is no backend %q any more: drop the write", backend)
 	}
-	ans, err := p.m.exchange(ctx, n, w, w.request.body)
+	body := w.request.body
+	if w.body != nil {
+		if body, err = p.m.loadBody(ctx, w.body); err != nil {
+			return parked, bus.Wrap(bus.FailedPrecondition, fmt.Sprintf("the body of write %d is not readable", seq), err)
+		}
+	}
+	ans, err := p.m.exchange(ctx, n, w, body)
 	if err != nil {
 		return parked, bus.Wrap(bus.Unavailable, fmt.Sprintf("backend %q did not answer", backend), err)
 	}

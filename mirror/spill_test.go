@@ -1,8 +1,10 @@
 package mirror_test
 
 import (
+	"errors"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,4 +108,105 @@ func TestLargeBodyRepeated(t *testing.T) {
 	if n := len(r.backends[0].all()); n != 1 {
 		t.Errorf("applied %d times", n)
 	}
+}
+
+// objectNames are the objects that are kept.
+func (r *rig) objectNames(t *testing.T) (names []string) {
+	t.Helper()
+	store, err := r.conn.JetStream().ObjectStore(t.Context(), "skybus_mirror_bodies")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := store.List(t.Context())
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		t.Fatal(err)
+	}
+	for _, o := range all {
+		names = append(names, o.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Bodies are removed with their writes, unless they are parked, and so are those without a write; others stay.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3)
+	m := r.open(t, mirror.Config{Ack: mirror.All})
+	run(t, m)
+	front := serve(t, m)
+	large := strings.Repeat("x", 600<<10)
+	for range 2 {
+		do(t, "PUT", front.URL+"/x", large)
+	}
+	kept := r.objectNames(t)
+	r.backends[0].setRefuse(func(w http.ResponseWriter, req *http.Request) bool {
+		if req.Method != http.MethodPut {
+			return false
+		}
+		w.WriteHeader(http.StatusConflict)
+		return true
+	})
+	do(t, "PUT", front.URL+"/odd", large)
+	r.backends[0].setRefuse(nil)
+	all := r.objectNames(t)
+	if len(kept) != 2 || len(all) != 3 {
+		t.Fatalf("objects %q, then %q", kept, all)
+	}
+	parked := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(kept, name) })
+	store, err := r.conn.JetStream().ObjectStore(t.Context(), "skybus_mirror_bodies")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix, _, _ := strings.Cut(parked[0], "/")
+	for _, name := range []string{prefix + "/orphan", "another.mirror/object"} {
+		if _, err := store.PutString(t.Context(), name, "body"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.conn.JetStream().Publish(t.Context(), "$O.skybus_mirror_bodies.C.unfinished", []byte("part")); err != nil {
+		t.Fatal(err)
+	}
+	before := r.objects(t)
+	if err := m.Sweep(t.Context(), time.Hour, time.Hour); err != nil || r.objects(t) != before {
+		t.Errorf("%v, %d messages, want all %d", err, r.objects(t), before)
+	}
+	if err := m.Sweep(t.Context(), time.Hour, -time.Hour); err != nil {
+		t.Error(err)
+	}
+	if got, want := r.objectNames(t), slices.Sorted(slices.Values(append(all, "another.mirror/object"))); !slices.Equal(got, want) || r.objects(t) != before-3 {
+		t.Errorf("without orphans: %q, want %q; %d messages of %d", got, want, r.objects(t), before)
+	}
+	writes, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_MIR")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "write parked", func() bool { return len(parkedOf(t, m)) == 1 })
+	if err := writes.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Sweep(t.Context(), 0, time.Hour); err != nil {
+		t.Error(err)
+	}
+	if got, want := r.objectNames(t), slices.Sorted(slices.Values(append(parked, "another.mirror/object"))); !slices.Equal(got, want) {
+		t.Errorf("without those of removed writes: %q, want %q", got, want)
+	}
+	if _, err := m.Parked().Retry(t.Context(), "a", 3); err != nil {
+		t.Error(err)
+	}
+	if got := r.backends[0].state()["/odd"]; got != large {
+		t.Errorf("the parked write arrived with %d bytes", len(got))
+	}
+}
+
+// parkedOf are the writes that are parked.
+func parkedOf(t *testing.T, m *mirror.Mirror) (all []mirror.ParkedWrite) {
+	t.Helper()
+	for w, err := range m.Parked().List(t.Context(), mirror.ParkedFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, w)
+	}
+	return all
 }

@@ -20,15 +20,24 @@ const (
 
 // sweeper removes bodies that no write needs.
 type sweeper struct {
-	s      *sender
+	m      *Mirror
+	grace  time.Duration
+	age    time.Duration   // of an orphan
 	needed map[string]bool // objects that a write was found to have
+}
+
+func newSweeper(m *Mirror, grace, age time.Duration) *sweeper {
+	return &sweeper{m, grace, age, map[string]bool{}}
 }
 
 // sweepBodies removes, now and then, the bodies of writes that were removed, and those of writes that were never stored.
 func (s *sender) sweepBodies(ctx context.Context) {
-	sw := &sweeper{s: s, needed: map[string]bool{}}
+	sw := newSweeper(s.m, objectGrace, orphanAge)
 	for backoff.Sleep(ctx, sweepEvery) {
 		s.held.expire()
+		if !s.lease.Valid() {
+			continue
+		}
 		if err := sw.sweep(ctx); err != nil && ctx.Err() == nil {
 			s.m.log.DebugContext(ctx, "bodies that no write needs not removed, trying again", "error", err)
 		}
@@ -36,14 +45,14 @@ func (s *sender) sweepBodies(ctx context.Context) {
 }
 
 func (sw *sweeper) sweep(ctx context.Context) error {
-	m := sw.s.m
+	m := sw.m
 	info, err := m.bodyStream.Info(ctx)
 	if err != nil {
 		return fmt.Errorf("mirror: bodies: %w", err)
 	}
 	limit := info.Config.MaxBytes
 	m.crowded.Store(limit > 0 && info.State.Bytes*100 > uint64(limit)*alarmShare)
-	if info.State.Msgs == 0 || !sw.s.lease.Valid() {
+	if info.State.Msgs == 0 {
 		return nil
 	}
 	objects, err := m.bodyStore.List(ctx)
@@ -57,20 +66,42 @@ func (sw *sweeper) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var doubtful []*jetstream.ObjectInfo
+	var doubtful, purged []*jetstream.ObjectInfo
 	for _, o := range objects {
 		switch {
 		case !strings.HasPrefix(o.Name, m.space.objects()):
-		case o.ModTime.Add(objectGrace).Before(first):
-			delete(sw.needed, o.Name)
-			if err := m.removeBody(ctx, o.Name); err != nil {
-				return err
-			}
-		case !sw.needed[o.Name] && sw.s.now().Sub(o.ModTime) > orphanAge:
+		case o.ModTime.Add(sw.grace).Before(first):
+			purged = append(purged, o)
+		case !sw.needed[o.Name] && info.TimeStamp.Sub(o.ModTime) > sw.age:
 			doubtful = append(doubtful, o)
 		}
 	}
+	if err := sw.removePurged(ctx, purged); err != nil {
+		return err
+	}
 	return sw.removeOrphans(ctx, doubtful)
+}
+
+// removePurged removes objects of writes that are no longer kept, but for those that are parked.
+func (sw *sweeper) removePurged(ctx context.Context, objects []*jetstream.ObjectInfo) error {
+	if len(objects) == 0 {
+		return nil
+	}
+	m := sw.m
+	parked := map[string]bool{}
+	if err := m.findObjects(ctx, deadStream, m.space.letters("*")+"*", jetstream.OrderedConsumerConfig{}, parked); err != nil {
+		return err
+	}
+	for _, o := range objects {
+		if parked[o.Name] {
+			continue
+		}
+		delete(sw.needed, o.Name)
+		if err := m.removeBody(ctx, o.Name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // firstStored is when the first write of the mirror was stored that is kept; now where there is none.
@@ -94,14 +125,16 @@ func (sw *sweeper) removeOrphans(ctx context.Context, objects []*jetstream.Objec
 	if len(objects) == 0 {
 		return nil
 	}
-	m := sw.s.m
+	m := sw.m
 	oldest := objects[0].ModTime
 	for _, o := range objects {
 		if o.ModTime.Before(oldest) {
 			oldest = o.ModTime
 		}
 	}
-	if err := sw.findNeeded(ctx, oldest.Add(-objectGrace)); err != nil {
+	since := oldest.Add(-sw.grace)
+	from := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since}
+	if err := m.findObjects(ctx, streamWrites, m.space.writes(), from, sw.needed); err != nil {
 		return err
 	}
 	removed := 0
@@ -120,13 +153,13 @@ func (sw *sweeper) removeOrphans(ctx context.Context, objects []*jetstream.Objec
 	return nil
 }
 
-// findNeeded notes the objects of all writes stored since a time.
-func (sw *sweeper) findNeeded(ctx context.Context, since time.Time) error {
-	m := sw.s.m
-	consumer, err := m.js.OrderedConsumer(ctx, streamWrites, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{m.space.writes()}, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since, HeadersOnly: true,
-		InactiveThreshold: 30 * time.Second,
-	})
+// findObjects notes the objects of the messages of a stream.
+func (m *Mirror) findObjects(ctx context.Context, stream, filter string, from jetstream.OrderedConsumerConfig, into map[string]bool) error {
+	from.FilterSubjects, from.HeadersOnly, from.InactiveThreshold = []string{filter}, true, 30*time.Second
+	consumer, err := m.js.OrderedConsumer(ctx, stream, from)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("mirror: bodies: %w", err)
 	}
@@ -144,7 +177,7 @@ func (sw *sweeper) findNeeded(ctx context.Context, since time.Time) error {
 			return fmt.Errorf("mirror: bodies: %w", err)
 		}
 		if object := msg.Headers().Get(headerObject); object != "" {
-			sw.needed[parseSpilled(object).name] = true
+			into[parseSpilled(object).name] = true
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
@@ -158,7 +191,7 @@ func (sw *sweeper) findNeeded(ctx context.Context, since time.Time) error {
 
 // removeOrphanChunks removes parts of objects, of whatever mirror, that were never finished.
 func (sw *sweeper) removeOrphanChunks(ctx context.Context, objects []*jetstream.ObjectInfo) error {
-	m := sw.s.m
+	m := sw.m
 	known := make(map[string]bool, len(objects))
 	for _, o := range objects {
 		known[subjectChunks+o.NUID] = true
@@ -172,7 +205,7 @@ func (sw *sweeper) removeOrphanChunks(ctx context.Context, objects []*jetstream.
 			continue
 		}
 		last, err := m.bodyStream.GetLastMsgForSubject(ctx, subject)
-		if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && info.TimeStamp.Sub(last.Time) < orphanAge {
+		if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && info.TimeStamp.Sub(last.Time) < sw.age {
 			continue
 		}
 		if err != nil {
