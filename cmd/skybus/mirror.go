@@ -13,6 +13,9 @@ type mirrorCmd struct {
 	Run    mirrorRunCmd    `cmd:"" help:"Run a mirror: it takes writes, brings them to all backends, and serves reads."`
 	Status mirrorStatusCmd `cmd:"" help:"Show who sends, and how far each backend is."`
 	Nodes  mirrorNodesCmd  `cmd:"" aliases:"backends" help:"List, add, change and delete the backends of a mirror."`
+	Parked mirrorParkedCmd `cmd:"" help:"List, show, repeat and drop writes that a backend answered otherwise than the others."`
+	Diff   mirrorDiffCmd   `cmd:"" help:"List the writes that backends answered differently."`
+	Repair mirrorRepairCmd `cmd:"" help:"Send a backend writes again."`
 	Drain  mirrorDrainCmd  `cmd:"" help:"Wait until backends have applied all that is stored now."`
 }
 

@@ -14,10 +14,7 @@ import (
 	"strings"
 
 	"github.com/skybus-io/skybus/bus"
-	"github.com/skybus-io/skybus/internal/httpx"
 )
-
-const maxFieldErrors = 20
 
 // readBody reads the whole body, of at most Config.MaxBody bytes.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
@@ -71,9 +68,7 @@ type input struct {
 }
 
 func (in *input) wrong(field, format string, args ...any) {
-	if len(in.fields) < maxFieldErrors {
-		in.fields = append(in.fields, httpx.FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
-	}
+	in.add(field, fmt.Sprintf(format, args...))
 }
 
 // take reads a member into v, and tells whether it is there. What is null is not.
@@ -99,15 +94,20 @@ func (in *input) skip(names ...string) {
 
 // end is what was wrong, nil for nothing. Members that nobody has taken are.
 func (in *input) end() error {
-	for _, name := range slices.Sorted(maps.Keys(in.members)) {
+	for _, name := range sortedKeys(in.members) {
 		in.unknown = true
-		in.wrong(fmt.Sprintf("%.64s", strings.ToValidUTF8(name, "?")), "there is no such field")
+		in.add(cut(name), "there is no such field")
 	}
 	if len(in.fields) == 0 {
 		return nil
 	}
 	return &in.inputError
 }
+
+func sortedKeys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
+
+// cut is a name as it can be shown.
+func cut(name string) string { return fmt.Sprintf("%.64s", strings.ToValidUTF8(name, "?")) }
 
 const typeJSON = "application/json"
 

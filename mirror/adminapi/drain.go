@@ -33,7 +33,6 @@ func (h *Handler) drain(w http.ResponseWriter, r *http.Request) error {
 	if err := in.end(); err != nil {
 		return err
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + h.cfg.Timeout)) // without one there is none to move
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	var watching sync.WaitGroup
 	defer watching.Wait()

@@ -107,7 +107,7 @@ func (c *checked) send(method, path, body string, status int) answer {
 // TestDocumentFits sends all kinds of requests, which must fit the document with their answers.
 func TestDocumentFits(t *testing.T) {
 	t.Parallel()
-	for name, use := range map[string]func(*checked, *house){"spawn": useSpawn, "backends": useBackends, "drain": useDrain} {
+	for name, use := range map[string]func(*checked, *house){"spawn": useSpawn, "backends": useBackends, "drain": useDrain, "writes": useWrites} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := build(t, adminapi.Config{})

@@ -71,6 +71,8 @@ func asError(err error) *bus.Error {
 	return bus.AsError(err)
 }
 
+const maxFieldErrors = 20
+
 // inputError is what is wrong with a JSON document or the parameters of a request.
 type inputError struct {
 	fields  []httpx.FieldError
@@ -78,3 +80,9 @@ type inputError struct {
 }
 
 func (e *inputError) Error() string { return e.fields[0].Field + ": " + e.fields[0].Message }
+
+func (e *inputError) add(field, message string) {
+	if len(e.fields) < maxFieldErrors {
+		e.fields = append(e.fields, httpx.FieldError{Field: field, Message: message})
+	}
+}

@@ -99,7 +99,9 @@ func (h *Handler) register(mux *http.ServeMux, all []endpoint, fail func(http.Re
 	for _, e := range all {
 		mux.HandleFunc(e.method+" "+e.path, func(w http.ResponseWriter, r *http.Request) {
 			ctx := context.WithValue(r.Context(), beginKey{}, time.Now())
-			if !e.long {
+			if e.long {
+				_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(maxDrainWait + h.cfg.Timeout)) // where there is none it is not needed
+			} else {
 				var cancel context.CancelFunc
 				ctx, cancel = context.WithTimeout(ctx, h.cfg.Timeout)
 				defer cancel()

@@ -1,0 +1,145 @@
+package adminapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/mirror"
+)
+
+// FormatParked is a parked write in the form in which the API shows it. Fields of its request and of the answer that are secrets come without their values.
+func FormatParked(p *mirror.ParkedWrite) ([]byte, error) {
+	shown := struct {
+		mirror.ParkedWrite
+
+		Request       string `json:"request,omitempty"`
+		RequestBase64 []byte `json:"request_base64,omitempty"`
+		Answer        string `json:"answer,omitempty"`
+		AnswerBase64  []byte `json:"answer_base64,omitempty"`
+	}{ParkedWrite: *p}
+	shown.Request, shown.RequestBase64 = textOf(HideSecrets(p.Request))
+	shown.Answer, shown.AnswerBase64 = textOf(HideSecrets(p.Answer))
+	text, err := encode(shown, "")
+	return bytes.TrimSuffix(text, []byte("\n")), err
+}
+
+// textOf is data as text, or as it is where it is none.
+func textOf(data []byte) (string, []byte) {
+	if utf8.Valid(data) {
+		return string(data), nil
+	}
+	return "", data
+}
+
+// HideSecrets is an HTTP message without the values of the fields that log somebody in.
+func HideSecrets(message []byte) []byte {
+	head, body, found := bytes.Cut(message, []byte("\r\n\r\n"))
+	var b bytes.Buffer
+	for i, line := range bytes.Split(head, []byte("\r\n")) {
+		if i > 0 {
+			b.WriteString("\r\n")
+		}
+		name, _, isField := bytes.Cut(line, []byte(":"))
+		if isField && i > 0 && isSecret(string(name)) {
+			b.Write(name)
+			b.WriteString(": (hidden)")
+			continue
+		}
+		b.Write(line)
+	}
+	if found {
+		b.WriteString("\r\n\r\n")
+		b.Write(body)
+	}
+	return b.Bytes()
+}
+
+func isSecret(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key":
+		return true
+	}
+	return strings.Contains(name, "token") || strings.Contains(name, "secret") || strings.Contains(name, "password")
+}
+
+// parkedWrite is a [mirror.ParkedWrite] as it is shown.
+type parkedWrite struct{ *mirror.ParkedWrite }
+
+// MarshalJSON is FormatParked.
+func (p parkedWrite) MarshalJSON() ([]byte, error) { return FormatParked(p.ParkedWrite) }
+
+var _ json.Marshaler = parkedWrite{}
+
+// listParked lists the writes that wait for somebody to deal with them.
+func (h *Handler) listParked(w http.ResponseWriter, r *http.Request) error {
+	q := readQuery(r)
+	f := mirror.ParkedFilter{Backend: q.text("backend")}
+	limit := q.number("limit", 1, maxLimit, defaultLimit)
+	if err := q.end(); err != nil {
+		return err
+	}
+	found := struct {
+		Parked []parkedWrite `json:"parked"`
+		More   bool          `json:"more"`
+	}{Parked: []parkedWrite{}}
+	for p, err := range h.mirror.Parked().List(r.Context(), f) {
+		if err != nil {
+			return err
+		}
+		if found.More = uint64(len(found.Parked)) == limit; found.More {
+			break
+		}
+		found.Parked = append(found.Parked, parkedWrite{&p})
+	}
+	h.answer(w, r, http.StatusOK, found)
+	return nil
+}
+
+// ofParked calls f for the parked write in the path.
+func (h *Handler) ofParked(r *http.Request, f func(backend string, seq uint64) error) error {
+	backend := r.PathValue("backend")
+	seq, err := pathSeq(r)
+	if err != nil || bus.CheckToken("backend", backend) != nil {
+		return bus.Errorf(bus.NotFound, "no write %.40q of backend %.80q is parked", r.PathValue("seq"), backend)
+	}
+	return f(backend, seq)
+}
+
+func (h *Handler) getParked(w http.ResponseWriter, r *http.Request) error {
+	return h.ofParked(r, func(backend string, seq uint64) error {
+		p, err := h.mirror.Parked().Show(r.Context(), backend, seq)
+		if err != nil {
+			return err
+		}
+		h.answer(w, r, http.StatusOK, parkedWrite{&p})
+		return nil
+	})
+}
+
+// retryParked sends a parked write to its backend once more.
+func (h *Handler) retryParked(w http.ResponseWriter, r *http.Request) error {
+	return h.ofParked(r, func(backend string, seq uint64) error {
+		p, err := h.mirror.Parked().Retry(r.Context(), backend, seq)
+		if err != nil {
+			return err
+		}
+		p.Request, p.Answer = nil, nil
+		h.answer(w, r, http.StatusOK, parkedWrite{&p})
+		return nil
+	})
+}
+
+func (h *Handler) dropParked(w http.ResponseWriter, r *http.Request) error {
+	return h.ofParked(r, func(backend string, seq uint64) error {
+		if err := h.mirror.Parked().Drop(r.Context(), backend, seq); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	})
+}
