@@ -145,7 +145,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
+	defer func() { _ = other.Close() }()
 	if got := do(t, "GET", serve(t, other).URL+mirror.DefaultStatusPath+put.header.Get("Skybus-Seq"), ""); got.status != http.StatusNotFound {
 		t.Errorf("by another mirror: %d %q", got.status, got.body)
 	}
@@ -161,7 +161,7 @@ func TestAnswerAcrossProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
+	defer func() { _ = other.Close() }()
 	got := do(t, "PUT", serve(t, other).URL+"/x", "one")
 	if got.status != http.StatusOK || got.body != "PUT /x" {
 		t.Fatalf("%d %q", got.status, got.body)
@@ -171,7 +171,7 @@ func TestAnswerAcrossProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer third.Close()
+	defer func() { _ = third.Close() }()
 	bodies := map[string]int{}
 	front := serve(t, third)
 	for range 4 {

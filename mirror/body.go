@@ -62,7 +62,7 @@ func (m *Mirror) readBody(w http.ResponseWriter, r *http.Request, limit int64) (
 		n, err := src.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		switch {
-		case err == io.EOF: //nolint:errorlint // as io.Reader has it
+		case err == io.EOF:
 			return body, release, nil
 		case err != nil:
 			return nil, release, bodyError(err, limit)

@@ -56,7 +56,7 @@ func exampleRequest(method, url string, body io.Reader) (int, string) {
 	if err != nil {
 		panic(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		panic(err)

@@ -28,14 +28,21 @@ func problem(t *testing.T, r response) (code, detail, stored string) {
 	return p.Code, p.Detail, p.Details["stored"]
 }
 
-// raw sends text to the listener of url and returns all it answers.
-func raw(t *testing.T, url, text string) string {
+// dial connects to the listener of url.
+func dial(t *testing.T, url string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	return conn
+}
+
+// raw sends text to the listener of url and returns all it answers.
+func raw(t *testing.T, url, text string) string {
+	t.Helper()
+	conn := dial(t, url)
+	defer func() { _ = conn.Close() }()
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
@@ -175,10 +182,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %.100q, want %s", name, got, tt.want)
 		}
 	}
-	conn, err := net.Dial("tcp", strings.TrimPrefix(front.URL, "http://")) // a body that breaks off
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, front.URL) // a body that breaks off
 	_, _ = io.WriteString(conn, "PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
 	_ = conn.Close()
 	if after, err := m.LastSeq(t.Context()); err != nil || after != before || len(r.backends[0].all()) != 0 {
@@ -210,11 +214,8 @@ func TestExpectContinue(t *testing.T) {
 	m := r.open(t, mirror.Config{})
 	run(t, m)
 	front := serve(t, m)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(front.URL, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := dial(t, front.URL)
+	defer func() { _ = conn.Close() }()
 	_, _ = io.WriteString(conn, "PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
 	head := make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))
 	if _, err := io.ReadFull(conn, head); err != nil || !strings.HasPrefix(string(head), "HTTP/1.1 100 ") {

@@ -202,7 +202,7 @@ func (m *Mirror) checkOnce(ctx context.Context, n *node) error {
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if !m.check.expects(resp.StatusCode) {
 		return fmt.Errorf("mirror: status %d, want %s", resp.StatusCode, m.check.Status)
 	}

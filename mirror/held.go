@@ -69,7 +69,10 @@ func (h *held) take(s *spilled) *heldBody {
 		b.users++
 		return b
 	}
-	for h.used+s.size > maxHeld && h.evictLocked(time.Time{}) {
+	for h.used+s.size > maxHeld {
+		if !h.evictLocked(time.Time{}) {
+			break
+		}
 	}
 	if h.used > 0 && h.used+s.size > maxHeld {
 		return nil
@@ -124,7 +127,9 @@ func (h *held) evictLocked(before time.Time) bool {
 func (h *held) expire() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for before := time.Now().Add(-heldIdle); h.evictLocked(before); {
+	before := time.Now().Add(-heldIdle)
+	for more := true; more; {
+		more = h.evictLocked(before)
 	}
 }
 

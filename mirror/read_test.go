@@ -63,7 +63,7 @@ func TestReadOrders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
+	defer func() { _ = other.Close() }()
 	front := serve(t, other)
 	if got, want := readers(t, front.URL, 5), map[string]int{"c": 5}; !maps.Equal(got, want) {
 		t.Errorf("by priority: %v, want %v", got, want)
@@ -263,7 +263,7 @@ func checkEvents(t *testing.T, url string, proceed chan<- struct{}) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	lines := bufio.NewReader(resp.Body)
 	for i := range 2 {
 		line, err := lines.ReadString('\n')
@@ -289,7 +289,7 @@ func checkTrailers(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "body" || resp.Trailer.Get("X-Sum") != "abc" {
 		t.Errorf("%q, %v, trailer %v", body, err, resp.Trailer)
 	}

@@ -158,7 +158,7 @@ func (m *Mirror) readBodyOnce(ctx context.Context, s *spilled) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mirror: body: %w", err)
 	}
-	defer object.Close()
+	defer func() { _ = object.Close() }()
 	body := make([]byte, s.size)
 	if _, err := io.ReadFull(object, body); err != nil {
 		return nil, fmt.Errorf("mirror: body: %w", err)

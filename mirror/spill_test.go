@@ -128,6 +128,24 @@ func (r *rig) objectNames(t *testing.T) (names []string) {
 	return names
 }
 
+// litter leaves an object without a write, one of another mirror, and a part of one that was not finished.
+func (r *rig) litter(t *testing.T, like string) {
+	t.Helper()
+	store, err := r.conn.JetStream().ObjectStore(t.Context(), "skybus_mirror_bodies")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix, _, _ := strings.Cut(like, "/")
+	for _, name := range []string{prefix + "/orphan", "another.mirror/object"} {
+		if _, err := store.PutString(t.Context(), name, "body"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.conn.JetStream().Publish(t.Context(), "$O.skybus_mirror_bodies.C.unfinished", []byte("part")); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Bodies are removed with their writes, unless they are parked, and so are those without a write; others stay.
 func TestSweep(t *testing.T) {
 	t.Parallel()
@@ -154,19 +172,7 @@ func TestSweep(t *testing.T) {
 		t.Fatalf("objects %q, then %q", kept, all)
 	}
 	parked := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(kept, name) })
-	store, err := r.conn.JetStream().ObjectStore(t.Context(), "skybus_mirror_bodies")
-	if err != nil {
-		t.Fatal(err)
-	}
-	prefix, _, _ := strings.Cut(parked[0], "/")
-	for _, name := range []string{prefix + "/orphan", "another.mirror/object"} {
-		if _, err := store.PutString(t.Context(), name, "body"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := r.conn.JetStream().Publish(t.Context(), "$O.skybus_mirror_bodies.C.unfinished", []byte("part")); err != nil {
-		t.Fatal(err)
-	}
+	r.litter(t, parked[0])
 	before := r.objects(t)
 	if err := m.Sweep(t.Context(), time.Hour, time.Hour); err != nil || r.objects(t) != before {
 		t.Errorf("%v, %d messages, want all %d", err, r.objects(t), before)

@@ -189,7 +189,7 @@ func TestAckLost(t *testing.T) {
 			close(done)
 			return
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		done <- response{status: resp.StatusCode, header: resp.Header}
 	}()
 	eventually(t, "write stored", func() bool { return lastSeq(t, m) == 1 })
@@ -232,7 +232,7 @@ func TestMaxWrites(t *testing.T) {
 // recorded asks m without a listener.
 func recorded(m *mirror.Mirror, method, target, body string) response {
 	w := httptest.NewRecorder()
-	m.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), method, target, strings.NewReader(body))) //nolint:usetesting // goroutines of tests end before it
+	m.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), method, target, strings.NewReader(body)))
 	return response{w.Code, w.Header(), w.Body.String()}
 }
 

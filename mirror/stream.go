@@ -62,7 +62,7 @@ func (m *Mirror) copyBody(w http.ResponseWriter, a readAnswer) {
 			panic(http.ErrAbortHandler)
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // as io.Reader has it
+		case err == io.EOF:
 			return
 		case err != nil:
 			s.flush() // as far as it came
