@@ -126,8 +126,15 @@ func (c *mirrorParkedShowCmd) Run(ctx context.Context, app *App) error {
 		}
 		row := parkedRow{p}
 		rows := [][]any{
-			{"backend", p.Backend}, {"seq", p.Seq}, {"lane", p.Lane}, {"stored", localTime(p.Stored)}, {"parked", localTime(p.Parked)},
-			{"status", statusText(p.Status)}, {"others", p.Others}, {"reason", p.Reason}, {"idempotency key", p.Idempotency},
+			{"backend", p.Backend},
+			{"seq", p.Seq},
+			{"lane", p.Lane},
+			{"stored", localTime(p.Stored)},
+			{"parked", localTime(p.Parked)},
+			{"status", statusText(p.Status)},
+			{"others", p.Others},
+			{"reason", p.Reason},
+			{"idempotency key", p.Idempotency},
 		}
 		if err := printOne(app, row, rows); err != nil || app.Output != formatTable {
 			return err

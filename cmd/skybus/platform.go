@@ -450,7 +450,7 @@ func (p *platform) publish() {
 			figures["timers"] = p.timers.Stats()
 		}
 		if p.mirror != nil {
-			figures["mirror"] = p.mirror.Conditions()
+			figures["mirror"] = p.mirror.Stats()
 		}
 		return figures
 	}))

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -55,7 +56,8 @@ func TestDocumentRoutes(t *testing.T) {
 		concrete := strings.NewReplacer("{name}", "x", "{host}", "x", "{port}", "1", "{backend}", "x", "{seq}", "1").Replace(path)
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 			a := send(t, method, h.url+concrete, "")
-			if known := slices.Contains(described, method+" "+path); known != (a.status != http.StatusMethodNotAllowed) {
+			known := slices.Contains(described, method+" "+path) || path == "/nodes/metrics" && slices.Contains(described, method+" /nodes/{host}")
+			if known != (a.status != http.StatusMethodNotAllowed) {
 				t.Errorf("%s %s is described: %t; it answers %d", method, path, known, a.status)
 			}
 		}
@@ -142,6 +144,7 @@ func useSpawn(c *checked, _ *house) {
 	c.send("DELETE", "/nodes/c", "", 200)
 	c.send("DELETE", "/nodes", "", 200)
 	c.send("GET", "/metrics", "", 200)
+	c.send("GET", "/nodes/metrics", "", 200)
 }
 
 func useBackends(c *checked, h *house) {
@@ -247,6 +250,12 @@ func useDrain(c *checked, h *house) {
 		}
 		return a.body
 	})
+	useFigures(c)
+}
+
+var figureLine = regexp.MustCompile(`^(# (HELP|TYPE) skybus_mirror_[a-z_]+ .+|skybus_mirror_[a-z_]+\{mirror="shop"(,[a-z]+="[a-z0-9.+I]+")*\} [0-9.e+-]+)\n$`)
+
+func useFigures(c *checked) {
 	text := c.send("GET", "/metrics", "", 200).body
 	for _, want := range []string{
 		"# TYPE skybus_mirror_backend_waiting_writes gauge\n",
@@ -254,9 +263,28 @@ func useDrain(c *checked, h *house) {
 		`skybus_mirror_backend_applied_seq{mirror="shop",backend="a"} 10` + "\n",
 		`skybus_mirror_backend_state{mirror="shop",backend="b",state="down"} 1` + "\n",
 		`skybus_mirror_backend_maintenance{mirror="shop",backend="c"} 1` + "\n",
+		`skybus_mirror_writes_stored_total{mirror="shop"} 10` + "\n",
+		`skybus_mirror_sending{mirror="shop"} 1` + "\n",
+		`skybus_mirror_requests_total{mirror="shop",backend="a",kind="set",result="success"} 10` + "\n",
+		`skybus_mirror_requests_queued{mirror="shop",backend="b",kind="set"} 10` + "\n",
+		`skybus_mirror_write_seconds_bucket{mirror="shop",backend="a",le="+Inf"} 10` + "\n",
+		`skybus_mirror_write_seconds_count{mirror="shop",backend="a"} 10` + "\n",
+		`skybus_mirror_write_seconds_bucket{mirror="shop",backend="a",le="10"} 10` + "\n",
+		`skybus_mirror_read_seconds_bucket{mirror="shop",backend="a",le="0.0005"} 0` + "\n",
+		`skybus_mirror_ejections_total{mirror="shop",backend="b"} 0` + "\n",
 	} {
 		if !strings.Contains(text, want) {
 			c.t.Errorf("%q is not in %s", want, text)
 		}
+	}
+	for line := range strings.Lines(text) {
+		if !figureLine.MatchString(line) {
+			c.t.Errorf("%q is no line of Prometheus's", line)
+		}
+	}
+	table := c.send("GET", "/nodes/metrics", "", 200).body
+	if !regexp.MustCompile(`(?m)^ +GET +SET +DELETE *\n +NODE( +SUCCESS +FAILURE +QUEUED){3}\n( +127\.0\.0\.1:\d+( +\d+){9}\n){3}$`).MatchString(table) ||
+		!regexp.MustCompile(`(?m)^ +127\.0\.0\.1:\d+ +0 +0 +0 +10 +0 +0 +0 +0 +0$`).MatchString(table) {
+		c.t.Error(table)
 	}
 }

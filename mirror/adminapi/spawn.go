@@ -57,6 +57,7 @@ func (h *Handler) spawnEndpoints() []endpoint {
 		{http.MethodGet, "/nodes", a.getNodes, false},
 		{http.MethodPut, "/nodes", a.putNodes, false},
 		{http.MethodDelete, "/nodes", a.deleteNodes, false},
+		{http.MethodGet, "/nodes/metrics", a.table, false},
 		{http.MethodGet, "/nodes/{host}", a.getNodes, false},
 		{http.MethodPut, "/nodes/{host}", a.putHost, false},
 		{http.MethodDelete, "/nodes/{host}", a.deleteNodes, false},
@@ -113,6 +114,7 @@ func (h *Handler) register(mux *http.ServeMux, all []endpoint, fail func(http.Re
 		})
 		allow[e.path] = strings.TrimPrefix(allow[e.path]+", "+e.method, ", ")
 	}
+	delete(allow, "/nodes/metrics") // all but GET is about a host of this name
 	for path, methods := range allow {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { refuse(w, r, methods) })
 	}
