@@ -23,13 +23,16 @@ const (
 	// what timers publish, signs with the namespace's secrets and stores what was given up. It may not make secrets or remove
 	// what was given up.
 	Scheduler Role = "scheduler"
+	// Mirror serves clients of the mirrors of its namespace and sends their writes to the backends, as `skybus mirror run` does: it stores writes, what became of them and
+	// what was parked, removes writes that all have applied, and keeps the records of backends. It may not remove what was parked, so it cannot retry or drop it.
+	Mirror Role = "mirror"
 	// Admin may everything in its account: make the buckets and streams, edit routes and configuration, stop instances.
 	// Programs that run for long do without it where they can.
 	Admin Role = "admin"
 )
 
 // Roles are all roles of an account.
-func Roles() []Role { return []Role{Service, Client, Router, Agent, Scheduler, Admin} }
+func Roles() []Role { return []Role{Service, Client, Router, Agent, Scheduler, Mirror, Admin} }
 
 // Permissions are subjects that users of a role may publish to and subscribe to; nothing else is allowed. {{...}} stands for
 // what a server fills in from the user: its public key, or the tags app, env, svc (a service it serves), call (a service
@@ -80,6 +83,8 @@ func (r Role) Permissions() Permissions {
 		return union(reader(), agent())
 	case Scheduler:
 		return union(client(), timers(), scheduler())
+	case Mirror:
+		return union(reader(), mirror())
 	case Admin:
 		return Permissions{Publish: []string{">"}, Subscribe: []string{">"}}
 	}
@@ -201,6 +206,44 @@ func scheduler() Permissions {
 			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_skybus_secrets",
 		},
 	}
+}
+
+// mirror is what storing and sending the writes of mirrors takes. A purge, and what is read by sequence, cannot be kept to a namespace.
+func mirror() Permissions {
+	const bodies = "skybus_mirror_bodies"
+	p := Permissions{
+		Publish: []string{
+			"_INBOX.>", // answers for clients of another process
+			"skybus.mir." + namespace + ".*.*",
+			"skybus.mirw." + namespace + ".*.*",
+			"skybus.mirl." + namespace + ".*.*",
+			"skybus.dlq." + namespace + ".mirror.*.*.*",
+			"$O." + bodies + ".C.*",
+			"$O." + bodies + ".M.*",
+			"$KV.skybus_mirrors." + namespace + ".*.*",
+			"$KV.skybus_leases." + namespace + ".mirror.*",
+			"$JS.API.STREAM.PURGE.SKYBUS_MIR",
+			"$JS.API.STREAM.PURGE.OBJ_" + bodies,
+			"$JS.API.DIRECT.GET.SKYBUS_MIR.skybus.mir." + namespace + ".>",
+			"$JS.API.DIRECT.GET.OBJ_" + bodies + ".$O." + bodies + ".>",
+			"$JS.API.CONSUMER.CREATE.SKYBUS_MIR.*.skybus.mir." + namespace + ".>",
+			"$JS.API.CONSUMER.CREATE.SKYBUS_MIRL.*.skybus.mirl." + namespace + ".>",
+			"$JS.API.CONSUMER.CREATE.SKYBUS_DLQ.*.skybus.dlq." + namespace + ".mirror.>",
+			"$JS.API.CONSUMER.CREATE.OBJ_" + bodies + ".*.$O." + bodies + ".>",
+		},
+		Subscribe: []string{
+			"skybus.mirwn." + namespace + ".>",
+			"skybus.kv.skybus_mirrors." + namespace + ".>",
+			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_skybus_mirrors",
+		},
+	}
+	for _, stream := range []string{"SKYBUS_MIR", "SKYBUS_MIRW", "SKYBUS_MIRL", "SKYBUS_DLQ", "KV_skybus_mirrors", "OBJ_" + bodies} {
+		p.Publish = append(p.Publish, "$JS.API.STREAM.INFO."+stream, "$JS.API.STREAM.MSG.GET."+stream, "$JS.API.DIRECT.GET."+stream)
+	}
+	for _, stream := range []string{"SKYBUS_MIR", "SKYBUS_MIRL", "SKYBUS_DLQ", "OBJ_" + bodies} {
+		p.Publish = append(p.Publish, "$JS.API.CONSUMER.INFO."+stream+".*", "$JS.API.CONSUMER.MSG.NEXT."+stream+".*", "$JS.API.CONSUMER.DELETE."+stream+".*")
+	}
+	return p
 }
 
 // agent is what removing the dead takes.
