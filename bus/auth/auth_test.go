@@ -224,13 +224,31 @@ func timerRoleTests() []roleTest {
 	}
 }
 
+// mirrorRoleTests are those of who has to do with mirrors.
+func mirrorRoleTests() []roleTest {
+	return []roleTest{
+		{auth.UserConfig{Role: auth.Mirror}, `
+			+p skybus.mir.shop.prod.main.63 -p skybus.mir.shop.dev.main.63 +p skybus.mirw.shop.prod.main.a -p skybus.mirw.shop.dev.main.a
+			+p skybus.mirl.shop.prod.main.a -p skybus.mirl.shop.dev.main.a +s skybus.mirwn.shop.prod.main.* -s skybus.mirwn.shop.dev.main.* -s skybus.mir.shop.prod.main.*
+			+p skybus.dlq.shop.prod.mirror.main.a.7 -p skybus.dlq.shop.dev.mirror.main.a.7 -p skybus.dlq.shop.prod.timer.x -p $JS.API.STREAM.PURGE.SKYBUS_DLQ
+			+p $KV.skybus_mirrors.shop.prod.main.a -p $KV.skybus_mirrors.shop.dev.main.a +s skybus.kv.skybus_mirrors.shop.prod.> -s skybus.kv.skybus_mirrors.shop.dev.>
+			+p $KV.skybus_leases.shop.prod.mirror.main -p $KV.skybus_leases.shop.dev.mirror.main -p $KV.skybus_leases.shop.prod.timers.0
+			+p $JS.API.STREAM.PURGE.SKYBUS_MIR -p $JS.API.STREAM.PURGE.SKYBUS_MIRW -p $JS.API.STREAM.CREATE.SKYBUS_MIR -p $JS.API.STREAM.DELETE.SKYBUS_MIR
+			+p $JS.API.CONSUMER.CREATE.SKYBUS_MIR.x_1.skybus.mir.shop.prod.main.* -p $JS.API.CONSUMER.CREATE.SKYBUS_MIR.x_1.skybus.mir.shop.dev.main.*
+			-p $JS.API.CONSUMER.CREATE.SKYBUS_MIR.x_1 -p $JS.API.CONSUMER.CREATE.SKYBUS_MIR -p $JS.API.CONSUMER.CREATE.SKYBUS_DLQ.x.skybus.dlq.shop.prod.>
+			+p $JS.API.CONSUMER.CREATE.SKYBUS_DLQ.x.skybus.dlq.shop.prod.mirror.main.*.* +p $JS.API.CONSUMER.CREATE.SKYBUS_MIRL.x.skybus.mirl.shop.prod.main.a
+			+p $O.skybus_mirror_bodies.C.abc +p $O.skybus_mirror_bodies.M.abc +p $JS.API.STREAM.PURGE.OBJ_skybus_mirror_bodies +p $JS.API.DIRECT.GET.SKYBUS_MIRL
+			+p _INBOX.x.y -s _INBOX.> -p shop.prod.svc.orders.get -p $KV.skybus_instances.shop.prod.orders.i1 -p skybus.async.shop.prod.orders.get`},
+	}
+}
+
 // Each role, on a server.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	op := newOperator(t)
 	account := newAccount(t, op, auth.AccountConfig{})
 	s := start(t, op, account)
-	for _, tt := range slices.Concat(roleTests(), timerRoleTests()) {
+	for _, tt := range slices.Concat(roleTests(), timerRoleTests(), mirrorRoleTests()) {
 		t.Run(fmt.Sprint(tt.user.Role, tt.user.Services, tt.user.Calls), func(t *testing.T) {
 			t.Parallel()
 			nc, refused := login(t, s, newUser(t, account, tt.user))

@@ -222,6 +222,7 @@ func mirror() Permissions {
 			"$O." + bodies + ".M.*",
 			"$KV.skybus_mirrors." + namespace + ".*.*",
 			"$KV.skybus_leases." + namespace + ".mirror.*",
+			"$JS.FC.OBJ_" + bodies + ".>", // how objects are read
 			"$JS.API.STREAM.PURGE.SKYBUS_MIR",
 			"$JS.API.STREAM.PURGE.OBJ_" + bodies,
 			"$JS.API.DIRECT.GET.SKYBUS_MIR.skybus.mir." + namespace + ".>",
