@@ -35,7 +35,7 @@ func TestMirrorUnderRole(t *testing.T) {
 		t.Cleanup(func() { _ = m.Close() })
 		return m
 	}
-	if _, err := mirror.Open(t.Context(), conn, cfg); bus.CodeOf(err) != bus.PermissionDenied {
+	if _, err := mirror.Open(t.Context(), s.part(t, auth.Mirror), cfg); bus.CodeOf(err) != bus.PermissionDenied {
 		t.Errorf("open without streams: %v, want permission_denied", err)
 	}
 	if _, err := kv.OpenLeases(t.Context(), admin); err != nil {
