@@ -158,3 +158,11 @@ func FuzzMirrorFile(f *testing.F) {
 		}
 	})
 }
+
+func TestMirrorFileOfTheExample(t *testing.T) {
+	t.Parallel()
+	s, err := readMirrorFile("../../examples/mirror/mirror.yaml")
+	if err != nil || s.Name != "todo" || len(s.Backends) != 3 {
+		t.Errorf("%+v %v", s, err)
+	}
+}
