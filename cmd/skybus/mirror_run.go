@@ -268,7 +268,7 @@ func (s *mirrorSetup) start(ctx context.Context, app *App, p *platform, l *mirro
 func (s *mirrorSetup) serveAdmin(ctx context.Context, app *App, p *platform, l *mirrorListeners) error {
 	v := buildVersion()
 	h, err := adminapi.New(p.mirror, adminapi.Config{
-		Tokens: l.tokens, TLS: l.tls, Version: v.Version, Logger: p.conn.Logger(),
+		Tokens: l.tokens, TLS: l.tls, Version: v.Version, Built: v.committed, Logger: p.conn.Logger(),
 		Pages: adminPages(map[string]func(context.Context) error{"nats": p.natsReady}),
 	})
 	if err != nil {

@@ -29,6 +29,8 @@ type versionInfo struct {
 	NATSServer string `json:"nats_server"`
 	OS         string `json:"os"`
 	Arch       string `json:"arch"`
+
+	committed string // when the commit was made
 }
 
 // Run prints the versions.
@@ -66,6 +68,8 @@ func buildVersion() versionInfo {
 		switch s.Key {
 		case "vcs.revision":
 			v.Commit = s.Value
+		case "vcs.time":
+			v.committed = s.Value
 		case "vcs.modified":
 			v.Modified = s.Value == "true"
 		}
