@@ -99,8 +99,8 @@ func setTimers(t *testing.T, client *scheduler.Scheduler, sink *sink) {
 			t.Fatalf("create %q: %v", spec.ID, err)
 		}
 	}
-	_, err1 := client.FireNow(t.Context(), "by-hand")
-	_, err2 := client.Resume(t.Context(), "paused")
+	_, err1 := client.FireNow(t.Context(), "by-hand", 0)
+	_, err2 := client.Resume(t.Context(), "paused", 0)
 	err3 := client.Cancel(t.Context(), "cancelled", 0)
 	_, err4 := client.Update(t.Context(), "often", 0, scheduler.Spec{Target: sink.target(), Repeat: &scheduler.Repeat{Every: 300 * time.Millisecond}})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {

@@ -43,9 +43,9 @@ func (s *Scheduler) Update(ctx context.Context, id string, rev uint64, spec Spec
 	})
 }
 
-// Pause keeps a timer from firing until Resume. To pause a paused one does nothing. Errors are those of Update.
-func (s *Scheduler) Pause(ctx context.Context, id string) (Timer, error) {
-	return s.change(ctx, id, 0, func(m *stored) (*draft, error) {
+// Pause keeps a timer from firing until Resume. To pause a paused one does nothing. rev 0 means any revision. Errors are those of Update.
+func (s *Scheduler) Pause(ctx context.Context, id string, rev uint64) (Timer, error) {
+	return s.change(ctx, id, rev, func(m *stored) (*draft, error) {
 		d := m.draft()
 		d.record.Paused = true
 		return d, nil
@@ -53,9 +53,9 @@ func (s *Scheduler) Pause(ctx context.Context, id string) (Timer, error) {
 }
 
 // Resume ends a pause. A timer whose time has passed meanwhile is due at once; a recurring one goes on with its next occurrence
-// after now: those of the pause do not happen.
-func (s *Scheduler) Resume(ctx context.Context, id string) (Timer, error) {
-	return s.change(ctx, id, 0, func(m *stored) (*draft, error) {
+// after now: those of the pause do not happen. rev 0 means any revision.
+func (s *Scheduler) Resume(ctx context.Context, id string, rev uint64) (Timer, error) {
+	return s.change(ctx, id, rev, func(m *stored) (*draft, error) {
 		d := m.draft()
 		if !d.record.Paused {
 			return d, nil
@@ -280,11 +280,11 @@ func (s *Scheduler) tellCancelled(sh *shard, m *stored) {
 const retryMargin = 250 * time.Millisecond
 
 // FireNow makes a timer due now. One that fires once is gone with it; of a recurring one it is an occurrence beside the schedule. A paused
-// one fires too. It returns the Delivery.ID. Errors are those of Update.
-func (s *Scheduler) FireNow(ctx context.Context, id string) (string, error) {
+// one fires too. rev 0 means any revision. It returns the Delivery.ID. Errors are those of Update.
+func (s *Scheduler) FireNow(ctx context.Context, id string, rev uint64) (string, error) {
 	manual := "m" + nuid.Next()
 	for range replaceTries {
-		sh, m, err := s.changeable(ctx, id, 0)
+		sh, m, err := s.changeable(ctx, id, rev)
 		if err != nil {
 			return "", err
 		}

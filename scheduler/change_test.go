@@ -77,9 +77,9 @@ func TestAlreadyDue(t *testing.T) {
 	wantCode(t, s.Cancel(t.Context(), "a", 0), bus.FailedPrecondition, "reason", "already_due")
 	_, err := s.Update(t.Context(), "a", 0, scheduler.Spec{After: time.Hour, Target: target()})
 	wantCode(t, err, bus.FailedPrecondition, "reason", "already_due")
-	_, err = s.Pause(t.Context(), "a")
+	_, err = s.Pause(t.Context(), "a", 0)
 	wantCode(t, err, bus.FailedPrecondition, "reason", "already_due")
-	_, err = s.FireNow(t.Context(), "a")
+	_, err = s.FireNow(t.Context(), "a", 0)
 	wantCode(t, err, bus.FailedPrecondition, "reason", "already_due")
 	if got, err := s.Get(t.Context(), "a"); err != nil || got.State != scheduler.Scheduled {
 		t.Errorf("%+v, %v", got, err)
@@ -91,11 +91,11 @@ func TestPauseAndResume(t *testing.T) {
 	s, p, _ := newRig(t).run(t, scheduler.Config{Grace: 100 * time.Millisecond})
 	create(t, s, scheduler.Spec{ID: "a", After: 200 * time.Millisecond, Paused: true})
 	create(t, s, scheduler.Spec{ID: "b", After: 2 * time.Second})
-	paused, err := s.Pause(t.Context(), "b")
+	paused, err := s.Pause(t.Context(), "b", 0)
 	if err != nil || paused.State != scheduler.Paused || !paused.Paused {
 		t.Fatalf("paused %+v, %v", paused, err)
 	}
-	if again, err := s.Pause(t.Context(), "b"); err != nil || again.Revision != paused.Revision {
+	if again, err := s.Pause(t.Context(), "b", 0); err != nil || again.Revision != paused.Revision {
 		t.Errorf("paused again: %+v, %v", again, err)
 	}
 	create(t, s, scheduler.Spec{ID: "c", After: 3 * time.Second})
@@ -103,13 +103,13 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatalf("%q was delivered although it is paused", got[0].TimerID)
 	}
 	for _, id := range []string{"a", "b"} {
-		resumed, err := s.Resume(t.Context(), id)
+		resumed, err := s.Resume(t.Context(), id, 0)
 		if err != nil || resumed.State != scheduler.Scheduled {
 			t.Fatalf("resumed %+v, %v", resumed, err)
 		}
 	}
 	p.wait(t, 3) // their time has passed: at once
-	wantCode(t, second(s.Resume(t.Context(), "never")), bus.NotFound)
+	wantCode(t, second(s.Resume(t.Context(), "never", 0)), bus.NotFound)
 }
 
 func TestFireNow(t *testing.T) {
@@ -117,14 +117,14 @@ func TestFireNow(t *testing.T) {
 	s, p, _ := newRig(t).run(t, scheduler.Config{})
 	create(t, s, scheduler.Spec{ID: "a", After: time.Hour, Payload: []byte("x")})
 	create(t, s, scheduler.Spec{ID: "paused", After: time.Hour, Paused: true})
-	delivery, err := s.FireNow(t.Context(), "a")
+	delivery, err := s.FireNow(t.Context(), "a", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := p.wait(t, 1)[0]; got.ID != delivery || got.TimerID != "a" || string(got.Payload) != "x" || got.Attempt != 1 {
 		t.Errorf("delivered %+v, want %q", got, delivery)
 	}
-	if _, err := s.FireNow(t.Context(), "paused"); err != nil {
+	if _, err := s.FireNow(t.Context(), "paused", 0); err != nil {
 		t.Fatal(err)
 	}
 	p.wait(t, 2)
@@ -132,7 +132,7 @@ func TestFireNow(t *testing.T) {
 		_, err := s.Get(t.Context(), "a")
 		return bus.CodeOf(err) == bus.NotFound
 	})
-	wantCode(t, second(s.FireNow(t.Context(), "a")), bus.NotFound)
+	wantCode(t, second(s.FireNow(t.Context(), "a", 0)), bus.NotFound)
 }
 
 func second[T any](_ T, err error) error { return err }
@@ -147,10 +147,10 @@ func TestChangeFirst(t *testing.T) {
 	}
 	create(t, made, scheduler.Spec{ID: "resume", After: time.Hour, Paused: true})
 	for id, change := range map[string]func(*scheduler.Scheduler) error{
-		"pause":  func(s *scheduler.Scheduler) error { return second(s.Pause(t.Context(), "pause")) },
-		"fire":   func(s *scheduler.Scheduler) error { return second(s.FireNow(t.Context(), "fire")) },
+		"pause":  func(s *scheduler.Scheduler) error { return second(s.Pause(t.Context(), "pause", 0)) },
+		"fire":   func(s *scheduler.Scheduler) error { return second(s.FireNow(t.Context(), "fire", 0)) },
 		"cancel": func(s *scheduler.Scheduler) error { return s.Cancel(t.Context(), "cancel", 0) },
-		"resume": func(s *scheduler.Scheduler) error { return second(s.Resume(t.Context(), "resume")) },
+		"resume": func(s *scheduler.Scheduler) error { return second(s.Resume(t.Context(), "resume", 0)) },
 	} {
 		if err := change(r.open(t, scheduler.Config{})); err != nil {
 			t.Errorf("%s: %v", id, err)

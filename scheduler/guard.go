@@ -23,6 +23,7 @@ const (
 	lookupTimeout  = 2 * time.Second
 	lookupFresh    = 30 * time.Second
 	maxLookups     = 4096 // remembered
+	maxNamed       = 4    // addresses of a name that are told
 )
 
 // guard keeps what users have called away from the networks this process can reach and they should not. It judges each address at the
@@ -89,28 +90,61 @@ func special() []netip.Prefix {
 	return prefixes
 }
 
+// metadata are networks in which cloud machines find their credentials. To call them takes who knows that to allow it: nobody is told how.
+func metadata() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("100.100.100.200/32")}
+}
+
 // refusal says why an address may not be called, and which network would have to be allowed. It is nil for one that may.
 func (g *guard) refusal(addr netip.Addr) error {
-	if addr.Zone() != "" {
-		return refusedTarget("%s belongs to one link of this machine and cannot be allowed", addr)
-	}
-	addr = addr.Unmap()
-	if slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+	p, ok := g.refuses(addr)
+	if !ok {
 		return nil
+	}
+	return refusedAddresses([]netip.Addr{addr}, []netip.Prefix{p})
+}
+
+// refuses tells whether an address may not be called, and the network that would have to be allowed.
+func (g *guard) refuses(addr netip.Addr) (p netip.Prefix, refused bool) {
+	zone := addr.Zone() != ""
+	addr = addr.Unmap()
+	if !zone && slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		return p, false
 	}
 	for _, p := range g.special {
 		if p.Contains(addr) {
-			return refusedAddress(addr, p)
+			return p, true
 		}
 	}
-	if addr.Is4() || addr.As16()[0]>>5 == 1 /* 2000::/3 */ {
-		return nil
+	if !zone && (addr.Is4() || addr.As16()[0]>>5 == 1) /* 2000::/3 */ {
+		return p, false
 	}
-	return refusedAddress(addr, netip.PrefixFrom(addr, 128))
+	return netip.PrefixFrom(addr.WithZone(""), 128), true
 }
 
-func refusedAddress(addr netip.Addr, p netip.Prefix) error {
-	return refusedTarget("%s is no public address: allow it by Config.AllowNetworks (skybus: --allow-network %s) if timers may call it", addr, p)
+// refusedAddresses is the error for a target that has no other addresses.
+func refusedAddresses(addrs []netip.Addr, networks []netip.Prefix) *bus.Error {
+	for _, addr := range addrs {
+		if addr.Zone() != "" {
+			return refusedTarget("%s belongs to one link of this machine and cannot be allowed", addr)
+		}
+		if slices.ContainsFunc(metadata(), func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) }) {
+			return refusedTarget("%s is where cloud machines find their credentials: no target of a timer", addr)
+		}
+	}
+	var names, prefixes []string
+	for i, addr := range addrs {
+		names = append(names, addr.String())
+		if p := networks[i].String(); !slices.Contains(prefixes, p) {
+			prefixes = append(prefixes, p)
+		}
+	}
+	flag := strings.Join(prefixes, ",")
+	if len(names) == 1 {
+		return refusedTarget("%s is no public address: allow it by Config.AllowNetworks (skybus: --allow-network %s) if timers may call it", names[0], flag)
+	}
+	return refusedTarget("%s are no public addresses: allow them by Config.AllowNetworks (skybus: --allow-network %s) if timers may call them",
+		strings.Join(names, " and "), flag)
 }
 
 // refusedTarget is the error for a target that is understood and not allowed.
@@ -202,15 +236,19 @@ func (g *guard) checkPort(port string) error {
 // nobody knows may be known when the timer is due.
 func (g *guard) checkTarget(ctx context.Context, host string) error {
 	addrs := g.addresses(ctx, host)
-	var refusal error
-	for _, addr := range addrs {
-		err := g.refusal(addr)
-		if err == nil {
+	networks := make([]netip.Prefix, len(addrs))
+	for i, addr := range addrs {
+		p, refused := g.refuses(addr)
+		if !refused {
 			return nil
 		}
-		refusal = err
+		networks[i] = p
 	}
-	return refusal
+	if len(addrs) == 0 {
+		return nil
+	}
+	most := min(len(addrs), maxNamed)
+	return refusedAddresses(addrs[:most], networks[:most])
 }
 
 func (g *guard) addresses(ctx context.Context, host string) []netip.Addr {

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -155,7 +156,8 @@ func TestGuardNames(t *testing.T) {
 			if (err == nil) != want {
 				t.Errorf("%s: %v, want allowed %v", host, err, want)
 			}
-			if err != nil && (bus.AsError(err).HTTPStatus() != 422 || !strings.Contains(err.Error(), "--allow-network") || bus.AsError(err).Details["field"] != "target.uri") {
+			helps := strings.Contains(fmt.Sprint(err), "--allow-network") || host == "169.254.169.254"
+			if err != nil && (bus.AsError(err).HTTPStatus() != 422 || !helps || bus.AsError(err).Details["field"] != "target.uri") {
 				t.Errorf("%s: %v has the status %d, and does not help", host, err, bus.AsError(err).HTTPStatus())
 			}
 		}
@@ -172,6 +174,33 @@ func TestGuardNames(t *testing.T) {
 	z.set("later.example", "10.0.0.1")
 	if err := g.checkTarget(t.Context(), "later.example"); err == nil {
 		t.Error("a question that was given up was remembered as an answer")
+	}
+}
+
+// A refusal names all that would have to be allowed, but how to reach the metadata of cloud machines it does not tell.
+func TestGuardTells(t *testing.T) {
+	t.Parallel()
+	z := &zone{}
+	z.set("inner.example", "10.0.0.1", "fd00::1", "10.0.0.2")
+	z.set("creds.example", "10.0.0.1", "169.254.169.254")
+	g := testGuard(t, z, nil)
+	for host, want := range map[string]string{
+		"localhost":       "--allow-network 127.0.0.0/8,::1/128)",
+		"127.0.0.1":       "--allow-network 127.0.0.0/8)",
+		"inner.example":   "fd00::1/128",
+		"169.254.169.254": "find their credentials",
+		"169.254.170.2":   "find their credentials",
+		"fd00:ec2::254":   "find their credentials",
+		"100.100.100.200": "find their credentials",
+		"creds.example":   "find their credentials",
+	} {
+		err := g.checkTarget(t.Context(), host)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(want, "credentials") && strings.Contains(err.Error(), "--allow-network") {
+			t.Errorf("%s: %v, want %q", host, err, want)
+		}
+	}
+	if err := testGuard(t, z, []netip.Prefix{netip.MustParsePrefix("169.254.169.254/32")}).checkTarget(t.Context(), "169.254.169.254"); err != nil {
+		t.Errorf("allowed by who knows: %v", err)
 	}
 }
 

@@ -100,7 +100,7 @@ func TestPauseOfRecurring(t *testing.T) {
 	s, p, _ := newRig(t).run(t, scheduler.Config{})
 	create(t, s, scheduler.Spec{ID: "a", After: time.Millisecond, Repeat: &scheduler.Repeat{Every: 100 * time.Millisecond, Missed: scheduler.CatchUp}})
 	p.wait(t, 2)
-	if _, err := s.Pause(t.Context(), "a"); err != nil {
+	if _, err := s.Pause(t.Context(), "a", 0); err != nil {
 		t.Fatal(err)
 	}
 	create(t, s, scheduler.Spec{ID: "b", After: time.Second})
@@ -109,13 +109,13 @@ func TestPauseOfRecurring(t *testing.T) {
 		return all[len(all)-1].TimerID == "b"
 	})
 	paused := len(p.all())
-	if delivery, err := s.FireNow(t.Context(), "a"); err != nil {
+	if delivery, err := s.FireNow(t.Context(), "a", 0); err != nil {
 		t.Fatal(err)
 	} else if all := p.wait(t, paused+1); all[paused].ID != delivery {
 		t.Errorf("%q was delivered, want the one fired by hand, %q", all[paused].ID, delivery)
 	}
 	before := time.Now()
-	if _, err := s.Resume(t.Context(), "a"); err != nil {
+	if _, err := s.Resume(t.Context(), "a", 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range p.wait(t, paused+3)[paused+1:] {

@@ -81,7 +81,7 @@ func (c *timersFireCmd) Run(ctx context.Context, app *App) error {
 	}
 	var rows []fired
 	_, err := c.each(ctx, app, func(ctx context.Context, s *scheduler.Scheduler, id string) error {
-		delivery, err := s.FireNow(ctx, id)
+		delivery, err := s.FireNow(ctx, id, 0)
 		if err == nil {
 			rows = append(rows, fired{id, delivery})
 		}
@@ -102,7 +102,7 @@ func (*timersPauseCmd) Help() string {
 // Run keeps timers from firing.
 func (c *timersPauseCmd) Run(ctx context.Context, app *App) error {
 	done, err := c.each(ctx, app, func(ctx context.Context, s *scheduler.Scheduler, id string) error {
-		_, err := s.Pause(ctx, id)
+		_, err := s.Pause(ctx, id, 0)
 		return err
 	})
 	return errors.Join(app.printCount("paused", done), err)
@@ -124,7 +124,7 @@ Examples:
 func (c *timersResumeCmd) Run(ctx context.Context, app *App) error {
 	var rows []timerRow
 	_, err := c.each(ctx, app, func(ctx context.Context, s *scheduler.Scheduler, id string) error {
-		t, err := s.Resume(ctx, id)
+		t, err := s.Resume(ctx, id, 0)
 		if err == nil {
 			rows = append(rows, timerRow{&t})
 		}

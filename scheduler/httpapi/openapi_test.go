@@ -177,6 +177,9 @@ func useChanges(c *checked, _ *house) {
 	c.send("PATCH", "/v1/timers/none", `{}`, 404)
 	c.send("POST", "/v1/timers/full/pause", "", 200)
 	c.send("DELETE", "/v1/timers/full", "", 412, "If-Match", made.header.Get("ETag"))
+	for _, verb := range []string{"pause", "resume", "fire"} {
+		c.send("POST", "/v1/timers/full/"+verb, "", 412, "If-Match", made.header.Get("ETag"))
+	}
 	c.send("POST", "/v1/timers/full/resume", "", 200)
 	c.send("POST", "/v1/timers/full/fire", "", 202)
 	c.send("POST", "/v1/timers/full/fire", "", 409)

@@ -173,9 +173,13 @@ func (h *Handler) fire(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	delivery, err := h.timers.FireNow(r.Context(), id)
+	rev, err := ifMatch(r)
 	if err != nil {
 		return err
+	}
+	delivery, err := h.timers.FireNow(r.Context(), id, rev)
+	if err != nil {
+		return unmatched(err, rev)
 	}
 	h.answer(w, r, http.StatusAccepted, delivered{delivery})
 	return nil
@@ -191,9 +195,13 @@ func (h *Handler) pause(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	t, err := h.timers.Pause(r.Context(), id)
+	rev, err := ifMatch(r)
 	if err != nil {
 		return err
+	}
+	t, err := h.timers.Pause(r.Context(), id, rev)
+	if err != nil {
+		return unmatched(err, rev)
 	}
 	h.answerTimer(w, r, http.StatusOK, &t)
 	return nil
@@ -204,9 +212,13 @@ func (h *Handler) resume(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	t, err := h.timers.Resume(r.Context(), id)
+	rev, err := ifMatch(r)
 	if err != nil {
 		return err
+	}
+	t, err := h.timers.Resume(r.Context(), id, rev)
+	if err != nil {
+		return unmatched(err, rev)
 	}
 	h.answerTimer(w, r, http.StatusOK, &t)
 	return nil

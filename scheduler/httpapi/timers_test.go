@@ -179,7 +179,12 @@ func TestChanges(t *testing.T) {
 	for _, bad := range []string{"1", `"x"`, `W/"1"`, `"1","2"`, `"0"`} {
 		send(t, http.MethodDelete, mine, "", "If-Match", bad).want(t, http.StatusPreconditionFailed).problem(t)
 	}
+	for _, what := range []string{"/pause", "/resume", "/fire"} {
+		send(t, http.MethodPost, mine+what, "", "If-Match", made.header.Get("ETag")).want(t, http.StatusPreconditionFailed).problem(t)
+		send(t, http.MethodPost, mine+what, "", "If-Match", "1").want(t, http.StatusPreconditionFailed).problem(t)
+	}
 	now := send(t, http.MethodGet, mine, "").want(t, http.StatusOK).header.Get("ETag")
+	now = send(t, http.MethodPost, mine+"/pause", "", "If-Match", now).want(t, http.StatusOK).header.Get("ETag")
 	if a := send(t, http.MethodDelete, mine, "", "If-Match", now).want(t, http.StatusNoContent); a.body != "" {
 		t.Errorf("body %q", a.body)
 	}
