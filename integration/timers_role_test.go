@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/auth"
 	"github.com/skybus-io/skybus/bus/bustest"
@@ -37,9 +35,6 @@ func TestSchedulerUnderRole(t *testing.T) {
 	s := startSecured(t)
 	admin, conn := s.admin(t, "shop.prod"), s.part(t, auth.Scheduler)
 	if _, err := kv.OpenLeases(t.Context(), admin); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := admin.OpenStream(t.Context(), jetstream.StreamConfig{Name: "SKYBUS_DLQ", Subjects: []string{"skybus.dlq.>"}}); err != nil {
 		t.Fatal(err)
 	}
 	cfg := scheduler.Config{Transports: map[string]scheduler.Transport{"stubborn": stubborn{}}}

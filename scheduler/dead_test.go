@@ -152,7 +152,7 @@ func TestDeadLettersFull(t *testing.T) {
 	t.Parallel()
 	m := newFailing()
 	s := launch(t, bustest.Server(t), config(m.memory))
-	_, err := s.conn.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{
+	_, err := s.conn.JetStream().UpdateStream(t.Context(), jetstream.StreamConfig{
 		Name: "SKYBUS_DLQ", Subjects: []string{"skybus.dlq.>"}, MaxMsgs: 1, Discard: jetstream.DiscardNew,
 	})
 	if err != nil {

@@ -166,7 +166,7 @@ func (c *courier) deliver(ctx context.Context, x *parcel) (took time.Duration) {
 		if (unharmed || !c.stoodStill(began)) && c.s.outliers.Report(x.destination, unharmed) {
 			c.log.WarnContext(ctx, "a destination failed again and again, and is left alone for a while", "destination", x.destination, "error", err)
 		}
-		c.failed(ctx, x, Attempt{Took: took, Code: bus.CodeOf(err), Error: excerpt(err.Error(), maxAttemptError)}, err, failure)
+		c.failed(ctx, x, Attempt{Took: took, Code: bus.CodeOf(err), Error: excerpt(reasonText(err), maxAttemptError)}, err, failure)
 	}
 	return took
 }

@@ -61,7 +61,7 @@ func (c *courier) failed(ctx context.Context, x *parcel, a Attempt, cause error,
 
 	next, why := x.next(now, failure)
 	if why != "" {
-		c.bury(ctx, x, bus.Wrap(cmp.Or(a.Code, bus.Unknown), why+cause.Error(), cause))
+		c.bury(ctx, x, bus.Wrap(cmp.Or(a.Code, bus.Unknown), why+reasonText(cause), cause))
 		return
 	}
 	if !c.again(ctx, x, next, 0) {
@@ -290,6 +290,14 @@ func encodeAttempts(tried []Attempt) (string, error) {
 		}
 		tried[bare].Error = ""
 	}
+}
+
+// reasonText is the text of an error without the code that is told beside it.
+func reasonText(err error) string {
+	if e, ok := errors.AsType[*bus.Error](err); ok {
+		return strings.Replace(err.Error(), e.Error(), e.Message, 1)
+	}
+	return err.Error()
 }
 
 // excerpt is at most n bytes of a text that is fit for a header.

@@ -45,8 +45,8 @@ const (
 
 // Config adjusts a scheduler. The zero value works.
 type Config struct {
-	// Shards is how many streams the timers are spread over, if they are made now: the first who opens them decides for
-	// good. 0 means 4; at most 64.
+	// Shards is how many streams the timers are spread over: the first who opens them decides for good, and who wants another number
+	// later gets the error failed_precondition. 0 means those that are there, or 4; at most 64.
 	Shards int
 	// Grace is how long after the time due the server fires by itself what no owner has fired. It is also how far the clocks of clients
 	// may be uncertain, so it has to be well above the time that the server takes to answer: 100 ms to 1 min, 0 means 1 s.
@@ -140,6 +140,7 @@ type shard struct {
 // Open binds to the timers of conn's namespace and makes the streams that hold them, if they are not there. It starts nothing: timers
 // can be made and changed, and are fired by whoever runs [Scheduler.Run]. conn stays the caller's.
 func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
+	asked := cfg.Shards
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -147,7 +148,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 	s := &Scheduler{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "scheduler"), js: conn.JetStream(), outliers: newOutliers()}
 	s.creating, s.firing = newOutbox(conn.NATS(), createWait), newOutbox(conn.NATS(), createWait)
 	s.room.open(conn)
-	if err := s.openShards(ctx); err != nil {
+	if err := s.openShards(ctx, asked); err != nil {
 		return nil, err
 	}
 	if s.transports, err = s.builtin(); err != nil {
@@ -155,10 +156,10 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 	}
 	for name, t := range cfg.Transports {
 		if err := bus.CheckToken("transport", name); err != nil {
-			return nil, fmt.Errorf("scheduler: Config.Transports: %w", err)
+			return nil, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Transports: %s", bus.AsError(err).Message).With("field", "Config.Transports")
 		}
 		if _, taken := s.transports[name]; taken || t == nil {
-			return nil, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Transports: %q is built in, or nil", name)
+			return nil, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Transports: %q is built in, or nil", name).With("field", "Config.Transports")
 		}
 		s.transports[name] = t
 	}

@@ -14,8 +14,9 @@ import (
 // metadataShards is where a shard's stream says how many there are.
 const metadataShards = "skybus_shards"
 
-// openShards opens the streams. The first one says how many there are.
-func (s *Scheduler) openShards(ctx context.Context) error {
+// openShards opens the streams. The first one says how many there are, asked how many there should be, 0 for any.
+func (s *Scheduler) openShards(ctx context.Context, asked int) error {
+	fresh := s.noShards(ctx)
 	first, err := s.openStream(ctx, 0, s.cfg.Shards)
 	if err != nil {
 		return err
@@ -24,6 +25,10 @@ func (s *Scheduler) openShards(ctx context.Context) error {
 	if err != nil || n < 1 || n > MaxShards {
 		return bus.Errorf(bus.FailedPrecondition, "scheduler: stream %q does not say how many shards there are: its metadata %q is %q; is it skybus's?",
 			streamName(0), metadataShards, first.CachedInfo().Config.Metadata[metadataShards])
+	}
+	if asked != 0 && asked != n {
+		return bus.Errorf(bus.FailedPrecondition,
+			"scheduler: timers are spread over %d shards here since the first scheduler was started: Config.Shards must not be %d (skybus: leave --shards out)", n, asked)
 	}
 	for i := range n {
 		stream := first
@@ -34,7 +39,21 @@ func (s *Scheduler) openShards(ctx context.Context) error {
 		}
 		s.shards = append(s.shards, s.newShard(i, stream))
 	}
+	if fresh { // who may make these is who has to make that one: those who deliver may not
+		if err := s.openDeadLetters(ctx); err != nil {
+			s.log.DebugContext(ctx, "no stream for dead letters yet", "error", err)
+		}
+	}
 	return nil
+}
+
+// noShards tells whether there are none yet.
+func (s *Scheduler) noShards(ctx context.Context) bool {
+	err := s.conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + streamName(0)}}, func(ctx context.Context) error {
+		_, err := s.js.Stream(ctx, streamName(0))
+		return err
+	})
+	return errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
 func (s *Scheduler) newShard(i int, stream jetstream.Stream) *shard {

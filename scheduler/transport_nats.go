@@ -17,6 +17,8 @@ const (
 	maxSubject   = 255
 	streamFresh  = time.Minute
 	streamsKnown = 4096
+
+	fieldPublish = "Config.Publish"
 )
 
 // natsTransport publishes the payload. Where a stream takes the subject, success is that it has stored the message, under Delivery.ID as
@@ -41,7 +43,7 @@ func newNATSTransport(conn *bus.Conn, prefixes []string) (*natsTransport, error)
 	for _, p := range prefixes {
 		rest, dot := strings.CutSuffix(p, ".")
 		if !dot || !isSubject(rest) || checkFree(conn, p+"x") != nil {
-			return nil, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Publish: prefix %.80q: want one that ends in a dot and is not skybus's or NATS's own", p)
+			return nil, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Publish: prefix %.80q: want one that ends in a dot and is not skybus's or NATS's own", p).With("field", fieldPublish)
 		}
 	}
 	return &natsTransport{conn: conn, prefixes: slices.Clone(prefixes), streams: newMemo[bool](streamsKnown)}, nil

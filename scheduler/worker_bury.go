@@ -198,6 +198,9 @@ func (s *Scheduler) openDeadLetters(ctx context.Context) error {
 		Subjects:    []string{"skybus.dlq.>"},
 		Storage:     jetstream.FileStorage,
 	})
+	if bus.CodeOf(err) == bus.PermissionDenied {
+		return bus.Wrap(bus.PermissionDenied, "scheduler: there is no stream "+deadStream+", and this user may not make it: an admin has to, with the subjects skybus.dlq.>", err)
+	}
 	return err
 }
 

@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +183,21 @@ func TestEncodeAttempts(t *testing.T) {
 	}
 	if back[0].Error != "" || back[0].Status != 599 || back[len(back)-1].Error != tried[0].Error || tried[0].Error == "" {
 		t.Errorf("the oldest should lose their reasons: %+v", back)
+	}
+}
+
+// The code of an error is told beside its text, and not in it once more.
+func TestReasonText(t *testing.T) {
+	t.Parallel()
+	refused := bus.Errorf(bus.PermissionDenied, "10.0.0.1 is no public address")
+	for want, err := range map[string]error{
+		"10.0.0.1 is no public address":       &DeliveryError{Err: refused},
+		"dial: 10.0.0.1 is no public address": fmt.Errorf("dial: %w", refused),
+		"plain":                               errors.New("plain"),
+	} {
+		if got := reasonText(err); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

@@ -88,11 +88,25 @@ func (c *timersFlags) startTimers(ctx context.Context, app *App, p *platform, cf
 	open, cancel := app.toStart(ctx)
 	defer cancel()
 	if p.timers, err = scheduler.Open(open, p.conn, cfg); err != nil {
-		return err
+		return timersFlagError(err)
 	}
 	p.onClose(p.timers.Close)
 	p.run(ctx, p.timers.Run)
 	return nil
+}
+
+// timersFlagError is an error of scheduler.Open with the flag in place of the field that it is about.
+func timersFlagError(err error) error {
+	e, ok := errors.AsType[*bus.Error](err)
+	if !ok {
+		return err
+	}
+	flags := map[string]string{"Config.Publish": "--publish-prefix", "Config.Transports": "--transport"}
+	field := e.Details["field"]
+	if flag, ok := flags[field]; ok {
+		return usagef("%s: %s", flag, strings.TrimPrefix(message(e), field+": "))
+	}
+	return err
 }
 
 type schedulerCmd struct {
@@ -103,7 +117,7 @@ type schedulerCmd struct {
 	timersFlags
 	partFlags
 
-	Shards         int           `help:"How many streams the timers are spread over, 1 to 64: the first scheduler decides for good." default:"4"`
+	Shards         int           `help:"How many streams the timers are spread over, 1 to 64, where there are none yet: the first scheduler decides for good; 4 unless given." placeholder:"N"`
 	Grace          time.Duration `help:"How late the NATS server itself fires what no scheduler has; the same for all." default:"1s"`
 	Workers        int           `help:"How many deliveries are made at a time." default:"256"`
 	PerDestination int           `help:"How many of them go to one destination: host and port, subject or service." default:"32"`
@@ -135,7 +149,7 @@ func (c *schedulerCmd) Validate() error {
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key go together")
-	case c.Shards < 1 || c.Shards > scheduler.MaxShards:
+	case c.Shards < 0 || c.Shards > scheduler.MaxShards:
 		return fmt.Errorf("--shards %d: want 1 to %d", c.Shards, scheduler.MaxShards)
 	case c.Grace < 100*time.Millisecond || c.Grace > time.Minute:
 		return fmt.Errorf("--grace %v: want 100ms to 1m", c.Grace)

@@ -76,7 +76,7 @@ func (a *App) openTimers(ctx context.Context, cfg scheduler.Config, known bool, 
 	cfg.Logger = a.log
 	s, err := scheduler.Open(open, conn, cfg)
 	if err != nil {
-		return err
+		return timersFlagError(err)
 	}
 	defer func() { _ = s.Close() }() // it delivers nothing
 	return f(ctx, s)
@@ -119,7 +119,7 @@ func (r timerRow) MarshalJSON() ([]byte, error) { return httpapi.FormatTimer(r.T
 
 var _ json.Marshaler = timerRow{}
 
-// dueIn is how long it takes until the timer fires, or is tried again.
+// dueIn is how long it takes until the timer fires, or is tried again, with a minus how long ago that should have been.
 func (r timerRow) dueIn() string {
 	at := r.Due
 	if r.State == scheduler.Retrying && !r.NextAttempt.IsZero() {
@@ -127,7 +127,7 @@ func (r timerRow) dueIn() string {
 	}
 	left := time.Until(at)
 	if left < 0 {
-		return span(-left) + " ago"
+		return "-" + span(-left)
 	}
 	return span(left)
 }

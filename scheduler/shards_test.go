@@ -1,0 +1,39 @@
+package scheduler_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/scheduler"
+)
+
+// The first scheduler decides how many shards there are. Who wants another number is told, who wants any gets those.
+func TestShardsAreDecidedOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.open(t, scheduler.Config{Shards: 3})
+	r.open(t, scheduler.Config{})
+	r.open(t, scheduler.Config{Shards: 3})
+	_, err := scheduler.Open(t.Context(), r.conn, scheduler.Config{Shards: 4})
+	if bus.CodeOf(err) != bus.FailedPrecondition || !strings.Contains(err.Error(), "3 shards") {
+		t.Errorf("four shards where there are three: %v", err)
+	}
+}
+
+// Who makes the shards makes the stream of dead letters, too, since who only delivers may make neither.
+func TestShardsBringDeadLetters(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.open(t, scheduler.Config{})
+	if err := r.conn.JetStream().DeleteStream(t.Context(), "SKYBUS_DLQ"); err != nil {
+		t.Errorf("after the first was opened: %v", err)
+	}
+	r.open(t, scheduler.Config{})
+	if _, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_DLQ"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("after the second was opened: %v, want it left alone", err)
+	}
+}
