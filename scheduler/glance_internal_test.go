@@ -48,10 +48,10 @@ func TestBodies(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.FireNow(t.Context(), "t-1"); err != nil { // it is due, and no timer any more
+	if _, err := s.FireNow(t.Context(), "t-1", 0); err != nil { // it is due, and no timer any more
 		t.Fatal(err)
 	}
-	if _, err := s.Pause(t.Context(), "t-2"); err != nil {
+	if _, err := s.Pause(t.Context(), "t-2", 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Cancel(t.Context(), "t-3", 0); err != nil {

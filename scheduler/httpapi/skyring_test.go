@@ -243,7 +243,7 @@ func TestSkyringTargets(t *testing.T) {
 		`"transport":"HTTP","uri":"http://127.0.0.1:9000/","method":"post"`:       "not known",
 		`"transport":"http","uri":"http://10.1.2.3/","method":"post"`:             "--allow-net",
 		`"transport":"http","uri":"http://[fd00::1]/","method":"post"`:            "--allow-net",
-		`"transport":"tcp","uri":"tcp://169.254.1.1:2000","method":"unknown"`:     "--allow-net",
+		`"transport":"tcp","uri":"tcp://169.254.1.1:2000","method":"unknown"`:     "credentials",
 		`"transport":"http","uri":"http://127.0.0.1:22/","method":"post"`:         "--allow-port",
 		`"transport":"http","uri":"http://127.0.0.1:9000/","method":"fake"`:       "FAKE",
 		`"transport":"http","uri":"not a place at all","method":"post"`:           "",
