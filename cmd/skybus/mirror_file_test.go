@@ -89,15 +89,15 @@ func TestSpawnFile(t *testing.T) {
 			{Name: "a-example-81", URL: "http://a.example:81", Maintenance: new(true), idle: true},
 		},
 		Notes: []string{
-			"line 6: a check also wants a status of 200 to 399, where Spawn looked at the body alone",
 			"line 11: auth is not used: /login gave out tokens that nothing asked for; --token-file names tokens that every request to the admin API needs",
+			"health-check: a check also wants a status of 200 to 399, where Spawn looked at the body alone",
 		},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(mirrorSeed{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	got, err = parseMirror("f", []byte(`{"nodes": [], "query-mode": {"round-robin": false}, "testMode": true}`))
-	if err != nil || got.Reads != mirror.ByPriority || !got.Test || got.HTTP != "" {
+	got, err = parseMirror("f", []byte(`{"nodes": [], "query-mode": {"round-robin": false}, "health-check": {"url": "/"}, "testMode": true}`))
+	if err != nil || got.Health.Path != "" || len(got.Notes) > 0 || got.Reads != mirror.ByPriority || !got.Test || got.HTTP != "" {
 		t.Errorf("%+v %v", got, err)
 	}
 }

@@ -27,7 +27,7 @@ func (f *mirrorFile) spawnFields() map[string]field {
 		"port":         f.spawnPort(&s.HTTP),
 		"api":          f.section(map[string]field{"host": func(path string, n ast.Node) { s.Admin = withPart(s.Admin, f.text(path, n), "") }, "port": f.spawnPort(&s.Admin)}),
 		"query-mode":   f.spawnQueryMode,
-		"health-check": f.section(map[string]field{"seconds": health(&s.Health.Every), "url": into(f, &s.Health.Path), "regexp": f.spawnRegexp}),
+		"health-check": f.section(map[string]field{"seconds": health(&s.Health.Every), "url": into(f, &s.Health.Path), "regexp": into(f, &s.Health.Body)}),
 		"nodes":        f.spawnNodes,
 		"auth":         f.spawnAuth,
 		"testMode":     func(path string, n ast.Node) { s.Test, _ = f.boolean(path, n) },
@@ -88,13 +88,6 @@ func (f *mirrorFile) spawnNodes(path string, n ast.Node) {
 	})
 }
 
-// spawnRegexp is what the body of a check must match.
-func (f *mirrorFile) spawnRegexp(path string, n ast.Node) {
-	if f.s.Health.Body = f.text(path, n); f.s.Health.Body != "" {
-		f.s.Notes = append(f.s.Notes, fmt.Sprintf("line %d: a check also wants a status of 200 to 399, where Spawn looked at the body alone", lineOf(n)))
-	}
-}
-
 // spawnAuth is read past: it never kept anybody out.
 func (f *mirrorFile) spawnAuth(_ string, n ast.Node) {
 	if _, null := f.value(n).(*ast.NullNode); null {
@@ -106,6 +99,12 @@ func (f *mirrorFile) spawnAuth(_ string, n ast.Node) {
 // fromSpawn fills in what a file of Spawn's does not say.
 func (s *mirrorSetup) fromSpawn() {
 	s.Reads = cmp.Or(s.Reads, mirror.ByPriority)
+	switch h := &s.Health; {
+	case h.Path == "/" && h.Body == "": // Spawn's own default, which any answer satisfied
+		h.Path = ""
+	case h.Path != "" || h.Body != "":
+		s.Notes = append(s.Notes, "health-check: a check also wants a status of 200 to 399, where Spawn looked at the body alone")
+	}
 	for _, l := range []struct {
 		addr  *string
 		value string
