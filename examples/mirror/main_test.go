@@ -29,9 +29,15 @@ func (t *todos) all() map[string]string {
 	return maps.Clone(t.items)
 }
 
-// TestThreeCopies are alike, also the one that was away for a while.
-func TestThreeCopies(t *testing.T) {
-	t.Parallel()
+// house is three copies of the application, of which the last may be away, behind a mirror.
+type house struct {
+	mirror *mirror.Mirror
+	copies []*todos
+	away   atomic.Bool
+}
+
+func build(t *testing.T) *house {
+	t.Helper()
 	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: bustest.Server(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -41,19 +47,18 @@ func TestThreeCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var copies []*todos
-	var away atomic.Bool
+	h := &house{mirror: m}
 	for i := range 3 {
 		c := newTodos()
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if i == 2 && away.Load() {
+			if i == 2 && h.away.Load() {
 				w.WriteHeader(http.StatusServiceUnavailable)
 				return
 			}
 			c.ServeHTTP(w, r)
 		}))
 		t.Cleanup(srv.Close)
-		copies = append(copies, c)
+		h.copies = append(h.copies, c)
 		if _, err := m.Set(t.Context(), mirror.Backend{Name: string(rune('a' + i)), URL: srv.URL, Active: true}); err != nil {
 			t.Fatal(err)
 		}
@@ -66,9 +71,16 @@ func TestThreeCopies(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { stop(); running.Wait(); _ = m.Close() })
-	front := httptest.NewServer(m)
+	return h
+}
+
+// TestThreeCopies are alike, also the one that was away for a while.
+func TestThreeCopies(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	front := httptest.NewServer(h.mirror)
 	t.Cleanup(front.Close)
-	away.Store(true)
+	h.away.Store(true)
 	for i := range 20 {
 		id := strings.TrimSpace(do(t, http.MethodPost, front.URL+"/todos", fmt.Sprint("item ", i), http.StatusCreated))
 		switch i % 3 {
@@ -78,22 +90,22 @@ func TestThreeCopies(t *testing.T) {
 			do(t, http.MethodDelete, front.URL+"/todos/"+id, "", http.StatusNoContent)
 		}
 	}
-	if n := len(copies[2].all()); n != 0 {
+	if n := len(h.copies[2].all()); n != 0 {
 		t.Errorf("the copy that is away has %d items", n)
 	}
-	away.Store(false)
+	h.away.Store(false)
 	drain, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for _, err := range m.Drain(drain) {
+	for _, err := range h.mirror.Drain(drain) {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := copies[0].all()
+	want := h.copies[0].all()
 	if len(want) != 13 {
 		t.Errorf("%d items, want 13: %v", len(want), want)
 	}
-	for i, c := range copies[1:] {
+	for i, c := range h.copies[1:] {
 		if got := c.all(); !maps.Equal(got, want) {
 			t.Errorf("copy %d has %v, want %v", i+1, got, want)
 		}
@@ -113,7 +125,7 @@ func do(t *testing.T, method, url, body string, status int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // it was read
 	data, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != status {
 		t.Fatalf("%s %s: %d %s %v, want %d", method, url, resp.StatusCode, data, err, status)

@@ -79,7 +79,7 @@ var _ json.Marshaler = parkedWrite{}
 func (h *Handler) listParked(w http.ResponseWriter, r *http.Request) error {
 	q := readQuery(r)
 	f := mirror.ParkedFilter{Backend: q.text("backend")}
-	limit := q.number("limit", 1, maxLimit, defaultLimit)
+	limit := q.number("limit", maxLimit, defaultLimit)
 	if err := q.end(); err != nil {
 		return err
 	}

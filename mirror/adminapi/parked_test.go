@@ -59,6 +59,12 @@ func useWrites(c *checked, h *house) {
 	if len(list.Parked) != 0 || list.More {
 		c.t.Errorf("%+v", list)
 	}
+	useParked(c, &refuse)
+	useDifferences(c)
+	useRepair(c)
+}
+
+func useParked(c *checked, refuse *atomic.Int64) {
 	a := c.send("GET", "/v1/parked/c/1", "", 200)
 	if !strings.Contains(a.body, "PUT /item HTTP/1.1") || !strings.Contains(a.body, "Set-Cookie: (hidden)") || strings.Contains(a.body, "s=secret") {
 		c.t.Error(a.body)
@@ -74,7 +80,6 @@ func useWrites(c *checked, h *house) {
 	for _, path := range []string{"/v1/parked/c/2", "/v1/parked/c/x", "/v1/parked/c/01", "/v1/parked/z/3", "/v1/parked/%3E/3", "/v1/writes/0", "/v1/writes/99", "/v1/writes/1e3"} {
 		c.send("GET", path, "", 404).problem(c.t)
 	}
-	useDifferences(c)
 }
 
 func useDifferences(c *checked) {
@@ -113,6 +118,9 @@ func useDifferences(c *checked) {
 		}
 	}
 	c.send("GET", "/v1/diff?since=1", "", 400).problem(c.t)
+}
+
+func useRepair(c *checked) {
 	var write struct {
 		State    string
 		Backends map[string]struct {

@@ -63,14 +63,15 @@ func (q *query) text(name string) string {
 	return v[0]
 }
 
-func (q *query) number(name string, least, most, def uint64) uint64 {
+// number is one of 1 to most.
+func (q *query) number(name string, most, def uint64) uint64 {
 	text := q.text(name)
 	if text == "" {
 		return def
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || n < least || n > most {
-		q.add(name, "want a number of "+strconv.FormatUint(least, 10)+" to "+strconv.FormatUint(most, 10))
+	if err != nil || n < 1 || n > most {
+		q.add(name, "want a number of 1 to "+strconv.FormatUint(most, 10))
 	}
 	return n
 }
@@ -92,9 +93,9 @@ func (q *query) end() error {
 func (h *Handler) diff(w http.ResponseWriter, r *http.Request) error {
 	q := readQuery(r)
 	f := mirror.DiffFilter{
-		From: q.number("from", 1, 1<<63, 0), To: q.number("to", 1, 1<<63, 0), By: mirror.DiffBy(q.text("by")), Backends: q.take("backend"),
+		From: q.number("from", 1<<63, 0), To: q.number("to", 1<<63, 0), By: mirror.DiffBy(q.text("by")), Backends: q.take("backend"),
 	}
-	limit := q.number("limit", 1, maxLimit, defaultLimit)
+	limit := q.number("limit", maxLimit, defaultLimit)
 	if err := q.end(); err != nil {
 		return err
 	}
