@@ -39,7 +39,7 @@ type faults struct {
 	Hang        float64       // not answered before HangFor is over, not applied
 	HangFor     time.Duration //
 	Cut         float64       // applied, and the connection is closed in the middle of the answer
-	Delay       time.Duration // what every write takes before it is applied
+	Delay       time.Duration // what every write takes before it is applied, unless who sent it has ended
 	Stall       int           // so many of the next writes are applied and never answered
 	Refuse      string        // path that is answered 400
 }
@@ -200,6 +200,9 @@ func (c *appCopy) write(w http.ResponseWriter, r *http.Request, body string) {
 	c.mu.Unlock()
 	within := func(share float64) bool { dice -= share; return dice < 0 }
 	time.Sleep(f.Delay)
+	if r.Context().Err() != nil {
+		return // whoever sent it has ended
+	}
 	cut := false
 	switch {
 	case r.URL.Path == f.Refuse:

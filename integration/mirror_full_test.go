@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestMirrorStorageFull lets clients write until the stream of writes takes no more, while a copy is away so that nothing may be removed. What is refused never
@@ -14,7 +15,7 @@ func TestMirrorStorageFull(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 2, 1, "limits: {history: 0}")
+	r := newMirrorRig(t, server.ports["nats"], 2, 1, "limits: {history: 0, window: 20}")
 	stream, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_MIR")
 	if err != nil {
 		t.Fatal(err)
@@ -39,6 +40,7 @@ func TestMirrorStorageFull(t *testing.T) {
 	}
 	eventually(t, patience, "the store is full", func() bool { return refused() > 50 })
 	full := w.accepted()
+	time.Sleep(6 * time.Second) // long enough for the mirror to look for what may be removed
 	r.copies[1].restart()
 	w.await(100)
 	t.Logf("%d writes were accepted until the store was full, %d refused, then it went on", full, refused())

@@ -128,12 +128,12 @@ func TestMirrorKilledAfterItsAnswer(t *testing.T) {
 	}
 	w := startWriters(t, r.urls(), 0, 1)
 	for _, c := range r.copies[1:] {
-		c.fail(faults{Delay: 200 * time.Millisecond})
+		c.fail(faults{Delay: 40 * time.Millisecond})
 	}
 	behind := 0
 	for i := range rounds {
-		for n := range 3 { // other lanes, and the same
-			s := w.write(r.urls()[0], apply{Method: http.MethodPut, Path: fmt.Sprintf("/item/%d", n%2), Body: fmt.Sprintf("%d-%d", i, n)})
+		for n := range 40 { // so that each lane has some that are applied, and some that are not
+			s := w.write(r.urls()[0], apply{Method: http.MethodPut, Path: fmt.Sprintf("/item/%d", n%10), Body: fmt.Sprintf("%d-%d", i, n)})
 			if s.status != http.StatusOK {
 				t.Fatalf("answered %d %s", s.status, s.text)
 			}

@@ -43,8 +43,8 @@ func (r *mirrorRig) settle(w *writers, from map[*copyProcess]uint64) {
 	}
 	for i, c := range r.copies {
 		missing := uint64(0)
-		for deadline := time.Now().Add(2 * patience); ; time.Sleep(longest) { // between two looks
-			if missing = c.lacks(from[c], last); missing == 0 || time.Now().After(deadline) {
+		for ; ; time.Sleep(longest) { // between two looks
+			if missing = c.lacks(from[c], last); missing == 0 || time.Since(begin) > patience {
 				break
 			}
 		}
