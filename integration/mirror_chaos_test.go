@@ -41,7 +41,7 @@ func TestMirrorAllAtOnce(t *testing.T) {
 	}
 	w := startWriters(t, r.urls(), 12, 300)
 	w.await(100)
-	during := 12 * time.Second
+	during := 10 * time.Second
 	if long() {
 		during = 3 * time.Minute
 	}
