@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -182,4 +183,41 @@ func receive[T any](t *testing.T, c <-chan T, n int) []T {
 		}
 	}
 	return got
+}
+
+// Who lists a few timers reads few, however many there are.
+func TestListReadsLittle(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.open(t, scheduler.Config{Shards: 1})
+	const n = 600
+	specs := func(yield func(scheduler.Spec) bool) {
+		for i := 0; i < n && yield(scheduler.Spec{ID: strconv.Itoa(i), After: time.Hour, Target: target()}); i++ {
+		}
+	}
+	for _, err := range s.CreateMany(t.Context(), specs) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := r.conn.NATS().Stats().InMsgs
+	for _, err := range s.List(t.Context(), scheduler.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	if read := r.conn.NATS().Stats().InMsgs - before; read > n/3 {
+		t.Errorf("%d messages were read for one timer", read)
+	}
+	all := 0
+	for _, err := range s.List(t.Context(), scheduler.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all++
+	}
+	if all != n {
+		t.Errorf("%d timers are listed, want %d", all, n)
+	}
 }

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 
 const (
 	pageMessages = 1000 // the server answers with 1024 at most
+	firstPage    = 128
 	pageBytes    = 8 << 20
 	pageBodies   = 2000
 	readIdle     = 3 * time.Second
@@ -151,12 +153,13 @@ type getRequest struct {
 	NoHeaders     bool     `json:"no_hdr,omitempty"`
 }
 
-// scan calls f with the stored messages of a subject pattern from sequence from on, in order, until there are no more or f returns false.
+// scan calls f with the stored messages of a subject pattern from sequence from on, in order, until there are no more or f returns false. The
+// first page is a small one: who lists a few reads no more.
 func (s *Scheduler) scan(ctx context.Context, sh *shard, pattern string, from uint64, f func(*nats.Msg, uint64) bool) error {
 	from = max(from, 1)
-	for {
+	for page := firstPage; ; page = pageMessages {
 		n, more := 0, true
-		err := s.directGet(ctx, sh, getRequest{Seq: from, NextBySubject: pattern}, func(m *nats.Msg, seq uint64) {
+		err := s.directGet(ctx, sh, getRequest{Seq: from, NextBySubject: pattern, Batch: page}, func(m *nats.Msg, seq uint64) {
 			n, from = n+1, seq+1
 			more = more && f(m, seq)
 		})
@@ -207,7 +210,7 @@ func (s *Scheduler) lasts(ctx context.Context, sh *shard, subjects []string, f f
 
 // directGet asks any replica for messages. An answer that does not come is asked for again, as long as none of its messages came.
 func (s *Scheduler) directGet(ctx context.Context, sh *shard, req getRequest, f func(*nats.Msg, uint64)) error {
-	req.Batch, req.MaxBytes = pageMessages, pageBytes
+	req.Batch, req.MaxBytes = cmp.Or(req.Batch, pageMessages), pageBytes
 	body, err := json.Marshal(req)
 	if err != nil {
 		return fmt.Errorf("scheduler: direct get: %w", err)

@@ -153,7 +153,7 @@ func (p *puller) run(ctx, work context.Context) {
 			if faulty && p.receipts.begin(epoch, now) {
 				insisting.Go(func() { p.insist(ctx, delivered) })
 			}
-			epoch, faulty = p.receipts.present(), false
+			epoch = p.receipts.present()
 		}
 		for err == nil && ctx.Err() == nil {
 			if err = p.once(ctx, lost); err == nil {
