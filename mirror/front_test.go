@@ -208,6 +208,30 @@ func TestSmuggling(t *testing.T) {
 	}
 }
 
+// Trailers of a write and the wish for another protocol are not passed on.
+func TestTrailersAndUpgrades(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	m := r.open(t, mirror.Config{})
+	run(t, m)
+	front := serve(t, m)
+	got := raw(t, front.URL, "PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+		t.Errorf("%q", got)
+	}
+	got = raw(t, front.URL, "PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\nabc")
+	if !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+		t.Errorf("%q", got)
+	}
+	for _, w := range r.backends[0].all() {
+		for _, name := range []string{"X-Sum", "Trailer", "Upgrade", "Http2-Settings", "Connection"} {
+			if w.header[name] != nil || w.body != "abc" {
+				t.Errorf("backend got %+v", w)
+			}
+		}
+	}
+}
+
 func TestExpectContinue(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
