@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/url"
 	"slices"
 	"strconv"
@@ -36,10 +37,19 @@ type Backend struct {
 // MaxBackends of one mirror.
 const MaxBackends = 64
 
-// NameFor is the name of a backend that is known by its host and port, as Spawn's are.
+// NameFor is the name of a backend that is known by its host and port, as Spawn's are. Of one too long for a name it has the beginning, and a hash of it all.
 func NameFor(host string, port int) string {
-	return strings.NewReplacer(".", "-", ":", "-").Replace(host) + "-" + strconv.Itoa(port)
+	name := strings.NewReplacer(".", "-", ":", "-").Replace(host) + "-" + strconv.Itoa(port)
+	if len(name) <= maxName {
+		return name
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name)) // it never fails
+	return fmt.Sprintf("%s-%08x", name[:maxName-9], h.Sum32())
 }
+
+// maxName is how long a token may be.
+const maxName = 64
 
 // HostPort is the host of the URL and its port, 80 or 443 where it has none.
 func (b Backend) HostPort() (host string, port int) {

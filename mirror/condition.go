@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/skybus-io/skybus/kv"
 )
 
@@ -110,12 +108,12 @@ func (m *Mirror) Status(ctx context.Context) (Status, error) {
 
 // lastWrite is the last write of the mirror that is kept, 0 for none.
 func (m *Mirror) lastWrite(ctx context.Context) (uint64, error) {
-	msg, err := m.stream.GetLastMsgForSubject(ctx, m.space.writes())
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+	raw, err := m.askWrite(ctx, map[string]any{"last_by_subj": m.space.writes()})
+	if errors.Is(err, errNone) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("mirror: last write: %w", err)
+		return 0, err
 	}
-	return msg.Sequence, nil
+	return raw.Seq, nil
 }

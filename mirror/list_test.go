@@ -2,6 +2,7 @@ package mirror_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -76,5 +77,29 @@ func TestConditions(t *testing.T) {
 	})
 	if owner, err := looker.Sender(t.Context()); owner != "me" || err != nil {
 		t.Errorf("while one sends: %q %v", owner, err)
+	}
+}
+
+func TestNameFor(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("very-long.", 9)
+	for _, tt := range []struct {
+		host string
+		port int
+		want string
+	}{
+		{"10.0.0.1", 80, "10-0-0-1-80"},
+		{"a_b.example", 8080, "a_b-example-8080"},
+		{"::1", 1, "--1-1"},
+		{long + "a", 1, "very-long-very-long-very-long-very-long-very-long-very--"},
+		{long + "b", 1, "very-long-very-long-very-long-very-long-very-long-very--"},
+	} {
+		got := mirror.NameFor(tt.host, tt.port)
+		if !strings.HasPrefix(got, tt.want) || len(tt.want) < 50 && got != tt.want || (mirror.Backend{Name: got, URL: "http://a"}).Validate() != nil {
+			t.Errorf("%s %d: %q, want %q", tt.host, tt.port, got, tt.want)
+		}
+	}
+	if mirror.NameFor(long+"a", 1) == mirror.NameFor(long+"b", 1) {
+		t.Error("two hosts have one name")
 	}
 }
