@@ -33,6 +33,7 @@ type mirrorSetup struct {
 	HTTP, Admin     string
 	TLSCert, TLSKey string
 	TokenFile       string
+	Hosts           []string // that clients may ask for where only this machine is listened to
 	Backends        []mirrorSeed
 	Exact           bool     // the backends of the file are all there are to be
 	Test            bool     // check and stop
@@ -173,6 +174,7 @@ func (f *mirrorFile) ownFields() map[string]field {
 		"admin":          into(f, &s.Admin),
 		"tls":            f.section(map[string]field{"cert": into(f, &s.TLSCert), "key": into(f, &s.TLSKey)}),
 		"token_file":     into(f, &s.TokenFile),
+		"hosts":          func(path string, n ast.Node) { s.Hosts = f.texts(path, n, "hosts") },
 		"lanes":          f.numberInto(&s.Lanes),
 		"key":            into(f, &s.Key),
 		"methods":        func(path string, n ast.Node) { s.WriteMethods = f.texts(path, n, "methods") },

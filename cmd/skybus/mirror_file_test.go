@@ -19,6 +19,7 @@ http: 0.0.0.0:7117
 admin: "off"
 tls: {cert: cert.pem, key: key.pem}
 token_file: tokens
+hosts: [app.example]
 lanes: 16
 key: path:2
 methods: [POST, LINK]
@@ -57,7 +58,7 @@ backends:
 			MaxHeader: 8 << 10, MaxFields: 50, MaxTarget: 1 << 10, Window: 10, WindowBytes: 2 << 20, DrainRequests: 2, History: -1,
 			Commit: 10 * time.Millisecond, Lease: 3 * time.Second, Drain: 5 * time.Second,
 		},
-		HTTP: "0.0.0.0:7117", Admin: "off", TLSCert: "cert.pem", TLSKey: "key.pem", TokenFile: "tokens",
+		HTTP: "0.0.0.0:7117", Admin: "off", TLSCert: "cert.pem", TLSKey: "key.pem", TokenFile: "tokens", Hosts: []string{"app.example"},
 		Backends: []mirrorSeed{
 			{Name: "10-0-0-1-8080", URL: "http://10.0.0.1:8080"},
 			{Name: "b", URL: "https://b.example", Priority: new(-1), Active: new(false), Maintenance: new(true)},

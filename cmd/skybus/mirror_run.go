@@ -78,6 +78,7 @@ type mirrorRunCmd struct {
 	Exact     bool      `help:"Delete the backends that the file does not name. Default: they are left as they are." env:"-"`
 	HTTP      string    `name:"http" help:"Where clients come in; port 0 picks a free one. Default: the file's, else 127.0.0.1:7117." placeholder:"ADDR"`
 	Admin     string    `help:"Where the admin API and the admin pages listen, or off. Default: the file's, else 127.0.0.1:7118." placeholder:"ADDR"`
+	AllowHost []string  `help:"Host that clients may ask for where only this machine is listened to, as behind a proxy on it; may be repeated." placeholder:"HOST"`
 	TLSCert   string    `name:"tls-cert" help:"Certificate of both listeners, which then speak TLS." placeholder:"FILE"`
 	TLSKey    string    `name:"tls-key" help:"Key of the certificate." placeholder:"FILE"`
 	TokenFile string    `help:"File with the bearer tokens that the admin API takes, one a line. Default: it asks nobody who they are." placeholder:"FILE"`
@@ -154,7 +155,7 @@ func (c *mirrorRunCmd) setup(app *App) (*mirrorSetup, error) {
 	if c.TLSCert != "" {
 		s.TLSCert, s.TLSKey = c.TLSCert, c.TLSKey
 	}
-	s.TokenFile = cmp.Or(c.TokenFile, s.TokenFile)
+	s.TokenFile, s.Hosts = cmp.Or(c.TokenFile, s.TokenFile), append(s.Hosts, c.AllowHost...)
 	if c.Exact && len(s.Backends) == 0 {
 		return nil, usagef("--exact would delete every backend: the file names none")
 	}
@@ -253,7 +254,7 @@ func (s *mirrorSetup) start(ctx context.Context, app *App, p *platform, l *mirro
 	p.run(ctx, m.Run)
 	srv := httpx.Server{
 		Handler: m, Timeout: max(cfg.AnswerTimeout, mirror.DefaultAnswerTimeout) + max(cfg.ReadTimeout, mirror.DefaultReadTimeout),
-		Drain: cmp.Or(cfg.Drain, mirror.DefaultDrain), TLS: l.tls, Logger: app.log,
+		Drain: cmp.Or(cfg.Drain, mirror.DefaultDrain), Hosts: lower(s.Hosts), TLS: l.tls, Logger: app.log,
 	}
 	if l.admin != nil {
 		if err := s.serveAdmin(ctx, app, p, l); err != nil {
@@ -262,6 +263,14 @@ func (s *mirrorSetup) start(ctx context.Context, app *App, p *platform, l *mirro
 	}
 	p.run(ctx, func(ctx context.Context) error { return srv.Serve(ctx, l.http) })
 	return nil
+}
+
+func lower(all []string) []string {
+	names := make([]string, 0, len(all))
+	for _, s := range all {
+		names = append(names, strings.ToLower(s))
+	}
+	return names
 }
 
 // serveAdmin serves the admin API, with the admin pages beside it.

@@ -5,20 +5,21 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // GuardLoopback keeps web pages out of a listener that only this machine is meant to reach: where addr is a loopback
 // address, requests are refused (421) whose Host is neither localhost nor an IP address. A page of any site can have its
 // own name resolve to 127.0.0.1 and would then count as of the same origin (DNS rebinding); it cannot do so without its name
-// in the Host header. On other addresses h is returned as it is.
-func GuardLoopback(addr net.Addr, h http.Handler) http.Handler {
+// in the Host header. hosts are let in besides: those that a proxy on this machine asks for. On other addresses h is returned as it is.
+func GuardLoopback(addr net.Addr, h http.Handler, hosts ...string) http.Handler {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsLoopback() {
 		return h
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !local(r.Host) {
+		if name := hostName(r.Host); !local(name) && !slices.Contains(hosts, name) {
 			http.Error(w, "this listener is for this machine: ask for it as localhost or by its IP address", http.StatusMisdirectedRequest)
 			return
 		}
@@ -26,17 +27,21 @@ func GuardLoopback(addr net.Addr, h http.Handler) http.Handler {
 	})
 }
 
-// local tells whether host, with or without a port, is a name that no other machine can take. HTTP/1.0 requests have none.
-func local(host string) bool {
+// hostName is a host without its port, in lower case. HTTP/1.0 requests have none.
+func hostName(host string) string {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = host
 	}
-	name = strings.TrimSuffix(strings.ToLower(strings.Trim(name, "[]")), ".")
+	return strings.TrimSuffix(strings.ToLower(strings.Trim(name, "[]")), ".")
+}
+
+// local tells whether a host is a name that no other machine can take.
+func local(name string) bool {
 	if name == "" || name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return true
 	}
-	_, err = netip.ParseAddr(name)
+	_, err := netip.ParseAddr(name)
 	return err == nil
 }
 

@@ -44,3 +44,20 @@ func TestGuardLoopback(t *testing.T) {
 		}
 	}
 }
+
+func TestGuardLoopbackLetsHostsIn(t *testing.T) {
+	t.Parallel()
+	h := httpx.GuardLoopback(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "app.example")
+	for host, want := range map[string]int{
+		"app.example": http.StatusOK, "APP.example.:80": http.StatusOK, "localhost": http.StatusOK,
+		"x.app.example": http.StatusMisdirectedRequest, "example": http.StatusMisdirectedRequest,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("Host %q: %d, want %d", host, w.Code, want)
+		}
+	}
+}

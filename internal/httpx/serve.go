@@ -30,6 +30,8 @@ type Server struct {
 	Timeout time.Duration
 	// Drain is how long requests in flight may go on after the stop.
 	Drain time.Duration
+	// Hosts are let in on a loopback address besides this machine's own names, in lower case and without ports (GuardLoopback).
+	Hosts []string
 	// TLS, where it is not nil, is what the listener speaks.
 	TLS    *tls.Config
 	Logger *slog.Logger
@@ -97,7 +99,7 @@ func (s *Server) server(ctx context.Context, l net.Listener, open *conns, stoppi
 			default:
 			}
 			s.Handler.ServeHTTP(w, r)
-		})),
+		}), s.Hosts...),
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ReadHeaderTimeout: ReadHeaderTimeout,
 		ReadTimeout:       ReadTimeout,
