@@ -9,24 +9,27 @@ import (
 	"github.com/skybus-io/skybus/bus/bustest"
 )
 
+// openIn opens a scheduler of one shard in a namespace.
+func openIn(t *testing.T, n *bustest.Node, env string) *Scheduler {
+	t.Helper()
+	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: n, Namespace: "default." + env})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing(t, conn)
+	s, err := Open(t.Context(), conn, Config{Shards: 1, AllowNetworks: loopback()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing(t, s)
+	return s
+}
+
 // An owner reads all that is stored in pages, other namespaces' timers and deliveries among it, and keeps what is its own.
 func TestBodies(t *testing.T) {
 	t.Parallel()
 	n := bustest.Server(t)
-	open := func(env string) *Scheduler {
-		conn, err := bus.Connect(t.Context(), bus.Config{InProcess: n, Namespace: "default." + env})
-		if err != nil {
-			t.Fatal(err)
-		}
-		closing(t, conn)
-		s, err := Open(t.Context(), conn, Config{Shards: 1, AllowNetworks: loopback()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		closing(t, s)
-		return s
-	}
-	s, other := open("dev"), open("test")
+	s, other := openIn(t, n, "dev"), openIn(t, n, "test")
 	target := Target{URI: "http://127.0.0.1:9999/"}
 	specs := func(n int, prefix string) func(func(Spec) bool) {
 		return func(yield func(Spec) bool) {

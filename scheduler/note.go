@@ -21,8 +21,8 @@ type note struct {
 	body []byte // nil where it is due later than soon, and then the owner reads it itself
 }
 
-// noteAhead is how long before a timer is due its note has all of it: longer than owners look ahead.
-const noteAhead = 2 * nearTime
+// noteAhead is how long before a timer is due its note has all of it: a little longer than owners look ahead.
+const noteAhead = nearTime + time.Second
 
 // What a note says.
 const (

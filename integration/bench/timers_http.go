@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -96,8 +97,8 @@ func (c *cluster) stop() error {
 	return errors.Join(errs...)
 }
 
-// startCluster starts three servers and three schedulers.
-func (b *bench) startCluster(ctx context.Context, sync string) (c *cluster, err error) {
+// startCluster starts three servers and three schedulers, which take args beside what they need.
+func (b *bench) startCluster(ctx context.Context, sync string, args ...string) (c *cluster, err error) {
 	c = &cluster{}
 	defer func() {
 		if err != nil {
@@ -114,20 +115,20 @@ func (b *bench) startCluster(ctx context.Context, sync string) (c *cluster, err 
 		if err != nil {
 			return c, err
 		}
-		args := []string{
+		server := []string{
 			"--data", store, "--sync", sync, "--nats", freePort, "--cluster", "bench", "--cluster-listen", freePort, "--name", "s" + strconv.Itoa(i),
 		}
 		if i > 0 {
-			args = append(args, "--routes", c.all[0].urls["cluster"])
+			server = append(server, "--routes", c.all[0].urls["cluster"])
 		}
-		p, err := startProgram(ctx, program, b.dir, "server", args...)
+		p, err := startProgram(ctx, program, b.dir, "server", server...)
 		if err != nil {
 			return c, err
 		}
 		c.all = append(c.all, p)
 	}
 	for i := range size {
-		p, err := startProgram(ctx, program, b.dir, "scheduler", schedulerArgs(c.all[i].urls["nats"])...)
+		p, err := startProgram(ctx, program, b.dir, "scheduler", append(schedulerArgs(c.all[i].urls["nats"]), args...)...)
 		if err != nil {
 			return c, err
 		}
@@ -141,24 +142,32 @@ func schedulerArgs(server string) []string {
 	return []string{"--server", server, "--http", freePort, "--admin", freePort, "--allow-network", "127.0.0.0/8"}
 }
 
-// timersCluster creates timers by HTTP on clusters that sync in different ways.
+// timersCluster creates timers by HTTP on clusters that sync in different ways, and on one with a single shard.
 func (b *bench) timersCluster(ctx context.Context) (_ []section, err error) {
 	s := section{Name: nameTimersCluster, Columns: []string{"timers/s", "p50 us", "p99 us", "CPU us each"}}
-	syncs := []string{"always", "2m"}
+	clusters := []struct {
+		sync   string
+		shards []string
+	}{
+		{"always", nil},
+		{"2m", nil},
+		{"always", []string{"--shards", "1"}},
+	}
 	if b.set.quick {
-		syncs = syncs[:1] // an election takes seconds
+		clusters = clusters[:1] // an election takes seconds
 	}
 	var variants []variant
 	var last *cluster
-	for _, sync := range syncs {
-		b.progress.step(s.Name, "starting a cluster, sync "+sync)
-		c, err := b.startCluster(ctx, sync)
+	for _, kind := range clusters {
+		what := strings.Join(append([]string{"--sync", kind.sync}, kind.shards...), " ")
+		b.progress.step(s.Name, "starting a cluster, "+what)
+		c, err := b.startCluster(ctx, kind.sync, kind.shards...)
 		if err != nil {
 			return nil, err
 		}
 		last = c
 		defer func() { err = errors.Join(err, c.stop()) }()
-		v, stop, err := b.posting(ctx, "--sync "+sync, c.schedulers, c.all)
+		v, stop, err := b.posting(ctx, what, c.schedulers, c.all)
 		if err != nil {
 			return nil, err
 		}
