@@ -45,6 +45,27 @@ func TestMirrorUnderRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	owner, m, other := open(admin), open(conn), open(second)
+	setBackends(t, m)
+	runUntilCleanup(t, m.Run)
+	runUntilCleanup(t, other.Run)
+	seq := mirrorUnderRole(t, m, other)
+	stream, err := admin.JetStream().Stream(t.Context(), "SKYBUS_MIR")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bustest.Eventually(t, "writes removed that all have applied", func() bool {
+		info, err := stream.Info(t.Context())
+		return err == nil && info.State.FirstSeq > 1
+	})
+	harmless(t, conn, second)
+	if err := owner.Parked().Drop(t.Context(), "b2", seq); err != nil {
+		t.Error(err)
+	}
+}
+
+// setBackends sets three, of which one refuses what others take.
+func setBackends(t *testing.T, m *mirror.Mirror) {
+	t.Helper()
 	for i := range 3 {
 		backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if i == 2 && r.URL.Path == "/odd" {
@@ -57,8 +78,11 @@ func TestMirrorUnderRole(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	runUntilCleanup(t, m.Run)
-	runUntilCleanup(t, other.Run)
+}
+
+// mirrorUnderRole does what m and other may, as two processes of one mirror, and returns the write that it left parked for b2.
+func mirrorUnderRole(t *testing.T, m, other *mirror.Mirror) (parked uint64) {
+	t.Helper()
 	front := httptest.NewServer(other) // and the first sends
 	t.Cleanup(front.Close)
 	for path, body := range map[string]string{"/odd": "x", "/small": "x", "/large": strings.Repeat("x", 2<<20)} {
@@ -88,18 +112,7 @@ func TestMirrorUnderRole(t *testing.T) {
 	if _, err := m.Status(t.Context()); err != nil {
 		t.Error(err)
 	}
-	stream, err := admin.JetStream().Stream(t.Context(), "SKYBUS_MIR")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bustest.Eventually(t, "writes removed that all have applied", func() bool {
-		info, err := stream.Info(t.Context())
-		return err == nil && info.State.FirstSeq > 1
-	})
-	harmless(t, conn, second)
-	if err := owner.Parked().Drop(t.Context(), "b2", seq); err != nil {
-		t.Error(err)
-	}
+	return seq
 }
 
 // differ are the writes that backends have answered differently.
@@ -125,7 +138,7 @@ func httpDo(t *testing.T, method, url, body string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	_, _ = io.Copy(io.Discard, resp.Body)
 	return resp.StatusCode
 }

@@ -38,38 +38,7 @@ func differences(t *testing.T, m *mirror.Mirror, f mirror.DiffFilter) []string {
 
 func TestDiff(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 3)
-	m := r.open(t, mirror.Config{Ack: mirror.All})
-	r.backends[1].setRefuse(func(w http.ResponseWriter, req *http.Request) bool {
-		switch req.URL.Path {
-		case "/class":
-			w.WriteHeader(http.StatusConflict)
-		case "/status":
-			w.WriteHeader(http.StatusCreated)
-		case "/body":
-			_, _ = io.WriteString(w, "another")
-		default:
-			return false
-		}
-		return true
-	})
-	stop := run(t, m)
-	front := serve(t, m)
-	seqs := map[string]uint64{}
-	var last uint64
-	for i := range 300 {
-		switch i {
-		case 50, 150, 250:
-			path := map[int]string{50: "/class", 150: "/status", 250: "/body"}[i]
-			seqs[path] = put(t, front.URL+path, "x")
-		case 200:
-			stop()
-			stop = run(t, m)
-		default:
-			last = put(t, front.URL+fmt.Sprintf("/item/%d", i), "x")
-		}
-	}
-	status(t, m, last, 3)
+	m, seqs, last := disagreeing(t)
 	line := func(path string, b int) string {
 		return fmt.Sprintf("%d PUT %s a=200 b=%d c=200", seqs[path], path, b)
 	}
@@ -101,15 +70,70 @@ func TestDiff(t *testing.T) {
 			}
 		}
 	}
-	for range m.Diff(t.Context(), mirror.DiffFilter{By: mirror.ByBody}) {
-		break // whoever has seen enough leaves nothing behind
+}
+
+// disagreeing is a mirror with 300 writes, of which the second of its backends answers three differently, and its last write.
+func disagreeing(t *testing.T) (m *mirror.Mirror, seqs map[string]uint64, last uint64) {
+	t.Helper()
+	r := newRig(t, 3)
+	m = r.open(t, mirror.Config{Ack: mirror.All})
+	r.backends[1].setRefuse(func(w http.ResponseWriter, req *http.Request) bool {
+		switch req.URL.Path {
+		case "/class":
+			w.WriteHeader(http.StatusConflict)
+		case "/status":
+			w.WriteHeader(http.StatusCreated)
+		case "/body":
+			_, _ = io.WriteString(w, "another")
+		default:
+			return false
+		}
+		return true
+	})
+	stop := run(t, m)
+	front := serve(t, m)
+	seqs = map[string]uint64{}
+	for i := range 300 {
+		switch i {
+		case 50, 150, 250:
+			path := map[int]string{50: "/class", 150: "/status", 250: "/body"}[i]
+			seqs[path] = put(t, front.URL+path, "x")
+		case 200:
+			stop()
+			stop = run(t, m)
+		default:
+			last = put(t, front.URL+fmt.Sprintf("/item/%d", i), "x")
+		}
+	}
+	status(t, m, last, 3)
+	return m, seqs, last
+}
+
+// Whoever has seen enough leaves nothing behind.
+func TestDiffLeft(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	m := r.open(t, mirror.Config{Ack: mirror.All})
+	r.backends[1].setRefuse(refuseWith(http.StatusConflict, "/odd"))
+	run(t, m)
+	front := serve(t, m)
+	for range 2 {
+		status(t, m, put(t, front.URL+"/odd", "x"), 2)
+	}
+	found := 0
+	for _, err := range m.Diff(t.Context(), mirror.DiffFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		found++
+		break
 	}
 	stream, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_MIRL")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := stream.CachedInfo().State.Consumers; n > 0 {
-		t.Errorf("%d consumers left", n)
+	if n := stream.CachedInfo().State.Consumers; n > 0 || found != 1 {
+		t.Errorf("%d consumers left after %d differences", n, found)
 	}
 }
 
