@@ -108,6 +108,9 @@ func (a *applier) offerLocked(w *write) bool {
 
 // offerWait takes a write as soon as there is room.
 func (a *applier) offerWait(w *write) error {
+	if a.offer(w) {
+		return nil
+	}
 	for {
 		room := a.room.wait()
 		if a.offer(w) {

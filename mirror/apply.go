@@ -90,22 +90,20 @@ func isFailure(status int) bool { return status >= http.StatusInternalServerErro
 
 // waitReady waits until a request may be sent. probe says that it is the one which finds out whether a backend that was down is back.
 func (a *applier) waitReady() (probe bool, err error) {
-	for {
-		ready := a.ready.wait()
+	for waiting := false; ; waiting = true {
+		var ready <-chan struct{}
+		if waiting {
+			ready = a.ready.wait() // before looking again, so that no change is missed
+		}
 		if a.ctx.Err() != nil || !a.s.lease.Valid() {
 			return false, errEnded
 		}
-		var wait time.Duration
-		if !a.paused.Load() {
-			old := a.uncommitted.Load()
-			switch {
-			case old != 0 && time.Since(time.Unix(0, old)) > commitAge:
-				wait = commitAge
-			default:
-				if wait, probe = a.breaker.allow(); wait == 0 {
-					return probe, nil
-				}
-			}
+		wait, probe, ok := a.allow()
+		if ok {
+			return probe, nil
+		}
+		if !waiting {
+			continue
 		}
 		ctx, cancel := a.ctx, context.CancelFunc(func() {})
 		if wait > 0 {
@@ -117,4 +115,16 @@ func (a *applier) waitReady() (probe bool, err error) {
 		}
 		cancel()
 	}
+}
+
+// allow tells whether a request may be sent now; else what happens next may allow it, or that the time has passed. 0 is no time.
+func (a *applier) allow() (wait time.Duration, probe, ok bool) {
+	if a.paused.Load() {
+		return 0, false, false
+	}
+	if old := a.uncommitted.Load(); old != 0 && time.Since(time.Unix(0, old)) > commitAge {
+		return commitAge, false, false
+	}
+	wait, probe = a.breaker.allow()
+	return wait, probe, wait == 0
 }

@@ -65,3 +65,41 @@ func BenchmarkWrite(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkDrain is a backend that comes back to writes that wait for it.
+func BenchmarkDrain(b *testing.B) {
+	node := bustest.Server(b)
+	conn := connect(b, node)
+	m, err := mirror.Open(b.Context(), conn, mirror.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var applied atomic.Int64
+	all := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusNoContent)
+		if applied.Add(1) == int64(b.N) {
+			close(all)
+		}
+	}))
+	b.Cleanup(s.Close)
+	if _, err := m.Set(b.Context(), mirror.Backend{Name: "a", URL: s.URL, Active: true}); err != nil {
+		b.Fatal(err)
+	}
+	body := strings.Repeat("x", 1024)
+	for i := range b.N {
+		_, err := conn.JetStream().PublishAsync("skybus.mir.default.dev.default."+strconv.Itoa(i%64),
+			[]byte("PUT /item/"+strconv.Itoa(i%1000)+" HTTP/1.1\r\nHost: x\r\nIdempotency-Key: "+strconv.Itoa(i)+"\r\n\r\n"+body))
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	<-conn.JetStream().PublishAsyncComplete()
+	b.ResetTimer()
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = m.Run(ctx) }()
+	b.Cleanup(func() { cancel(); <-ended; _ = m.Close() })
+	<-all
+}

@@ -16,7 +16,7 @@ import (
 const (
 	readPause     = 50 * time.Millisecond
 	readHeartbeat = time.Second
-	readBytes     = 4 << 20 // that a reader asks for at once
+	readBytes     = 1 << 20 // that a reader asks for at once: answers to commits come behind it; never less than a message may have
 	readCheck     = 2 * time.Second
 	behindAfter   = 1000 // writes; from then on a backend is being brought level
 
