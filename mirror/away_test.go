@@ -14,7 +14,7 @@ import (
 func TestServersAway(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2)
-	m := r.open(t, mirror.Config{StoreTimeout: 300 * time.Millisecond, MaxLag: 500 * time.Millisecond})
+	m := r.open(t, mirror.Config{StoreTimeout: 2 * time.Second, MaxLag: 500 * time.Millisecond})
 	run(t, m)
 	front := serve(t, m)
 	large := strings.Repeat("x", 1<<20)

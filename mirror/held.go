@@ -46,7 +46,7 @@ func (h *held) acquire(ctx context.Context, s *spilled) ([]byte, func(), error) 
 				return nil, nil, errEnded
 			}
 		}
-		release := sync.OnceFunc(func() { h.release(s.name, b) })
+		release := sync.OnceFunc(func() { h.release(b) })
 		select {
 		case <-b.loaded:
 		case <-ctx.Done():
@@ -84,20 +84,23 @@ func (h *held) take(s *spilled) *heldBody {
 	h.bodies[s.name] = b
 	h.used += s.size
 	h.wg.Go(func() {
-		defer close(b.loaded)
-		b.data, b.err = h.load(s)
+		data, err := h.load(s)
+		h.mu.Lock()
+		b.data, b.err = data, err
+		if err != nil { // who comes next tries again
+			h.removeLocked(s.name, b)
+		}
+		h.mu.Unlock()
+		close(b.loaded)
+		h.room.notify()
 	})
 	return b
 }
 
-func (h *held) release(name string, b *heldBody) {
+func (h *held) release(b *heldBody) {
 	h.mu.Lock()
-	if b.users--; b.users == 0 {
-		b.idle = time.Now()
-		if b.err != nil || h.bodies[name] != b {
-			h.removeLocked(name, b)
-		}
-	}
+	b.users--
+	b.idle = time.Now()
 	h.mu.Unlock()
 	h.room.notify()
 }
@@ -113,7 +116,7 @@ func (h *held) removeLocked(name string, b *heldBody) {
 func (h *held) evictLocked(before time.Time) bool {
 	var oldest string
 	for name, b := range h.bodies {
-		if b.users == 0 && (before.IsZero() || b.idle.Before(before)) && (oldest == "" || b.idle.Before(h.bodies[oldest].idle)) {
+		if b.users == 0 && b.data != nil && (before.IsZero() || b.idle.Before(before)) && (oldest == "" || b.idle.Before(h.bodies[oldest].idle)) {
 			oldest = name
 		}
 	}
