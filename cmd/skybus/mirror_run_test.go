@@ -40,6 +40,54 @@ func certificate(t *testing.T) (cert, key string, client *http.Client) {
 	return cert, key, &http.Client{Transport: tr}
 }
 
+// startMirror runs a mirror with a file until stop is called.
+func startMirror(t *testing.T, text string) (urls map[string]string, stop func() (code int, stderr string)) {
+	t.Helper()
+	s := bustest.Server(t, bustest.TCP())
+	dir := t.TempDir()
+	file, ports := filepath.Join(dir, "mirror.yaml"), filepath.Join(dir, "ports")
+	if err := os.WriteFile(file, []byte("http: 127.0.0.1:0\nadmin: 127.0.0.1:0\n"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var code int
+	var stderr string
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		code, _, stderr = runs(ctx, &cli{}, "mirror", "run", "-f", file, "--server", s.URL(), "--ports-file", ports)
+	}()
+	stop = func() (int, string) {
+		cancel()
+		<-done
+		return code, stderr
+	}
+	t.Cleanup(func() { _, _ = stop() })
+	return waitPorts(t, ports), stop
+}
+
+// fetchOver asks for url, as host says where that is not empty. The answer is nil after an error.
+func fetchOver(t *testing.T, client *http.Client, method, url, host string) (resp *http.Response, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Error(err)
+		return nil, ""
+	}
+	req.Host = host
+	resp, err = client.Do(req)
+	if err != nil {
+		t.Error(err)
+		return nil, ""
+	}
+	defer func() { _ = resp.Body.Close() }() // it was read
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return resp, string(data)
+}
+
 // TestMirrorOverTLS speaks HTTP/2 to clients; when it is stopped it finishes what it was asked.
 func TestMirrorOverTLS(t *testing.T) {
 	t.Parallel()
@@ -52,72 +100,34 @@ func TestMirrorOverTLS(t *testing.T) {
 		_, _ = io.WriteString(w, r.Host)
 	}))
 	t.Cleanup(app.Close)
-	s := bustest.Server(t, bustest.TCP())
 	cert, key, client := certificate(t)
-	dir := t.TempDir()
-	file, ports := filepath.Join(dir, "mirror.yaml"), filepath.Join(dir, "ports")
-	text := "http: 127.0.0.1:0\nadmin: 127.0.0.1:0\nhosts: [App.example]\ntls: {cert: " + cert + ", key: " + key + "}\nbackends: [{url: \"" + app.URL + "\"}]\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	type result struct {
-		code   int
-		stderr string
-	}
-	done := make(chan result, 1)
-	go func() {
-		code, _, stderr := runs(ctx, &cli{}, "mirror", "run", "-f", file, "--server", s.URL(), "--ports-file", ports)
-		done <- result{code, stderr}
-	}()
-	urls := waitPorts(t, ports)
+	urls, stop := startMirror(t, "hosts: [App.example]\ntls: {cert: "+cert+", key: "+key+"}\nbackends: [{url: \""+app.URL+"\"}]\n")
 	if !strings.HasPrefix(urls["mirror"], "https://") || !strings.HasPrefix(urls["mirror_admin"], "https://") {
 		t.Fatalf("%v", urls)
 	}
-	do := func(method, url, host string) (*http.Response, string) {
-		req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
-		if err != nil {
-			t.Error(err)
-			return nil, ""
-		}
-		req.Host = host
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Error(err)
-			return nil, ""
-		}
-		defer func() { _ = resp.Body.Close() }() // it was read
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		return resp, string(body)
-	}
-	if resp, body := do(http.MethodGet, urls["mirror"]+"/", "app.example"); resp == nil || resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 || body != "app.example" {
+	if resp, body := fetchOver(t, client, http.MethodGet, urls["mirror"]+"/", "app.example"); resp == nil || resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 || body != "app.example" {
 		t.Errorf("%v %q", resp, body)
 	}
-	if resp, _ := do(http.MethodGet, urls["mirror"]+"/", "other.example"); resp == nil || resp.StatusCode != http.StatusMisdirectedRequest {
+	if resp, _ := fetchOver(t, client, http.MethodGet, urls["mirror"]+"/", "other.example"); resp == nil || resp.StatusCode != http.StatusMisdirectedRequest {
 		t.Errorf("%v", resp)
 	}
-	if resp, body := do(http.MethodGet, urls["mirror_admin"]+"/nodes", ""); resp == nil || !strings.Contains(body, app.URL) {
+	if resp, body := fetchOver(t, client, http.MethodGet, urls["mirror_admin"]+"/nodes", ""); resp == nil || !strings.Contains(body, app.URL) {
 		t.Errorf("%v %q", resp, body)
 	}
 	written := make(chan int, 1)
 	go func() {
 		code := 0
-		if resp, _ := do(http.MethodPut, urls["mirror"]+"/a", ""); resp != nil {
+		if resp, _ := fetchOver(t, client, http.MethodPut, urls["mirror"]+"/a", ""); resp != nil {
 			code = resp.StatusCode
 		}
 		written <- code
 	}()
 	<-asked
-	cancel()
 	time.AfterFunc(100*time.Millisecond, func() { close(answer) })
+	if code, stderr := stop(); code != exitOK {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
 	if code := <-written; code != http.StatusOK {
 		t.Errorf("a write while the mirror was stopped: %d", code)
-	}
-	if r := <-done; r.code != exitOK {
-		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
 }
