@@ -192,7 +192,10 @@ func TestListReadsLittle(t *testing.T) {
 	s := r.open(t, scheduler.Config{Shards: 1})
 	const n = 600
 	specs := func(yield func(scheduler.Spec) bool) {
-		for i := 0; i < n && yield(scheduler.Spec{ID: strconv.Itoa(i), After: time.Hour, Target: target()}); i++ {
+		for i := range n {
+			if !yield(scheduler.Spec{ID: strconv.Itoa(i), After: time.Hour, Target: target()}) {
+				return
+			}
 		}
 	}
 	for _, err := range s.CreateMany(t.Context(), specs) {
