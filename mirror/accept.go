@@ -189,6 +189,14 @@ func writeAnswer(w http.ResponseWriter, a *answer) {
 	if a.status != http.StatusNoContent && a.status != http.StatusNotModified {
 		h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	}
+	guessNoType(h)
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body) // the client has gone
+}
+
+// guessNoType keeps net/http from taking the type of an answer without one from how its body begins: what a client wrote might be run as a page.
+func guessNoType(h http.Header) {
+	if _, known := h["Content-Type"]; !known {
+		h["Content-Type"] = nil
+	}
 }

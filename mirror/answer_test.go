@@ -181,3 +181,24 @@ func TestAnswerAcrossProcesses(t *testing.T) {
 		t.Errorf("%v, want %v", bodies, want)
 	}
 }
+
+// An answer without a type stays without one: the mirror does not guess it from the body.
+func TestAnswerWithoutType(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	m := r.open(t, mirror.Config{})
+	run(t, m)
+	front := serve(t, m)
+	page := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header()["Content-Type"] = nil
+		_, _ = io.WriteString(w, "<html>")
+		return true
+	}
+	r.backends[0].setRefuse(page)
+	for _, method := range []string{"PUT", "GET", "HEAD"} {
+		got := do(t, method, front.URL+"/x", "")
+		if types, there := got.header["Content-Type"]; got.status != http.StatusOK || there {
+			t.Errorf("%s: %d %q of type %q, want none", method, got.status, got.body, types)
+		}
+	}
+}

@@ -28,6 +28,7 @@ func (m *Mirror) copyAnswer(w http.ResponseWriter, r *http.Request, a readAnswer
 		slices.Sort(a.trailers)
 		h["Trailer"] = []string{strings.Join(a.trailers, ", ")}
 	}
+	guessNoType(h)
 	w.WriteHeader(a.status)
 	if r.Method == http.MethodHead {
 		return
