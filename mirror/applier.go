@@ -24,7 +24,7 @@ type applier struct {
 
 	paused  atomic.Bool // by maintenance
 	behind  atomic.Bool // it reads for itself, and is far behind
-	slots   chan struct{}
+	slots   *slots
 	breaker breaker
 	ready   broadcast // something that lanes wait for may have changed
 

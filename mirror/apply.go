@@ -58,12 +58,15 @@ func (a *applier) apply(w *write) (*answer, error) {
 // try makes one attempt. An error is one that says nothing about the write: the backend cannot be reached, takes too long, or has too much to do.
 func (a *applier) try(w *write) (ans *answer, pause time.Duration, err error) {
 	if a.behind.Load() {
-		select {
-		case a.slots <- struct{}{}:
-			defer func() { <-a.slots }()
-		case <-a.ctx.Done():
+		if a.slots.take(a.ctx) != nil {
 			return nil, 0, errEnded
 		}
+		defer func() {
+			a.slots.give()
+			if err == nil && !isFailure(ans.status) {
+				a.slots.applied(a.s.now(), w.at)
+			}
+		}()
 	}
 	body, release, err := a.s.bodyOf(a.ctx, w)
 	if err != nil {

@@ -126,7 +126,8 @@ type Config struct {
 	// Window is how many writes, and WindowBytes how many bytes, wait in memory for one backend; more are left in the stream. 0 means 8,000 and 32 MiB.
 	Window      int
 	WindowBytes int
-	// DrainRequests is how many requests are sent at once to a backend that is behind. 0 means 4.
+	// DrainRequests is how many requests are sent at once to a backend that is behind; more, up to one for each lane, while that does not
+	// bring it level at twice the rate of writes. 0 means 4.
 	DrainRequests int
 	// History is how many writes are kept after all backends have applied them, for [Mirror.Repair] and new backends. 0 means 100,000, negative none.
 	History int

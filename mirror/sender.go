@@ -176,7 +176,7 @@ func (s *sender) reconcile(ctx context.Context, nodes []*node) error {
 
 // start makes a backend one that is sent writes.
 func (s *sender) start(ctx context.Context, n *node) error {
-	a := &applier{s: s, node: n, slots: make(chan struct{}, s.m.cfg.DrainRequests), wakeup: make(chan struct{}, 1), ended: make(chan struct{}), quiet: make(chan struct{})}
+	a := &applier{s: s, node: n, slots: newSlots(s.m.cfg.DrainRequests, s.m.cfg.Lanes), wakeup: make(chan struct{}, 1), ended: make(chan struct{}), quiet: make(chan struct{})}
 	a.ctx, a.stop = context.WithCancel(ctx)
 	a.requests, a.cut = context.WithCancel(s.ctx)
 	a.paused.Store(n.Maintenance)
