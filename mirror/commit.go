@@ -13,7 +13,9 @@ import (
 
 const (
 	commitTimeout = 150 * time.Millisecond
-	commitIdle    = time.Second // when nothing was applied, but the state of the backend may have changed
+	commitShare   = 4                     // so many times as long as the last commit took nothing is committed: it is dear where three servers store it
+	commitPause   = 50 * time.Millisecond // but no longer
+	commitIdle    = time.Second           // when nothing was applied, but the state of the backend may have changed
 	commitFinal   = 2 * time.Second
 )
 
@@ -55,15 +57,17 @@ func (a *applier) committer(ctx context.Context) error {
 		case <-a.wakeup:
 		case <-idle.C:
 		}
+		begin := time.Now()
 		if err := a.commit(ctx, commitTimeout); err != nil {
 			return err
 		}
+		pause := min(max(a.s.m.cfg.Commit, commitShare*time.Since(begin)), commitPause)
 		a.tellState(ctx)
 		a.ready.notify()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(a.s.m.cfg.Commit):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -117,7 +117,7 @@ type Config struct {
 	MaxAge time.Duration
 	// Divergence says what becomes of a write that a backend has answered otherwise than the others. Empty means Park.
 	Divergence Divergence
-	// Commit is how often it is stored what the backends have applied. 0 means 5 ms; at most 50 ms.
+	// Commit is how often it is stored what the backends have applied, less often while that takes long. 0 means 5 ms; at most 50 ms.
 	Commit time.Duration
 	// Lease is how long others wait for a sender that died. 0 means 2 s, which is also the least.
 	Lease time.Duration

@@ -35,7 +35,7 @@ func generate(ctx context.Context, call caller, o order) (load, error) {
 	start := time.Now()
 	end := start.Add(o.For)
 	for i := range o.Callers {
-		running.Go(func() { errs[i] = seen[i].callUntil(ctx, call, end, &ids, o.Tolerate) })
+		running.Go(func() { errs[i] = seen[i].callUntil(ctx, call, end, &ids, o) })
 	}
 	running.Wait()
 	elapsed := time.Since(start)
@@ -69,9 +69,10 @@ type callerView struct {
 }
 
 // callUntil makes at least one call.
-func (v *callerView) callUntil(ctx context.Context, call caller, end time.Time, ids *atomic.Int64, tolerate bool) error {
+func (v *callerView) callUntil(ctx context.Context, call caller, end time.Time, ids *atomic.Int64, o order) error {
 	before := time.Now()
-	for {
+	begin, tolerate := before, o.Tolerate
+	for n := 1; ; n++ {
 		err := call(ctx, ids.Add(1))
 		after := time.Now()
 		switch {
@@ -89,7 +90,10 @@ func (v *callerView) callUntil(ctx context.Context, call caller, end time.Time, 
 		if !after.Before(end) {
 			return nil
 		}
-		before = after
+		if before = after; o.Rate > 0 { // the wait is not the call's
+			time.Sleep(time.Until(begin.Add(time.Duration(n*o.Callers) * time.Second / time.Duration(o.Rate))))
+			before = time.Now()
+		}
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 const (
 	drainBacklog = 100_000
 	drainQuick   = 2_000
-	drainCallers = 4 // of those who write meanwhile
+	drainCallers = 4     // of those who write meanwhile,
+	drainRate    = 1_500 // so many a second
 	lastBackend  = mirrorBackends - 1
 )
 
@@ -54,14 +55,14 @@ func (b *bench) mirrorDrain(ctx context.Context) (_ []section, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.stop()) }()
-	calm, err := client.do(order{Op: opLoad, Callers: drainCallers, For: b.set.window})
+	calm, err := client.do(order{Op: opLoad, Callers: drainCallers, Rate: drainRate, For: b.set.window})
 	if err != nil {
 		return nil, err
 	}
 	if err := t.backlog(ctx, nameMirrorDrain, client, n); err != nil {
 		return nil, err
 	}
-	down, err := client.do(order{Op: opLoad, Callers: drainCallers, For: b.set.window})
+	down, err := client.do(order{Op: opLoad, Callers: drainCallers, Rate: drainRate, For: b.set.window})
 	if err != nil {
 		return nil, err
 	}
@@ -70,8 +71,8 @@ func (b *bench) mirrorDrain(ctx context.Context) (_ []section, err error) {
 		return nil, err
 	}
 	s := section{Name: nameMirrorDrain, Columns: []string{"requests/s", "p50 us", "p99 us", "drained/s"}, Notes: []string{fmt.Sprintf(
-		"mirror-drain: %d clients write, one after the other, with all backends up; with one down, for which %d writes wait; and while"+
-			" it is brought level. Times are the clients', who wait for the first answer. One window each.", drainCallers, n)}}
+		"mirror-drain: %d clients make %d writes a second together, with all backends up; with one down, for which %d writes wait; and"+
+			" while it is brought level. Times are the clients', who wait for the first answer. One window each.", drainCallers, drainRate, n)}}
 	for _, r := range []struct {
 		what  string
 		load  load
@@ -122,7 +123,7 @@ func (t *troupe) drain(ctx context.Context, client *child) (l load, rate float64
 	go func() {
 		var sum load
 		for {
-			ans, err := client.do(order{Op: opLoad, Callers: drainCallers, For: 500 * time.Millisecond})
+			ans, err := client.do(order{Op: opLoad, Callers: drainCallers, Rate: drainRate, For: drainWindow})
 			sum = worse(sum, ans.Load)
 			select {
 			case <-stop:
@@ -149,6 +150,9 @@ func (t *troupe) drain(ctx context.Context, client *child) (l load, rate float64
 		}
 	}
 }
+
+// drainWindow is how long times are gathered while a backend is brought level: the worst of them counts.
+const drainWindow = time.Second
 
 // behindLevel is what a backend that is level may be behind, since it is asked while others write.
 const behindLevel = 100

@@ -54,6 +54,7 @@ type order struct {
 	Dir      string        `json:"dir,omitempty"`
 	Callers  int           `json:"callers,omitempty"`
 	For      time.Duration `json:"for,omitempty"`
+	Rate     int           `json:"rate,omitempty"` // of calls of all callers in a second, as far as they are answered in time; 0 is no limit
 	File     string        `json:"file,omitempty"` // of a profile, without its extension
 
 	// Of the measurements that have processes of their own kind.
