@@ -52,24 +52,20 @@ func TestMirrorAllAtOnce(t *testing.T) {
 		if rnd.IntN(3) > 0 {
 			at = r.sender(m)
 		}
-		n := rnd.IntN(10)
-		if n < 6 || n == 9 {
-			r.breaks()
-		}
-		switch {
+		switch n := rnd.IntN(10); {
 		case n < 4:
 			kills["sender killed"]++
 			r.procs[at].kill()
-			r.procs[at] = r.procs[at].restart()
+			r.restart(at)
 		case n < 5:
 			kills["sender stopped"]++
 			r.procs[at].stop(syscall.SIGTERM)
-			r.procs[at] = r.procs[at].restart()
+			r.restart(at)
 		case n < 6:
 			kills["sender frozen"]++
 			r.procs[at].freeze()
 			time.Sleep(time.Duration(rnd.IntN(4000)) * time.Millisecond) // it may lose the lease or not
-			r.thaw(r.procs[at], r.broken[len(r.broken)-1])
+			r.procs[at].thaw()
 		case n < 9:
 			kills["copy killed"]++
 			c := r.copies[rnd.IntN(len(r.copies))]

@@ -49,7 +49,6 @@ func TestMirrorCopyAdded(t *testing.T) {
 	}
 	w.await(200)
 	at := r.sender(m) // and once more under another sender
-	r.breaks()
 	r.procs[at].kill()
 	w.await(200)
 	r.settle(w, map[*copyProcess]uint64{onto: last})

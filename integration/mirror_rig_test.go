@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,9 +29,8 @@ type mirrorRig struct {
 	copies []*copyProcess
 	procs  []*platform // of the mirror
 
-	broken  []time.Time    // when a process of the mirror, or the server, was killed
-	frozen  [][2]time.Time // when one was frozen, and went on
-	retried uint64         // a write that was parked and tried again, by hand and out of order
+	ever    []*platform // the same, with those that have ended
+	retried uint64      // a write that was parked and tried again, by hand and out of order
 }
 
 // newMirrorRig starts copies, and processes of a mirror with some more lines in its file.
@@ -48,6 +49,7 @@ func newMirrorRig(t *testing.T, server string, copies, procs int, lines ...strin
 	for range procs {
 		r.procs = append(r.procs, r.startMirror())
 	}
+	r.ever = slices.Clone(r.procs)
 	return r
 }
 
@@ -66,17 +68,30 @@ func (r *mirrorRig) urls() []string {
 	return urls
 }
 
-// breaks notes that a process of the mirror, or the server, is killed now.
-func (r *mirrorRig) breaks() time.Time {
-	now := time.Now()
-	r.broken = append(r.broken, now)
-	return now
+// restart starts a process again that has ended.
+func (r *mirrorRig) restart(at int) {
+	r.t.Helper()
+	r.procs[at] = r.procs[at].restart()
+	r.ever = append(r.ever, r.procs[at])
 }
 
-// thaw lets a process go on that was frozen at some time.
-func (r *mirrorRig) thaw(p *platform, since time.Time) {
-	r.frozen = append(r.frozen, [2]time.Time{since, time.Now()})
-	p.thaw()
+// reigns are the times at which a process became the sender, in Unix nanoseconds.
+func (r *mirrorRig) reigns() []int64 {
+	r.t.Helper()
+	sending := regexp.MustCompile(`"time":"([^"]+)"[^\n]*"msg":"sending"`)
+	var all []int64
+	for _, p := range r.ever {
+		text, _ := p.out.read()
+		for _, match := range sending.FindAllStringSubmatch(text, -1) {
+			at, err := time.Parse(time.RFC3339Nano, match[1])
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			all = append(all, at.UnixNano())
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // open is the mirror as a process sees it that sends nothing.

@@ -28,13 +28,13 @@ func TestMirrorSenderKilled(t *testing.T) {
 	best := time.Hour
 	for range rounds {
 		at := r.sender(m)
-		killed := r.breaks()
+		killed := time.Now()
 		r.procs[at].kill()
 		w.await(300)
 		took := r.pause(killed, time.Now())
 		best = min(best, took)
 		t.Logf("the sender was killed: nothing was applied for %v", took)
-		r.procs[at] = r.procs[at].restart()
+		r.restart(at)
 		w.await(100)
 	}
 	if limit := mirrorLease + 500*time.Millisecond; best > limit { // the machine may be busy, but not each time
@@ -76,13 +76,13 @@ func TestMirrorSenderStopped(t *testing.T) {
 	best := time.Hour
 	for range 2 {
 		at := r.sender(m)
-		stopped := r.breaks()
+		stopped := time.Now()
 		r.procs[at].stop(syscall.SIGTERM)
 		w.await(100)
 		took := r.pause(stopped, time.Now())
 		best = min(best, took)
 		t.Logf("the sender was stopped: nothing was applied for %v", took)
-		r.procs[at] = r.procs[at].restart()
+		r.restart(at)
 		w.await(50)
 	}
 	if limit := mirrorLease / 2; best > limit {
@@ -113,12 +113,12 @@ func TestMirrorSenderFrozen(t *testing.T) {
 	for range rounds {
 		at := r.sender(m)
 		frozen := r.procs[at]
-		begin := r.breaks()
+		begin := time.Now()
 		frozen.freeze()
 		eventually(t, patience, "the other process sends", func() bool { return r.sender(m) != at })
 		w.await(200)
 		t.Logf("another process had taken over and applied %v after the freeze", time.Since(begin))
-		r.thaw(frozen, begin)
+		frozen.thaw()
 		w.await(500)
 		if owner := r.sender(m); owner == at {
 			t.Error("the process that was frozen sends again, though another one has the lease")

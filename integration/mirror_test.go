@@ -138,7 +138,6 @@ func TestMirrorKilledAfterItsAnswer(t *testing.T) {
 				t.Fatalf("answered %d %s", s.status, s.text)
 			}
 		}
-		r.breaks()
 		r.procs[0].kill()
 		last := w.all[len(w.all)-1].Seq
 		for _, c := range r.copies {
@@ -146,7 +145,7 @@ func TestMirrorKilledAfterItsAnswer(t *testing.T) {
 				behind++
 			}
 		}
-		r.procs[0] = r.procs[0].restart()
+		r.restart(0)
 	}
 	if behind == 0 {
 		t.Error("all copies had every write when the mirror was killed: nothing was tried")

@@ -17,8 +17,8 @@ type copyVerdict struct {
 	lost     []uint64      // stored, and never applied
 	repeats  int           // the newest of a lane once more
 	replays  int           // older ones once more
-	late     int           // the same, by a process that was frozen and had lost its lease when it went on
-	reach    time.Duration // how long before the last apply of a sender that was killed a write of its replay had been applied, at most
+	late     int           // the same, by a process that no longer was the sender
+	reach    time.Duration // how long before the last apply of one sender a write had been applied that the next one repeated, at most
 	reorders []string      // applied for the first time after a later one of the lane
 	foreign  []string      // the same write under another key, or another one than the client sent
 	phantoms []string      // of which clients were told that nothing would happen
@@ -102,14 +102,14 @@ func (r *mirrorRig) judge(all []sent, c *copyProcess, from, last uint64) *copyVe
 	first, highest := map[uint64]apply{}, map[int]uint64{}
 	newest := map[uint64]apply{}  // the last time
 	bodies := map[uint64]uint64{} // by hash
-	applies := c.applied()
+	applies, reigns := c.applied(), r.reigns()
 	for _, a := range applies {
 		before, again := first[a.Seq]
 		switch {
 		case again && (before.Key != a.Key || before.Hash != a.Hash || before.Path != a.Path || before.Method != a.Method || before.Lane != a.Lane):
 			v.foreign = append(v.foreign, fmt.Sprintf("write %d as %v and as %v", a.Seq, before, a))
 		case again:
-			v.repeat(r, newest[a.Seq], a, highest[a.Lane], applies)
+			v.repeat(newest[a.Seq], a, highest[a.Lane], applies, reigns)
 		case a.Seq < highest[a.Lane] && a.Seq != r.retried:
 			v.reorders = append(v.reorders, fmt.Sprintf("lane %d: %d after %d", a.Lane, a.Seq, highest[a.Lane]))
 		}
@@ -135,27 +135,19 @@ func (r *mirrorRig) judge(all []sent, c *copyProcess, from, last uint64) *copyVe
 }
 
 // repeat counts a write that was applied before.
-func (v *copyVerdict) repeat(r *mirrorRig, before, a apply, highest uint64, applies []apply) {
+func (v *copyVerdict) repeat(before, a apply, highest uint64, applies []apply, reigns []int64) {
 	if a.Seq >= highest { // it may have waited long for its answer
 		v.repeats++
 		return
 	}
-	first, again := time.Unix(0, before.At), time.Unix(0, a.At)
-	for _, f := range r.frozen {
-		if first.After(f[0]) && first.Before(f[1]) && again.After(f[1]) && again.Before(f[1].Add(time.Second)) {
-			v.late++
-			return
-		}
-	}
-	v.replays++
-	for _, broken := range r.broken {
-		if broken.Before(first) {
-			continue
-		}
-		i, _ := slices.BinarySearchFunc(applies, broken.UnixNano(), func(a apply, at int64) int { return cmp.Compare(a.At, at) })
-		v.reach = max(v.reach, time.Unix(0, applies[max(i-1, 0)].At).Sub(first)) // nothing is sent while nothing can be committed
+	n, _ := slices.BinarySearch(reigns, a.At)
+	if n == 0 || before.At > reigns[n-1] {
+		v.late++
 		return
 	}
+	v.replays++
+	i, _ := slices.BinarySearchFunc(applies, reigns[n-1], func(a apply, at int64) int { return cmp.Compare(a.At, at) })
+	v.reach = max(v.reach, time.Duration(applies[max(i-1, 0)].At-before.At)) // nothing is sent while nothing can be committed
 }
 
 // told compares what a client was told about a write with what was applied.
