@@ -124,7 +124,7 @@ func TestStatus(t *testing.T) {
 		s := statusOf(t, do(t, "GET", url, ""))
 		return s.State == "partly" && s.Backends["a"].State == "applied" && s.Backends["a"].Status == 200 && s.Backends["b"].State == "waiting" && s.Backends["b"].Status == 0
 	})
-	late, err := m.Set(t.Context(), mirror.Backend{Name: "late", URL: r.backends[0].URL, Active: true})
+	late, err := m.Set(t.Context(), mirror.Backend{Name: "late", URL: newBackend(t).URL, Active: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,15 +28,15 @@ type applier struct {
 	breaker breaker
 	ready   broadcast // something that lanes wait for may have changed
 
-	mu      sync.Mutex
-	lanes   []lane
-	read    uint64 // up to where writes were offered
-	queued  int
-	bytes   int
-	dirty   bool // something was applied since the last snapshot
-	pending uint64
-	room    broadcast
-	ledger  []entry // of what was applied since the last snapshot
+	mu     sync.Mutex
+	lanes  []lane
+	read   uint64 // up to where writes were offered
+	queued int
+	bytes  int
+	dirty  bool   // something was applied since the last snapshot
+	unread unread // by the reader of its own
+	room   broadcast
+	ledger []entry // of what was applied since the last snapshot
 
 	fresh int64 // Unix nanoseconds of the first of them, 0 for none
 
@@ -126,22 +126,25 @@ func (a *applier) offerWait(w *write) error {
 
 // readAlone reads for this backend only, until it is level with the others. It is called before anything else reads for it.
 func (a *applier) readAlone() {
+	a.mu.Lock()
+	a.unread = unread{alone: true, taken: a.s.tail.taken.Load()}
+	a.mu.Unlock()
 	a.wg.Go(func() {
-		defer a.behind.Store(false)
 		if a.s.tail.join(a) {
 			return
 		}
 		_ = a.s.read(a.ctx, a.position(), func(w *write, pending uint64) error { // it ends with ctx
-			a.behind.Store(pending > behindAfter || a.behind.Load() && pending > 0)
-			a.setPending(pending)
-			if pending < outcomesKept {
+			a.mu.Lock()
+			a.unread.read(pending, a.s.tail.taken.Load())
+			waiting := a.waitingLocked()
+			a.mu.Unlock()
+			if waiting < outcomesKept {
 				a.s.expect(w)
 			}
 			if err := a.offerWait(w); err != nil {
 				return err
 			}
 			if a.s.tail.join(a) {
-				a.setPending(0)
 				return errJoined
 			}
 			return nil
@@ -149,10 +152,39 @@ func (a *applier) readAlone() {
 	})
 }
 
-func (a *applier) setPending(n uint64) {
+func (a *applier) readWithOthers() {
 	a.mu.Lock()
-	a.pending = n
-	a.mu.Unlock()
+	defer a.mu.Unlock()
+	a.unread = unread{}
+	a.behind.Store(false)
+}
+
+// waitingLocked is how many writes the backend has not applied, and notes whether it is far behind.
+func (a *applier) waitingLocked() uint64 {
+	n := a.unread.now(a.s.tail.taken.Load())
+	a.behind.Store(n > behindAfter || a.behind.Load() && n > 0)
+	return n + uint64(a.queued) //nolint:gosec // not negative
+}
+
+// unread is how many writes a reader that is alone has before it. What it is told beside a message was true when that was sent, which may be long ago: so
+// it counts itself, by what it reads and what is stored meanwhile.
+type unread struct {
+	alone bool
+	n     uint64
+	taken uint64 // by the tail, when n was so many
+}
+
+// read notes a message, and how many there were behind it when it was sent.
+func (u *unread) read(pending, taken uint64) {
+	u.n = max(u.now(taken), 1) - 1
+	u.n, u.taken = max(u.n, pending), taken
+}
+
+func (u *unread) now(taken uint64) uint64 {
+	if !u.alone {
+		return 0
+	}
+	return u.n + (taken - u.taken)
 }
 
 // run applies the writes of a lane until none is left.
@@ -231,7 +263,7 @@ func (w *write) finish(ans *answer) {
 func (a *applier) snapshot(term string) (*progress, []entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p := &progress{Generation: a.node.Generation, Term: term, Read: a.read, State: a.state(), Waiting: uint64(a.queued) + a.pending, Bytes: uint64(a.bytes)} //nolint:gosec // not negative
+	p := &progress{Generation: a.node.Generation, Term: term, Read: a.read, Waiting: a.waitingLocked(), State: a.state(), Bytes: uint64(a.bytes)} //nolint:gosec // not negative
 	var oldest time.Time
 	for i := range a.lanes {
 		l := &a.lanes[i]

@@ -132,6 +132,9 @@ func (m *Mirror) Set(ctx context.Context, b Backend, opts ...SetOption) (Backend
 			return Backend{}, bus.Errorf(bus.ResourceExhausted, "mirror: there are %d backends, more are not taken", MaxBackends)
 		}
 		old := entry.Value
+		if err := m.checkAddress(b); err != nil && b.URL != old.URL {
+			return Backend{}, err
+		}
 		b.From, b.Generation = old.From, old.Generation
 		if o.hasFrom || !known || b.Active && !old.Active {
 			if b.From, err = m.begin(ctx, o); err != nil {
@@ -194,16 +197,27 @@ func (m *Mirror) SetAll(ctx context.Context, bs []Backend) error {
 	if err != nil {
 		return err
 	}
+	for _, b := range old { // first: a new one may have the address of one that goes
+		if !keep[b.Name] {
+			if err := m.Delete(ctx, b.Name); err != nil {
+				return err
+			}
+		}
+	}
 	for _, b := range bs {
 		if _, err := m.Set(ctx, b); err != nil {
 			return err
 		}
 	}
-	for _, b := range old {
-		if !keep[b.Name] {
-			if err := m.Delete(ctx, b.Name); err != nil {
-				return err
-			}
+	return nil
+}
+
+// checkAddress refuses a second backend at an address: it would get every write twice, and in no order between the two.
+func (m *Mirror) checkAddress(b Backend) error {
+	host, port := b.HostPort()
+	for _, n := range *m.nodes.Load() {
+		if h, p := n.HostPort(); n.Name != b.Name && p == port && strings.EqualFold(h, host) {
+			return bus.Errorf(bus.AlreadyExists, "mirror: backend: url: %s is the address of backend %q: delete that one first", b.URL, n.Name).With("field", "url")
 		}
 	}
 	return nil

@@ -2,6 +2,8 @@ package mirror_test
 
 import (
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +84,7 @@ func TestBackendsLikeSpawns(t *testing.T) {
 	r := newRig(t, 0)
 	m := r.open(t, mirror.Config{})
 	for i, p := range []int{0, -2, 3, -1, 1} {
-		if _, err := m.Set(t.Context(), mirror.Backend{Name: name(i), URL: "http://127.0.0.1:8080", Priority: p, Active: true}); err != nil {
+		if _, err := m.Set(t.Context(), mirror.Backend{Name: name(i), URL: "http://127.0.0.1:808" + strconv.Itoa(i), Priority: p, Active: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -90,15 +92,18 @@ func TestBackendsLikeSpawns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := ""
+	var got strings.Builder
 	for _, b := range all {
-		got += b.Name
+		got.WriteString(b.Name)
 	}
-	if want := "ecadb"; got != want {
-		t.Errorf("order %s, want %s: 1, 3, 0, -1, -2", got, want)
+	if want := "ecadb"; got.String() != want {
+		t.Errorf("order %s, want %s: 1, 3, 0, -1, -2", got.String(), want)
 	}
 	if of, err := m.ByHost(t.Context(), "127.0.0.1"); err != nil || len(of) != 5 {
 		t.Errorf("ByHost: %d, %v, want 5", len(of), err)
+	}
+	if _, err := m.Set(t.Context(), mirror.Backend{Name: "x", URL: "http://127.0.0.1:8082", Active: true}); bus.CodeOf(err) != bus.AlreadyExists {
+		t.Errorf("a second backend at an address: %v, want already_exists", err)
 	}
 	if err := m.SetAll(t.Context(), []mirror.Backend{{Name: "c", URL: "http://localhost:1", Active: true}}); err != nil {
 		t.Fatal(err)

@@ -113,7 +113,8 @@ func (a *applier) commit(ctx context.Context, timeout time.Duration) error {
 // tellState says when the state of the backend has changed.
 func (a *applier) tellState(ctx context.Context) {
 	a.mu.Lock()
-	state, waiting := a.state(), uint64(a.queued)+a.pending //nolint:gosec // not negative
+	waiting := a.waitingLocked()
+	state := a.state()
 	a.mu.Unlock()
 	if state == a.told {
 		return

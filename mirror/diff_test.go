@@ -24,14 +24,15 @@ func differences(t *testing.T, m *mirror.Mirror, f mirror.DiffFilter) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := fmt.Sprintf("%d %s %s", d.Seq, d.Method, d.Target)
+		var text strings.Builder
+		text.WriteString(fmt.Sprintf("%d %s %s", d.Seq, d.Method, d.Target))
 		for _, name := range slices.Sorted(maps.Keys(d.Answers)) {
-			text += fmt.Sprintf(" %s=%d", name, d.Answers[name].Status)
+			text.WriteString(fmt.Sprintf(" %s=%d", name, d.Answers[name].Status))
 		}
 		for _, name := range d.Missing {
-			text += " -" + name
+			text.WriteString(" -" + name)
 		}
-		list = append(list, text)
+		list = append(list, text.String())
 	}
 	return list
 }

@@ -133,7 +133,8 @@ type tail struct {
 	s *sender
 
 	mu       sync.Mutex
-	pos      uint64 // what was read
+	pos      uint64        // what was read
+	taken    atomic.Uint64 // writes that were read
 	attached map[*applier]bool
 	ring     []*write // the last ones, for who comes
 	before   uint64   // what was read before the first of ring
@@ -154,6 +155,7 @@ func (t *tail) take(w *write) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.pos = w.seq
+	t.taken.Add(1)
 	t.ring = append(t.ring, w)
 	t.bytes += w.size
 	for len(t.ring) > ringWrites || t.bytes > ringBytes && len(t.ring) > 1 {
@@ -173,6 +175,9 @@ func (t *tail) take(w *write) {
 func (t *tail) join(a *applier) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if a.ctx.Err() != nil {
+		return false // it left, and must not be offered anything more
+	}
 	read := a.position()
 	if read < t.before {
 		return false
@@ -182,6 +187,7 @@ func (t *tail) join(a *applier) bool {
 			return false
 		}
 	}
+	a.readWithOthers()
 	t.attached[a] = true
 	return true
 }

@@ -114,7 +114,7 @@ func (m *Mirror) send(ctx context.Context, lease *kv.Lease) error {
 	}
 	kill(err)
 	for _, a := range s.appliers {
-		a.stop()
+		a.leave()
 		a.cut()
 		a.wg.Wait()
 	}
@@ -153,9 +153,8 @@ func (s *sender) reconcile(ctx context.Context, nodes []*node) error {
 			a.pause(nodes[i].Maintenance)
 			continue
 		}
-		s.tail.leave(a)
+		a.leave()
 		s.judges.leave(a)
-		a.stop()
 		a.cut()
 		a.wg.Wait()
 		close(a.ended)
@@ -227,7 +226,7 @@ func (s *sender) drain() {
 	go func() {
 		defer close(finished)
 		for _, a := range s.appliers {
-			a.stop()
+			a.leave()
 		}
 		for _, a := range s.appliers {
 			a.wg.Wait()
@@ -253,6 +252,12 @@ func (s *sender) drain() {
 			s.m.log.WarnContext(ctx, "progress not stored, the next sender repeats the last requests", "backend", a.node.Name, "error", err)
 		}
 	}
+}
+
+// leave ends all reading for the backend. Requests that are under way go on.
+func (a *applier) leave() {
+	a.stop() // first: it does not join again then
+	a.s.tail.leave(a)
 }
 
 // pause follows the maintenance of a backend.

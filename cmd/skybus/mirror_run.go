@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -299,9 +300,20 @@ func (s *mirrorSetup) seed(ctx context.Context, app *App, m *mirror.Mirror) erro
 	for _, b := range there {
 		old[b.Name] = b
 	}
+	var left []string
+	for name := range old {
+		switch {
+		case slices.ContainsFunc(s.Backends, func(seed mirrorSeed) bool { return seed.Name == name }):
+		case s.Exact: // first: a new one may have its address
+			if err := m.Delete(ctx, name); err != nil {
+				return err
+			}
+		default:
+			left = append(left, name)
+		}
+	}
 	for _, seed := range s.Backends {
 		before, known := old[seed.Name]
-		delete(old, seed.Name)
 		b := seed.apply(before)
 		if known && b == before {
 			continue
@@ -312,16 +324,6 @@ func (s *mirrorSetup) seed(ctx context.Context, app *App, m *mirror.Mirror) erro
 		if !b.Active {
 			app.log.WarnContext(ctx, "backend is not active: it gets nothing", "backend", b.Name)
 		}
-	}
-	var left []string
-	for name := range old {
-		if s.Exact {
-			if err := m.Delete(ctx, name); err != nil {
-				return err
-			}
-			continue
-		}
-		left = append(left, name)
 	}
 	if len(left) > 0 && len(s.Backends) > 0 {
 		app.log.InfoContext(ctx, "backends that the file does not name stay", "backends", strings.Join(left, " "))

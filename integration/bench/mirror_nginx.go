@@ -104,7 +104,7 @@ func withChildren(pid int) ([]int, error) {
 		return nil, err
 	}
 	all := []int{pid}
-	for _, text := range strings.Fields(string(data)) {
+	for text := range strings.FieldsSeq(string(data)) {
 		child, err := strconv.Atoi(text)
 		if err != nil {
 			return nil, err

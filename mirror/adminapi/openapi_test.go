@@ -187,7 +187,7 @@ func useBackends(c *checked, h *house) {
 	c.send("DELETE", "/v1/backends/a", "", 204)
 	c.send("DELETE", "/v1/backends/a", "", 404).problem(c.t)
 	for i := range mirror.MaxBackends {
-		h.set(c.t, mirror.Backend{Name: "n" + strings.Repeat("x", i), URL: "http://a"})
+		h.set(c.t, mirror.Backend{Name: "n" + strings.Repeat("x", i), URL: "http://a" + strings.Repeat("x", i)})
 		if i == 60 {
 			break // names are of 64 characters at most
 		}
