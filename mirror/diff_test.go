@@ -25,9 +25,9 @@ func differences(t *testing.T, m *mirror.Mirror, f mirror.DiffFilter) []string {
 			t.Fatal(err)
 		}
 		var text strings.Builder
-		text.WriteString(fmt.Sprintf("%d %s %s", d.Seq, d.Method, d.Target))
+		fmt.Fprintf(&text, "%d %s %s", d.Seq, d.Method, d.Target)
 		for _, name := range slices.Sorted(maps.Keys(d.Answers)) {
-			text.WriteString(fmt.Sprintf(" %s=%d", name, d.Answers[name].Status))
+			fmt.Fprintf(&text, " %s=%d", name, d.Answers[name].Status)
 		}
 		for _, name := range d.Missing {
 			text.WriteString(" -" + name)

@@ -102,7 +102,7 @@ func (t *troupe) servers(ctx context.Context, n int, sync string) (urls []string
 }
 
 // mirror starts one, for the backends of the troupe.
-func (t *troupe) mirror(ctx context.Context, server, ack string, more ...string) (*platform, error) {
+func (t *troupe) mirror(ctx context.Context, server, ack string) (*platform, error) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "ack: %s\nbackends:\n", ack)
 	for i, u := range t.targets {
@@ -116,7 +116,7 @@ func (t *troupe) mirror(ctx context.Context, server, ack string, more ...string)
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := t.program(ctx, "mirror run", append([]string{"-f", file, "--server", server, "--http", freePort, "--admin", freePort}, more...)...)
+	p, err := t.program(ctx, "mirror run", "-f", file, "--server", server, "--http", freePort, "--admin", freePort)
 	if err == nil {
 		p.urls["admin"] = p.urls["mirror_admin"] // where profiles are asked for
 	}
@@ -334,7 +334,7 @@ type nginx struct {
 func (t *troupe) nginx(ctx context.Context, mirrors bool) (*nginx, error) {
 	program, err := exec.LookPath("nginx")
 	if err != nil {
-		return nil, nil //nolint:nilnil // it is left out
+		return nil, nil //nolint:nilnil,nilerr // it is left out
 	}
 	return t.startNginx(ctx, program, mirrors)
 }
