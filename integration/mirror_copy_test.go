@@ -54,6 +54,7 @@ type apply struct {
 	Path   string `json:"path"`
 	Body   string `json:"body"`
 	Hash   uint64 `json:"hash"` // of the body, as it came
+	Cut    bool   `json:"cut"`  // it was not answered
 }
 
 func hashText(s string) uint64 {
@@ -220,7 +221,7 @@ func (c *appCopy) write(w http.ResponseWriter, r *http.Request, body string) {
 	case within(f.Cut):
 		cut = true
 	}
-	if err := c.apply(r, body); err != nil {
+	if err := c.apply(r, body, cut); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -238,8 +239,8 @@ func (c *appCopy) write(w http.ResponseWriter, r *http.Request, body string) {
 }
 
 // apply applies a write, and logs it first.
-func (c *appCopy) apply(r *http.Request, body string) error {
-	a := apply{Key: r.Header.Get("Idempotency-Key"), Method: r.Method, Path: r.URL.Path, Body: body, Hash: hashText(body)}
+func (c *appCopy) apply(r *http.Request, body string, cut bool) error {
+	a := apply{Key: r.Header.Get("Idempotency-Key"), Method: r.Method, Path: r.URL.Path, Body: body, Hash: hashText(body), Cut: cut}
 	var err error
 	if a.Seq, err = strconv.ParseUint(r.Header.Get("Skybus-Seq"), 10, 64); err != nil {
 		return err
