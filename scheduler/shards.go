@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 // metadataShards is where a shard's stream says how many there are.
@@ -47,13 +48,19 @@ func (s *Scheduler) openShards(ctx context.Context, asked int) error {
 	return nil
 }
 
-// noShards tells whether there are none yet.
+// noShards tells whether there are none yet. Servers that elect their leader do not answer at all: then it asks again.
 func (s *Scheduler) noShards(ctx context.Context) bool {
-	err := s.conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + streamName(0)}}, func(ctx context.Context) error {
-		_, err := s.js.Stream(ctx, streamName(0))
-		return err
-	})
-	return errors.Is(err, jetstream.ErrStreamNotFound)
+	for {
+		err := s.conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + streamName(0)}}, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, storeAttempt)
+			defer cancel()
+			_, err := s.js.Stream(ctx, streamName(0))
+			return err
+		})
+		if err == nil || !again(err) || !backoff.Sleep(ctx, storePause) {
+			return errors.Is(err, jetstream.ErrStreamNotFound)
+		}
+	}
 }
 
 func (s *Scheduler) newShard(i int, stream jetstream.Stream) *shard {
