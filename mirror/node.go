@@ -48,6 +48,7 @@ type nodeState struct {
 	counts   nodeCounts
 
 	mu         sync.Mutex       // held to change what is applied
+	of         Backend          // whose writes they are: the newest record that is known
 	revision   uint64           // of the progress
 	newest     *progress        // of whatever generation
 	client     *leanhttp.Client // for writes; nil before the first
@@ -157,7 +158,7 @@ func (m *Mirror) load(ctx context.Context, n *node) {
 		}
 		return
 	}
-	n.take(n.Backend, &p, revision)
+	n.take(&p, revision)
 }
 
 // hear takes a commit of the sender.
@@ -176,20 +177,20 @@ func (m *Mirror) hear(msg *nats.Msg) {
 	if err != nil {
 		return
 	}
-	if nodes[i].take(nodes[i].Backend, &p, revision) {
+	if nodes[i].take(&p, revision) {
 		m.changed.notify()
 	}
 }
 
 // take adopts a record that is newer than what was known.
-func (n *nodeState) take(b Backend, p *progress, revision uint64) bool {
+func (n *nodeState) take(p *progress, revision uint64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if revision <= n.revision {
 		return false
 	}
 	n.revision, n.newest = revision, p
-	n.adopt(b)
+	n.adopt()
 	return true
 }
 
@@ -197,13 +198,17 @@ func (n *nodeState) take(b Backend, p *progress, revision uint64) bool {
 func (n *nodeState) renew(b Backend) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.adopt(b)
+	n.of = b
+	n.adopt()
 }
 
-func (n *nodeState) adopt(b Backend) {
-	p := n.newest
-	if p == nil || p.Generation != b.Generation {
+func (n *nodeState) adopt() {
+	p, b := n.newest, n.of
+	switch {
+	case p == nil || p.Generation < b.Generation:
 		p = unreadProgress(b.Generation, b.From)
+	case p.Generation > b.Generation: // its record is yet to come, and may begin earlier
+		p = unreadProgress(b.Generation, min(b.From, p.floor()))
 	}
 	if p == n.progress.Load() {
 		return
