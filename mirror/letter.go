@@ -273,16 +273,16 @@ func waitFor(ctx context.Context, event <-chan struct{}) error {
 	return nil
 }
 
-// storedWrite reads a write again. One that was removed has no request.
+// storedWrite reads a write again, from the leader: others may not have it yet. One that was removed has no request.
 func (m *Mirror) storedWrite(ctx context.Context, seq uint64, lane int) (*write, error) {
 	for attempt := 1; ; attempt++ {
-		raw, err := m.stream.GetMsg(ctx, seq)
+		raw, err := m.rawWrite(ctx, seq)
 		if err == nil {
-			if w, err := decodeWrite(raw.Subject, raw.Sequence, raw.Time, raw.Header, raw.Data); err == nil {
+			if w, err := decodeWrite(raw.Subject, raw.Seq, raw.Time, raw.header(), raw.Data); err == nil {
 				return w, nil
 			}
 		}
-		if err == nil || errors.Is(err, jetstream.ErrMsgNotFound) {
+		if err == nil || errors.Is(err, errNone) {
 			return &write{seq: seq, lane: lane}, nil
 		}
 		if !backoff.Sleep(ctx, backoff.Full(attempt, firstPause, lastPause)) {
