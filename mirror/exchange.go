@@ -129,13 +129,19 @@ func (m *Mirror) readAnswer(n *node, resp *http.Response) (*answer, error) {
 		a.tooLarge, data = true, nil
 	}
 	a.body, a.hash = data, hashBody(data)
-	a.fields = fieldsOf(resp.Header, isHopByHop)
+	a.fields = fieldsOf(resp.Header, leftOut(resp.Header))
 	return a, nil
 }
 
 // endToEnd is a header without what is for the next hop only.
 func endToEnd(h leanhttp.Header) leanhttp.Header {
-	named := h.Get("Connection")
+	var lists []string
+	for _, f := range h {
+		if strings.EqualFold(f.Name, "Connection") {
+			lists = append(lists, f.Value)
+		}
+	}
+	named := strings.Join(lists, ",")
 	return slices.DeleteFunc(h, func(f field) bool {
 		return isHopByHop(http.CanonicalHeaderKey(f.Name)) || named != "" && listed(named, f.Name)
 	})
