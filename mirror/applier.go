@@ -33,8 +33,10 @@ type applier struct {
 	read   uint64 // up to where writes were offered
 	queued int
 	bytes  int
-	dirty  bool   // something was applied since the last snapshot
-	unread unread // by the reader of its own
+	dirty  bool      // something was applied since the last snapshot
+	unread unread    // by the reader of its own
+	first  time.Time // when the first write was stored that is to be read, zero where there was none
+	last   time.Time // when the last one was that was read, zero before
 	room   broadcast
 	ledger []entry // of what was applied since the last snapshot
 
@@ -81,12 +83,12 @@ func (a *applier) offerLocked(w *write) bool {
 		return true
 	}
 	if w.lane < 0 || w.lane >= len(a.lanes) { // nothing to apply
-		a.read, a.dirty = w.seq, true
+		a.read, a.last, a.dirty = w.seq, w.at, true
 		return true
 	}
 	l := &a.lanes[w.lane]
 	if w.seq <= l.mark {
-		a.read, a.dirty = w.seq, true
+		a.read, a.last, a.dirty = w.seq, w.at, true
 		return true
 	}
 	if a.queued > 0 && (a.queued >= a.s.m.cfg.Window || a.bytes+w.size > a.s.m.cfg.WindowBytes) {
@@ -95,7 +97,7 @@ func (a *applier) offerLocked(w *write) bool {
 	if len(l.queue) == 0 {
 		l.mark = w.seq - 1
 	}
-	a.read, a.dirty = w.seq, true
+	a.read, a.last, a.dirty = w.seq, w.at, true
 	l.queue = append(l.queue, w)
 	a.queued++
 	a.bytes += w.size
@@ -274,12 +276,26 @@ func (a *applier) snapshot(term string) (*progress, []entry) {
 			oldest = l.queue[0].at
 		}
 	}
+	if oldest.IsZero() {
+		oldest = a.unreadSince()
+	}
 	if !oldest.IsZero() {
 		p.Lag = max(a.s.now().Sub(oldest).Milliseconds(), 0)
 	}
 	entries := a.ledger
 	a.ledger, a.dirty, a.fresh = nil, false, 0
 	return p, entries
+}
+
+// unreadSince is when what is still to be read was stored, or before that; zero where nothing is known to be.
+func (a *applier) unreadSince() time.Time {
+	switch {
+	case a.last.IsZero():
+		return a.first
+	case a.unread.now(a.s.tail.taken.Load()) > 0:
+		return a.last
+	}
+	return time.Time{}
 }
 
 func (a *applier) state() State {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,11 +97,11 @@ func (r *nodeReads) expected(now time.Time) float64 {
 func (m *Mirror) choose(all []*node, want minimum) []*node {
 	nodes := *m.nodes.Load()
 	for _, n := range nodes {
-		if m.mayRead(n, want) && n.State() != StateDown {
+		if m.mayRead(n, want) && n.State() != StateDown && !outrun(n, nodes) {
 			all = append(all, n)
 		}
 	}
-	if len(all) == 0 { // one that took no writes lately is better than none
+	if len(all) == 0 { // one that took no writes lately, or none yet, is better than none
 		for _, n := range nodes {
 			if m.mayRead(n, want) {
 				all = append(all, n)
@@ -136,6 +137,17 @@ func rotate(all []*node, n int) {
 // mayRead tells whether a backend may serve a read.
 func (m *Mirror) mayRead(n *node, want minimum) bool {
 	return n.Active && !n.Maintenance && !n.health.down.Load() && n.met(want) && n.State() != StateGap && (m.cfg.MaxLag < 0 || n.lagged(m.clock.Load()) <= m.cfg.MaxLag)
+}
+
+// spokenOf tells whether a sender has said how far the backend is, since its writes begin where they do.
+func (n *nodeState) spokenOf() bool {
+	p := n.progress.Load()
+	return p == nil || p.Term != ""
+}
+
+// outrun tells whether others have what a backend may have to be sent, of which no sender has said yet how far it is.
+func outrun(n *node, nodes []*node) bool {
+	return !n.spokenOf() && slices.ContainsFunc(nodes, func(o *node) bool { return o.Active && o.spokenOf() && o.floor.Load() > n.floor.Load() })
 }
 
 // lagged is how long the oldest write that the backend lacks has waited, as far as this process knows.

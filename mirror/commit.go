@@ -32,6 +32,12 @@ func (a *applier) begin(ctx context.Context) error {
 			a.lanes[i].mark = mark
 		}
 		a.read, a.revision, a.gap = r.floor(), r.revision, r.gap
+		next, err := a.s.m.nextWrite(ctx, a.read+1)
+		if err == nil {
+			a.first = next.Time
+		} else if !errors.Is(err, errNone) {
+			return err
+		}
 		err = a.commit(ctx, commitFinal)
 		if err == nil || !errors.Is(err, errConflict) {
 			return err

@@ -82,7 +82,7 @@ func (s *sender) readOnce(ctx context.Context, after uint64, f func(w *write, pe
 			if meta == nil {
 				continue
 			}
-			w = &write{seq: meta.Sequence.Stream, lane: -1}
+			w = &write{seq: meta.Sequence.Stream, lane: -1, at: meta.Timestamp}
 		}
 		if w.seq <= after {
 			return after, errMissed // an ordered consumer that began anew

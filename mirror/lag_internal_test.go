@@ -1,0 +1,41 @@
+package mirror
+
+import (
+	"testing"
+	"time"
+)
+
+// A process that hears the first commit of a repaired backend before its record must not take the old beginning for what is applied, nor keep to it.
+func TestProgressHeardBesideTheRecord(t *testing.T) {
+	t.Parallel()
+	n := newNodeState(4)
+	old := Backend{Name: "a", From: 1000, Generation: 1}
+	repaired := Backend{Name: "a", From: 499, Generation: 2}
+	n.renew(old)
+	n.take(&progress{Generation: 1, Term: "t", Read: 2000}, 10)
+	n.take(&progress{Generation: 2, Term: "t", Read: 600, Marks: [][2]uint64{{1, 520}}}, 11)
+	if got := n.floor.Load(); got != 520 {
+		t.Errorf("floor is %d before its record is heard, want no more than 520, what the sender has committed", got)
+	}
+	n.renew(repaired)
+	if got := n.marks[0].Load(); got != 600 {
+		t.Errorf("mark is %d once its record is heard, want 600", got)
+	}
+	if n.take(&progress{Generation: 1, Term: "t", Read: 3000}, 12); n.floor.Load() != 499 {
+		t.Errorf("floor is %d by a commit of the time before, want 499", n.floor.Load())
+	}
+}
+
+// The sender says how far a backend is behind also while nothing of what it lacks is in memory.
+func TestLagWhileNothingIsInMemory(t *testing.T) {
+	t.Parallel()
+	s := &sender{m: &Mirror{cfg: Config{Window: 10, WindowBytes: 1 << 20}}}
+	s.tail = newTail(s, 0)
+	a := &applier{s: s, node: &node{Backend: Backend{Name: "a"}, nodeState: newNodeState(1)}, lanes: make([]lane, 1), unread: unread{alone: true, n: 90_000}}
+	a.lanes[0].mark = 5 // what was read before is applied
+	a.offer(&write{seq: 5, lane: 0, at: time.Now().Add(-time.Hour)})
+	p, _ := a.snapshot("t")
+	if p.Waiting == 0 || p.Lag < time.Hour.Milliseconds()-1000 {
+		t.Errorf("%d writes wait and the lag is %d ms, want about an hour", p.Waiting, p.Lag)
+	}
+}
