@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/internal/leanhttp"
 )
 
 const (
@@ -28,7 +29,7 @@ func (a *applier) apply(w *write) (*answer, error) {
 		if a.ctx.Err() != nil && err != nil {
 			return nil, errEnded // what the backend did of it, the next sender does again
 		}
-		a.breaker.report(probe, err == nil || errors.Is(err, errBodyGone))
+		a.breaker.report(probe, err == nil || hopeless(err))
 		a.ready.notify()
 		switch {
 		case err == nil && !isFailure(ans.status):
@@ -37,8 +38,8 @@ func (a *applier) apply(w *write) (*answer, error) {
 			if failures++; failures >= a.s.m.cfg.Tries {
 				return ans, a.s.judge(a, w, ans)
 			}
-		case errors.Is(err, errBodyGone):
-			a.s.m.log.Error("write given up, its body is gone", "backend", a.node.Name, "write", w.seq)
+		case hopeless(err):
+			a.s.m.log.Error("write given up, it cannot be sent", "backend", a.node.Name, "write", w.seq, "error", err)
 			ans = &answer{backend: a.node.Name}
 			return ans, a.s.judge(a, w, ans)
 		}
@@ -87,6 +88,11 @@ func (a *applier) try(w *write) (ans *answer, pause time.Duration, err error) {
 }
 
 var errUnavailable = errors.New("mirror: the backend has too much to do")
+
+// hopeless tells whether an attempt failed as all others will: the body is gone, or the message, of who may store some, is none that can be sent.
+func hopeless(err error) bool {
+	return errors.Is(err, errBodyGone) || errors.Is(err, leanhttp.ErrRequest)
+}
 
 // isFailure tells whether an answer may be another one when the write is sent again.
 func isFailure(status int) bool { return status >= http.StatusInternalServerError }

@@ -148,6 +148,11 @@ func (m *Mirror) Set(ctx context.Context, b Backend, opts ...SetOption) (Backend
 			_, err = m.backends.Create(ctx, key, b)
 		}
 		switch {
+		case err == nil && o.hasFrom:
+			if err := m.checkKept(ctx, o.from); err != nil { // they may have been removed since begin looked
+				return Backend{}, err
+			}
+			return b, m.seen(ctx, b)
 		case err == nil:
 			return b, m.seen(ctx, b)
 		case !errors.Is(err, kv.ErrConflict) && !errors.Is(err, kv.ErrExists):
@@ -168,14 +173,19 @@ func (m *Mirror) begin(ctx context.Context, o setOptions) (uint64, error) {
 	if o.from < 1 || o.from > last+1 {
 		return 0, bus.Errorf(bus.InvalidArgument, "mirror: from: there is no write %d, the next is %d", o.from, last+1).With("field", "from")
 	}
+	return o.from - 1, m.checkKept(ctx, o.from)
+}
+
+// checkKept tells whether the writes from a sequence on are there.
+func (m *Mirror) checkKept(ctx context.Context, from uint64) error {
 	floor, err := m.removedUpTo(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if o.from <= floor {
-		return 0, bus.Errorf(bus.FailedPrecondition, "mirror: from: the writes up to %d are removed, as all backends have applied them: begin with %d or later, on a copy of a backend's data", floor, floor+1).With("field", "from")
+	if from <= floor {
+		return bus.Errorf(bus.FailedPrecondition, "mirror: from: the writes up to %d are removed, as all backends have applied them: begin with %d or later, on a copy of a backend's data", floor, floor+1).With("field", "from")
 	}
-	return o.from - 1, nil
+	return nil
 }
 
 // SetAll makes bs the backends, all others are deleted. Each is set as Set does; the first error ends it.

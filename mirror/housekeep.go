@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -59,13 +60,43 @@ func (s *sender) purge(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}
-	if _, err := s.m.putProgress(ctx, settingsName, data, revision); err != nil {
+	if revision, err = s.m.putProgress(ctx, settingsName, data, revision); err != nil {
 		return err
+	}
+	// Who sets a backend from now on sees the record. One that was set before, unseen here, may need what is to be removed.
+	switch needed, err := s.m.needs(ctx, upTo); {
+	case err != nil:
+		return err // the record stays: only what it says may be missing
+	case needed:
+		return s.m.unsayRemoved(ctx, old, revision)
 	}
 	if err := s.m.stream.Purge(ctx, jetstream.WithPurgeSubject(s.m.space.writes()), jetstream.WithPurgeSequence(upTo+1)); err != nil {
 		return fmt.Errorf("mirror: remove writes: %w", err)
 	}
 	return nil
+}
+
+// needs tells whether some active backend may lack writes up to a sequence, by the records as they are now.
+func (m *Mirror) needs(ctx context.Context, upTo uint64) (bool, error) {
+	all, err := m.Backends(ctx)
+	if err != nil {
+		return false, err
+	}
+	nodes := *m.nodes.Load()
+	return slices.ContainsFunc(all, func(b Backend) bool {
+		i := slices.IndexFunc(nodes, func(n *node) bool { return n.Name == b.Name && n.Generation == b.Generation })
+		return b.Active && (i < 0 || nodes[i].State() != StateGap && nodes[i].floor.Load() < upTo)
+	}), nil
+}
+
+// unsayRemoved takes back that writes were removed, as they are still there.
+func (m *Mirror) unsayRemoved(ctx context.Context, old, revision uint64) error {
+	data, err := json.Marshal(removed{UpTo: old})
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	_, err = m.putProgress(ctx, settingsName, data, revision)
+	return err
 }
 
 // floor is up to where all active backends have applied everything, 0 while that is not known.

@@ -68,3 +68,19 @@ func TestBackendThatWasDownCatchesUp(t *testing.T) {
 		}
 	}
 }
+
+// TestMessageThatCannotBeSent is stored by who may publish to the stream itself. It must not hold up what is behind it in its lane.
+func TestMessageThatCannotBeSent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	m := r.open(t, mirror.Config{})
+	for _, text := range []string{"PUT /a b HTTP/1.1\r\nHost: h\r\n\r\n", "PUT /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n", "no request", "PUT /good HTTP/1.1\r\nHost: h\r\n\r\nx"} {
+		if _, err := r.conn.JetStream().Publish(t.Context(), "skybus.mir.default.dev.default.7", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, m) // they come after what the backends begin with
+	for i, b := range r.backends {
+		eventually(t, "the good one at backend "+name(i), func() bool { return b.state()["/good"] == "x" })
+	}
+}
