@@ -200,7 +200,7 @@ func (c *appCopy) write(w http.ResponseWriter, r *http.Request, body string) {
 	f, dice := c.Faults, c.rnd.Float64()
 	c.mu.Unlock()
 	within := func(share float64) bool { dice -= share; return dice < 0 }
-	time.Sleep(f.Delay)
+	time.Sleep(f.Delay) // it is slow
 	if r.Context().Err() != nil {
 		return // whoever sent it has ended
 	}
@@ -216,7 +216,7 @@ func (c *appCopy) write(w http.ResponseWriter, r *http.Request, body string) {
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	case within(f.Hang):
-		time.Sleep(f.HangFor)
+		time.Sleep(f.HangFor) // it hangs
 		panic(http.ErrAbortHandler)
 	case within(f.Cut):
 		cut = true

@@ -3,10 +3,10 @@
 package integration_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestMirrorStorageFull lets clients write until the stream of writes takes no more, while a copy is away so that nothing may be removed. What is refused never
@@ -40,7 +40,8 @@ func TestMirrorStorageFull(t *testing.T) {
 	}
 	eventually(t, patience, "the store is full", func() bool { return refused() > 50 })
 	full := w.accepted()
-	time.Sleep(6 * time.Second) // long enough for the mirror to look for what may be removed
+	look := fmt.Sprintf(`more than half full[^\n]*"last":%d\D`, r.lastStored())
+	r.procs[0].await(look) // and removes what it may
 	r.copies[1].restart()
 	w.await(100)
 	t.Logf("%d writes were accepted until the store was full, %d refused, then it went on", full, refused())
