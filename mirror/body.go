@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/httpx"
 )
 
 // firstRead is how much room a body has at first, whatever length its head says: it may never come.
@@ -44,7 +45,7 @@ func (m *Mirror) readBody(w http.ResponseWriter, r *http.Request, limit int64) (
 		body = bigger
 		return true
 	}
-	if r.ContentLength > limit { // said before a byte of it is read
+	if httpx.TooLong(w, r, limit) { // said before a byte of it is read
 		return nil, release, bodyError(&http.MaxBytesError{Limit: limit}, limit)
 	}
 	if r.ContentLength == 0 || r.Body == nil {

@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
-	"os"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/internal/httpx"
 )
 
 const (
@@ -26,13 +25,13 @@ const (
 // read reads the whole body and makes the request of it, checking what can be checked here: the size, and that JSON is
 // JSON.
 func (g *Gateway) read(w http.ResponseWriter, r *http.Request) (initiators.Request, error) {
-	if r.ContentLength > g.cfg.MaxBody { // said before a byte of it is read
-		return initiators.Request{}, g.bodyError(&http.MaxBytesError{Limit: g.cfg.MaxBody})
+	body, problem := httpx.ReadBody(w, r, g.cfg.MaxBody)
+	if problem != nil {
+		e := bus.Errorf(bus.Code(problem.Code), "%s", problem.Detail)
+		e.Status = problem.Status
+		return initiators.Request{}, e
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.cfg.MaxBody))
-	if err != nil {
-		return initiators.Request{}, g.bodyError(err)
-	}
+	var err error
 	media := typeJSON
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		if media, _, err = mime.ParseMediaType(ct); err != nil {
@@ -52,20 +51,6 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) (initiators.Reque
 		return initiators.Request{ContentType: media, Body: body}, nil
 	}
 	return initiators.Request{}, unsupported(media)
-}
-
-func (g *Gateway) bodyError(err error) error {
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		e := bus.Errorf(bus.ResourceExhausted, "the body has more than %d bytes", g.cfg.MaxBody)
-		e.Status = http.StatusRequestEntityTooLarge
-		return e
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		e := bus.Wrap(bus.DeadlineExceeded, "the body did not come in time", err)
-		e.Status = http.StatusRequestTimeout
-		return e
-	}
-	return bus.Wrap(bus.InvalidArgument, "the body could not be read: "+err.Error(), err)
 }
 
 func unsupported(media string) error {

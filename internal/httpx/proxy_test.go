@@ -202,6 +202,27 @@ func TestHostileRequests(t *testing.T) {
 	}
 }
 
+// TestTooLongIsAnswered: a client that still sends, and has said that it will not use the connection again, reads why.
+func TestTooLongIsAnswered(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, httpx.Rules{}, false)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 20 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.addr+"/", strings.NewReader(strings.Repeat("x", 1<<20)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Errorf("got %s", resp.Status)
+		}
+	}
+}
+
 // TestBodyBreaksOff: nothing of it is passed on.
 func TestBodyBreaksOff(t *testing.T) {
 	t.Parallel()

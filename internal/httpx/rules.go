@@ -179,10 +179,13 @@ func validHost(host string) bool {
 	return name != "" && name[0] != '.'
 }
 
+// trusted is how much memory the length that a client announces gets before any of the body has come.
+const trusted = 64 << 10
+
 // ReadBody reads the whole body of a request before anything of it is passed on. A problem is 413 if it has more than limit bytes, which is
 // said before it is read where its length is announced, 408 if it did not come in time, and 400 if it breaks off or is malformed.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *Problem) {
-	if r.ContentLength > limit {
+	if TooLong(w, r, limit) {
 		return nil, tooLarge(limit)
 	}
 	if r.Body == nil || r.ContentLength == 0 {
@@ -190,7 +193,7 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *Pro
 	}
 	var body []byte
 	var err error
-	if reader := http.MaxBytesReader(w, r.Body, limit); r.ContentLength > 0 {
+	if reader := http.MaxBytesReader(w, r.Body, limit); r.ContentLength > 0 && r.ContentLength <= trusted {
 		body = make([]byte, r.ContentLength)
 		_, err = io.ReadFull(reader, body)
 	} else {
@@ -214,4 +217,17 @@ func tooLarge(limit int64) *Problem {
 
 func refuse(status int, code, format string, args ...any) *Problem {
 	return &Problem{Status: status, Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// TooLong tells whether the body of a request is announced to have more than limit bytes, so that this can be answered before a byte of it
+// is read. net/http closes the connection of a request with Connection: close as soon as it is answered, and the reset that meets what the client
+// still sends takes the answer away from it. It waits a little when a MaxBytesReader was read beyond its limit.
+func TooLong(w http.ResponseWriter, r *http.Request, limit int64) bool {
+	if r.ContentLength <= limit {
+		return false
+	}
+	if r.Close && r.Body != nil && r.Header.Get("Expect") == "" { // reading would ask for a body that the client holds back
+		_, _ = http.MaxBytesReader(w, r.Body, 0).Read(make([]byte, 1)) // only for its effect
+	}
+	return true
 }

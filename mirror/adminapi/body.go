@@ -3,43 +3,26 @@ package adminapi
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/httpx"
 )
 
 // readBody reads the whole body, of at most Config.MaxBody bytes.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > h.cfg.MaxBody { // said before a byte of it is read
-		return nil, h.tooLarge()
+	body, problem := httpx.ReadBody(w, r, h.cfg.MaxBody)
+	if problem != nil {
+		e := bus.Errorf(bus.Code(problem.Code), "%s", problem.Detail)
+		e.Status = problem.Status
+		return nil, e
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.cfg.MaxBody))
-	if err == nil {
-		return body, nil
-	}
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, h.tooLarge()
-	}
-	e := bus.Wrap(bus.InvalidArgument, "the body could not be read: "+err.Error(), err)
-	e.Status = http.StatusBadRequest
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		e.Status = http.StatusRequestTimeout
-	}
-	return nil, e
-}
-
-func (h *Handler) tooLarge() error {
-	e := bus.Errorf(bus.ResourceExhausted, "the body has more than %d bytes", h.cfg.MaxBody)
-	e.Status = http.StatusRequestEntityTooLarge
-	return e
+	return body, nil
 }
 
 // readInput reads the members of the JSON object that a body is. An empty body is an empty object.

@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/httpx"
 )
 
 // trusted is how much memory the length that a client announces gets before any of the body has come.
@@ -17,7 +18,7 @@ const trusted = 64 << 10
 
 // readBody reads the whole body, of at most Config.MaxBody bytes.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > h.cfg.MaxBody { // said before a byte of it is read
+	if httpx.TooLong(w, r, h.cfg.MaxBody) { // said before a byte of it is read
 		return nil, tooLarge(h.cfg.MaxBody)
 	}
 	if r.ContentLength >= 0 && r.ContentLength <= trusted {
