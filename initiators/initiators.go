@@ -1,31 +1,50 @@
 // Package initiators is where outside traffic becomes requests on the bus. An initiator knows a protocol (initiators/http
-// knows HTTP) and a [Target]; it knows nothing of the services behind it.
+// knows HTTP, initiators/tcp frames, initiators/file records) and a [Target]; it knows nothing of the services behind it. [Sources] makes
+// targets of what configuration says ([Spec]); a program may bring its own.
 //
 // # Delivery
 //
-// An initiator sends each piece of traffic once and passes on the answer or the error. What the target promises holds: a
-// route's synchronous steps are at most once per attempt, its asynchronous ones at least once.
+// An initiator sends each piece of traffic once and passes on the answer or the error. What the target promises holds: calls and a
+// route's synchronous steps are at most once per attempt, its asynchronous ones, streams and timers are stored when Send returns, and
+// what is published reaches who listens then. Initiators whose traffic stays where it is, as files do, send a piece again
+// until it was taken, with the same Request.Key.
 package initiators
 
 import (
 	"context"
+	"maps"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
+// HeaderKey carries Request.Key to endpoints, the steps of routes, and with what is published.
+const HeaderKey = "Idempotency-Key"
+
 // Request is a piece of outside traffic.
 type Request struct {
 	// ID is the request id all that follows carries. Empty means a new one.
-	ID          string
-	ContentType string // empty means JSON
+	ID string
+	// Key is the same when the same piece is sent again, and that of no other piece: 1 to 255 visible characters of ASCII. Targets pass it on: as the header
+	// [HeaderKey], and streams and timers know repeats by it. Empty means that nobody can.
+	Key         string
+	ContentType string // of Body; empty means JSON
 	Body        []byte
+	// Header is what the target is given beside the body, within the limits of [bus.CheckHeader]. It is not changed.
+	Header nats.Header
+	// Values are what placeholders of a [Mapping] stand for, by names such as path.id. It is called by one goroutine at a time, while Send runs. Nil means none.
+	Values func(name string) (value string, ok bool)
+	// Members are what [BodyMerge] merges beside the body: low counts less than it, high more. The maps are the target's then. Nil means none.
+	Members func() (low, high map[string]any)
 }
 
 // Reply is what came back.
 type Reply struct {
 	ContentType string
 	Body        []byte
+	Header      nats.Header
 	// Hops are the calls that were made for it, also those of a request that failed.
 	Hops []route.Hop
 }
@@ -38,7 +57,21 @@ type Target interface {
 var (
 	_ Target = routeTarget{}
 	_ Target = endpointTarget{}
+	_ Target = publishTarget{}
+	_ Target = timerTarget{}
+	_ Target = mappedTarget{}
 )
+
+// header is what goes beside the body.
+func (r Request) header() nats.Header {
+	if r.Key == "" {
+		return r.Header
+	}
+	h := nats.Header{}
+	maps.Copy(h, r.Header)
+	h[HeaderKey] = []string{r.Key}
+	return h
+}
 
 // Route is the target that runs the route of that name in this process, as it is at the time of each request.
 func Route(runner *route.Runner, name string) Target { return routeTarget{runner, name} }
@@ -50,7 +83,7 @@ type routeTarget struct {
 
 // Send runs the route.
 func (t routeTarget) Send(ctx context.Context, req Request) (Reply, error) {
-	res, err := t.runner.Run(micro.WithRequestID(ctx, req.ID), t.name, route.Request{ContentType: req.ContentType, Body: req.Body})
+	res, err := t.runner.Run(micro.WithRequestID(ctx, req.ID), t.name, route.Request{ContentType: req.ContentType, Body: req.Body, Header: req.header()})
 	return Reply{ContentType: res.ContentType, Body: res.Body, Hops: res.Hops}, err
 }
 
@@ -71,7 +104,7 @@ type endpointTarget struct {
 // Send calls the endpoint.
 func (t endpointTarget) Send(ctx context.Context, req Request) (Reply, error) {
 	rep, err := t.client.Do(micro.WithRequestID(ctx, req.ID), micro.Request{
-		Service: t.service, Endpoint: t.endpoint, ContentType: req.ContentType, Body: req.Body,
+		Service: t.service, Endpoint: t.endpoint, ContentType: req.ContentType, Body: req.Body, Header: req.header(),
 	})
-	return Reply{ContentType: rep.ContentType, Body: rep.Body}, err
+	return Reply{ContentType: rep.ContentType, Body: rep.Body, Header: rep.Header}, err
 }

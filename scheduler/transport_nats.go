@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	maxSubject   = 255
 	streamFresh  = time.Minute
 	streamsKnown = 4096
 
@@ -42,7 +41,7 @@ func newNATSTransport(conn *bus.Conn, prefixes []string) (*natsTransport, error)
 	}
 	for _, p := range prefixes {
 		rest, dot := strings.CutSuffix(p, ".")
-		if !dot || !isSubject(rest) || checkFree(conn, p+"x") != nil {
+		if !dot || !bus.IsSubject(rest) || conn.CheckFree(p+"x") != nil {
 			return nil, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Publish: prefix %.80q: want one that ends in a dot and is not skybus's or NATS's own", p).With("field", fieldPublish)
 		}
 	}
@@ -51,12 +50,12 @@ func newNATSTransport(conn *bus.Conn, prefixes []string) (*natsTransport, error)
 
 // Check tells whether the subject is one that timers may publish to.
 func (x *natsTransport) Check(_ context.Context, t Target) error {
-	if !isSubject(t.URI) {
+	if !bus.IsSubject(t.URI) {
 		return invalid(fieldURI, "is no subject to publish to: want at most %d characters, in tokens of 1 to %d of A-Z a-z 0-9 _ - = with dots between",
-			maxSubject, bus.MaxToken)
+			bus.MaxSubject, bus.MaxToken)
 	}
-	if err := checkFree(x.conn, t.URI); err != nil {
-		return err
+	if err := x.conn.CheckFree(t.URI); err != nil {
+		return refusedTarget("%s", bus.AsError(err).Message)
 	}
 	if !slices.ContainsFunc(x.prefixes, func(p string) bool { return strings.HasPrefix(t.URI, p) }) {
 		return refusedTarget("timers publish under %s only: allow another prefix by Config.Publish (skybus: --publish-prefix PREFIX)", strings.Join(x.prefixes, " and "))
@@ -138,37 +137,3 @@ func busFailure(err error) error {
 
 // full are the error codes of the JetStream API for a message that is too large, or has no room: in the stream, in the account, on the server.
 func full() []jetstream.ErrorCode { return []jetstream.ErrorCode{10054, 10077, 10002, 10023} }
-
-// isSubject tells whether s can be a subject to publish to: tokens with dots between.
-func isSubject(s string) bool {
-	if len(s) > maxSubject {
-		return false
-	}
-	for token := range strings.SplitSeq(s, ".") {
-		if token == "" || len(token) > bus.MaxToken || strings.ContainsFunc(token, notInToken) {
-			return false
-		}
-	}
-	return true
-}
-
-func notInToken(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-' && r != '='
-}
-
-// checkFree refuses what is NATS's or skybus's own, whatever the configuration says: whoever may make timers would else act with
-// the rights of who delivers them.
-func checkFree(conn *bus.Conn, subject string) error {
-	tokens := strings.Split(subject, ".")
-	own := strings.HasPrefix(subject, conn.Namespace().String()+".")
-	switch {
-	case strings.HasPrefix(subject, "$"), tokens[0] == "_INBOX", tokens[0] == "_R_", tokens[0] == "skybus", conn.IsInbox(subject):
-		return refusedTarget("subject %q is NATS's or skybus's own, and never a target", subject)
-	case len(tokens) >= 3 && (own || len(tokens) >= 5): // shorter ones of others are nothing of skybus's
-		switch tokens[2] {
-		case "svc", "ver", "one", "inst", "all", "ctl", "ev":
-			return refusedTarget("subject %q is where services of skybus listen: call them by the transport call", subject)
-		}
-	}
-	return nil
-}

@@ -32,7 +32,7 @@ var (
 // it would be of a service, and with a header Retry-After (seconds) it says when to try again; any other one is success. The subject
 // is the operator's choice; those of NATS and of skybus's streams are refused.
 func SubjectTransport(conn *bus.Conn, subject string) (Transport, error) {
-	if !isSubject(subject) || strings.HasPrefix(subject, "skybus.") || conn.IsInbox(subject) {
+	if !bus.IsSubject(subject) || strings.HasPrefix(subject, "skybus.") || conn.IsInbox(subject) {
 		return nil, bus.Errorf(bus.InvalidArgument, "scheduler: transport to subject %.80q: it is no subject, or NATS's or skybus's own", subject)
 	}
 	return &subjectTransport{conn, subject}, nil

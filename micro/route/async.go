@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -82,6 +83,7 @@ func (p publisher) publish(ctx context.Context, step Step, req Request) error {
 		Header:  env.Header(),
 		Data:    req.Body,
 	}
+	maps.Copy(msg.Header, req.Header)
 	if step.Version != "" {
 		msg.Header.Set(headerVersion, step.Version)
 	}

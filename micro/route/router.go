@@ -155,7 +155,7 @@ func (r *Router) add(ctx context.Context, name string, idempotent bool) error {
 // handler runs the route called name.
 func (r *Router) handler(name string) func(context.Context, []byte) ([]byte, error) {
 	return func(ctx context.Context, body []byte) ([]byte, error) {
-		res, err := r.runner.Run(ctx, name, Request{ContentType: micro.Info(ctx).ContentType, Body: body})
+		res, err := r.runner.Run(ctx, name, Request{ContentType: micro.Info(ctx).ContentType, Body: body, Header: micro.RequestHeader(ctx)})
 		if failed := FormatStepErrors(StepErrors(res.Hops)); failed != "" {
 			if herr := micro.SetReplyHeader(ctx, HeaderStepErrors, failed); herr != nil {
 				r.log.DebugContext(ctx, "errors of steps are not told", "route", name, "error", herr)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
 	"github.com/skybus-io/skybus/bus"
@@ -82,6 +83,8 @@ func (r *Runner) Names() []string {
 type Request struct {
 	ContentType string // empty means JSON
 	Body        []byte
+	// Header is given to every step beside the body, within the limits of [bus.CheckHeader].
+	Header nats.Header
 }
 
 // Result is what came of a run.
@@ -108,6 +111,9 @@ func (r *Runner) Run(ctx context.Context, name string, req Request) (Result, err
 	}
 	route, err := r.route(name)
 	if err != nil {
+		return Result{}, err
+	}
+	if err := bus.CheckHeader(req.Header); err != nil {
 		return Result{}, err
 	}
 	acc, err := newAccumulator(r.client.Conn(), req.ContentType)
@@ -163,7 +169,7 @@ func (r *Runner) step(ctx context.Context, step Step, req Request, acc *accumula
 	}
 	reply, err := r.client.Do(ctx, micro.Request{
 		Service: step.Service, Endpoint: step.Endpoint, Version: step.Version,
-		ContentType: req.ContentType, Body: req.Body, Prior: prior, Idempotent: step.Retry || nestingOf(ctx).retry,
+		ContentType: req.ContentType, Body: req.Body, Header: req.Header, Prior: prior, Idempotent: step.Retry || nestingOf(ctx).retry,
 	})
 	hop.Instance, hop.Attempts = reply.From, reply.Attempts
 	if err != nil {

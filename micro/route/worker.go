@@ -217,12 +217,12 @@ func (w *Worker) call(ctx context.Context, runner *Runner, msg jetstream.Msg, at
 		if _, err := runner.route(endpoint); err != nil { // it may be known a moment later
 			return bus.Wrap(bus.Unavailable, err.Error(), err)
 		}
-		_, err = runner.Run(ctx, endpoint, Request{ContentType: env.ContentType, Body: msg.Data()})
+		_, err = runner.Run(ctx, endpoint, Request{ContentType: env.ContentType, Body: msg.Data(), Header: bus.UserHeader(msg.Headers())})
 		return err
 	}
 	_, err = w.client.Do(ctx, micro.Request{
 		Service: service, Endpoint: endpoint, Version: msg.Headers().Get(headerVersion),
-		ContentType: env.ContentType, Body: msg.Data(), Attempt: attempt,
+		ContentType: env.ContentType, Body: msg.Data(), Header: bus.UserHeader(msg.Headers()), Attempt: attempt,
 		Patience: -1, // the step waits in its queue, not in one of our places
 	})
 	return err

@@ -1,0 +1,277 @@
+package initiators
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
+)
+
+// What a Mapping does with the body that came from outside.
+const (
+	BodyPass  = "pass"  // it is the request, as it is
+	BodyMerge = "merge" // it and what else came is merged into one JSON object
+	BodyNone  = "none"  // it is left out
+)
+
+// Limits of a mapping.
+const (
+	MaxFields = 256
+	maxDepth  = 16
+)
+
+const (
+	typeJSON        = "application/json"
+	typeMessagePack = "application/msgpack"
+)
+
+// Mapping makes a request of what came from outside, or an answer of a reply.
+//
+// Fields and Header are templates. A placeholder stands for something that came: {path.id}, {query.q}, {header.X-User}, {form.a},
+// {remote}, {line}, {record.price}, {file}, {offset}, {claim.sub}; each initiator tells which it has. Every one has {body}, the body as a
+// string, {body.a.b}, a member of a JSON body, and {id}, the request id. In the mapping of a reply, {body} is the reply's.
+// {{ and }} are braces. Filters follow after bars: {query.n|int}, float, bool, json, lower, upper, trim, default:VALUE, and optional,
+// which leaves the field out where there is no value; otherwise a missing value is an error with the code invalid_argument. A template
+// that is one placeholder keeps its type; {body.a} is whatever JSON it was, all else is a string.
+type Mapping struct {
+	// Body is [BodyPass], [BodyMerge] or [BodyNone]. Empty means pass without Fields, else merge. What is merged has to be a JSON object
+	// or MessagePack map, or empty; it becomes JSON. Of members with the same name those of the path count before those of the body, and these before those of
+	// the query; Fields count before all.
+	Body string `json:"body,omitempty"`
+	// Fields are members of the JSON object that is made, by path: "user.id" is the member id of the member user. At most [MaxFields].
+	Fields map[string]string `json:"fields,omitempty"`
+	// Header are headers, within the limits of [bus.CheckHeader].
+	Header map[string]string `json:"header,omitempty"`
+}
+
+// Validate finds what is wrong with m. The errors have the code invalid_argument and the detail field.
+func (m Mapping) Validate() error {
+	_, err := m.compile()
+	return err
+}
+
+// mapping is a Mapping, parsed.
+type mapping struct {
+	body   string
+	fields []field
+	header []field
+}
+
+type field struct {
+	path  []string
+	value template
+}
+
+func (m Mapping) compile() (*mapping, error) {
+	out := &mapping{body: m.Body}
+	switch m.Body {
+	case "":
+		out.body = BodyPass
+		if len(m.Fields) > 0 {
+			out.body = BodyMerge
+		}
+	case BodyPass:
+		if len(m.Fields) > 0 {
+			return nil, invalid("body", "pass leaves no room for fields: want merge or none")
+		}
+	case BodyMerge, BodyNone:
+	default:
+		return nil, invalid("body", "%.40q: want %s, %s or %s", m.Body, BodyPass, BodyMerge, BodyNone)
+	}
+	if len(m.Fields) > MaxFields {
+		return nil, invalid("fields", "%d of them: at most %d are allowed", len(m.Fields), MaxFields)
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Fields)) {
+		path := strings.Split(name, ".")
+		if slices.Contains(path, "") || len(path) > maxDepth {
+			return nil, invalid("fields", "%.80q: want names with dots between, at most %d", name, maxDepth)
+		}
+		t, err := parseTemplate(m.Fields[name])
+		if err != nil {
+			return nil, invalid("fields."+name, "%w", err)
+		}
+		out.fields = append(out.fields, field{path, t})
+	}
+	names := nats.Header{}
+	for _, name := range slices.Sorted(maps.Keys(m.Header)) {
+		names[name] = []string{""}
+		t, err := parseTemplate(m.Header[name])
+		if err != nil {
+			return nil, invalid("header."+name, "%w", err)
+		}
+		out.header = append(out.header, field{[]string{name}, t})
+	}
+	if err := bus.CheckHeader(names); err != nil {
+		return nil, invalid("header", "%w", err)
+	}
+	return out, nil
+}
+
+// apply makes a body and headers. Members is what is merged beside the body: low counts less than the body, high more.
+func (m *mapping) apply(contentType string, body []byte, values lookup, members func() (low, high map[string]any)) (string, []byte, nats.Header, error) {
+	header, err := m.headers(values)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if m.body == BodyPass {
+		return contentType, body, header, nil
+	}
+	object := map[string]any{}
+	if m.body == BodyMerge {
+		var low, high map[string]any
+		if members != nil {
+			low, high = members()
+		}
+		own, err := bodyObject(contentType, body)
+		if err != nil {
+			return "", nil, nil, err
+		}
+		for _, from := range []map[string]any{low, own, high} {
+			maps.Copy(object, from)
+		}
+	} else if len(m.fields) == 0 {
+		return "", nil, header, nil
+	}
+	for _, f := range m.fields {
+		v, ok, err := f.value.value(values)
+		if err != nil {
+			return "", nil, nil, err
+		}
+		if ok {
+			set(object, f.path, v)
+		}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(object); err != nil {
+		return "", nil, nil, bus.Errorf(bus.InvalidArgument, "the request cannot be made: %w", err)
+	}
+	return typeJSON, bytes.TrimSuffix(b.Bytes(), []byte("\n")), header, nil
+}
+
+func (m *mapping) headers(values lookup) (nats.Header, error) {
+	if len(m.header) == 0 {
+		return nil, nil
+	}
+	header := nats.Header{}
+	for _, f := range m.header {
+		v, ok, err := f.value.text(values, nil)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			header[f.path[0]] = []string{v}
+		}
+	}
+	return header, bus.CheckHeader(header)
+}
+
+// bodyObject is a body as the members of an object. Values of JSON stay as they were written.
+func bodyObject(contentType string, body []byte) (map[string]any, error) {
+	object := map[string]any{}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return object, nil
+	}
+	if contentType == typeMessagePack {
+		if err := (bus.MessagePack{}).Unmarshal(body, &object); err != nil {
+			return nil, bus.Errorf(bus.InvalidArgument, "the body is no MessagePack map: %w", err)
+		}
+		return object, nil
+	}
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(body, &raw); err != nil || raw == nil {
+		return nil, bus.Errorf(bus.InvalidArgument, "the body is no JSON object")
+	}
+	for name, v := range raw {
+		object[name] = v
+	}
+	return object, nil
+}
+
+// set puts v at a path of object. What is in the way and no object is replaced.
+func set(object map[string]any, path []string, v any) {
+	for _, name := range path[:len(path)-1] {
+		switch inner := object[name].(type) {
+		case map[string]any:
+			object = inner
+			continue
+		case json.RawMessage:
+			var members map[string]json.RawMessage
+			next := map[string]any{}
+			if json.Unmarshal(inner, &members) == nil {
+				for k, m := range members {
+					next[k] = m
+				}
+			}
+			object[name] = next
+			object = next
+		default:
+			next := map[string]any{}
+			object[name] = next
+			object = next
+		}
+	}
+	object[path[len(path)-1]] = v
+}
+
+// member is a member of a JSON body, by path; strings are strings, all else is as it was written.
+func member(body []byte, path []string) (any, bool) {
+	for _, name := range path {
+		var object map[string]json.RawMessage
+		if json.Unmarshal(body, &object) != nil {
+			return nil, false
+		}
+		inner, ok := object[name]
+		if !ok {
+			return nil, false
+		}
+		body = inner
+	}
+	var s string
+	if json.Unmarshal(body, &s) == nil && string(body) != "null" {
+		return s, true
+	}
+	return json.RawMessage(body), true
+}
+
+// bodyValues adds {body}, {body.a.b} and {id} to what an initiator knows.
+func bodyValues(id, contentType string, body []byte, more lookup) lookup {
+	var decoded []byte // of MessagePack
+	return func(name string) (any, bool) {
+		rest, ok := strings.CutPrefix(name, "body")
+		switch {
+		case ok && rest == "":
+			return string(body), true
+		case ok && rest[0] == '.':
+			if contentType == typeMessagePack {
+				if decoded == nil {
+					object, err := bodyObject(contentType, body)
+					if err != nil {
+						return nil, false
+					}
+					if decoded, err = json.Marshal(object); err != nil {
+						return nil, false
+					}
+				}
+				return member(decoded, strings.Split(rest[1:], "."))
+			}
+			return member(body, strings.Split(rest[1:], "."))
+		case name == "id":
+			return id, id != ""
+		case more == nil:
+			return nil, false
+		}
+		return more(name)
+	}
+}
+
+func invalid(field, format string, args ...any) *bus.Error {
+	e := bus.Errorf(bus.InvalidArgument, field+": "+format, args...)
+	return e.With("field", field)
+}
