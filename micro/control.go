@@ -12,13 +12,15 @@ import (
 	"github.com/skybus-io/skybus/bus"
 )
 
-// Keys of the metadata that ADR-32 discovery shows of every skybus service.
+// Keys of the metadata that ADR-32 discovery shows of every skybus service and its endpoints.
 const (
 	MetadataNamespace = "skybus.namespace"
 	MetadataRegion    = "skybus.region"
 	MetadataHost      = "skybus.host"
 	// MetadataRegistered is "false" for an instance that takes no requests now but those sent to it by name.
 	MetadataRegistered = "skybus.registered"
+	// MetadataInternal is "true" in the metadata of an endpoint that is internal (see [Internal]), of whatever library the service is.
+	MetadataInternal = "skybus.internal"
 )
 
 // controlPlaces are where a service listens beside its endpoints: its own control subject, where requests are canceled, and
@@ -88,11 +90,15 @@ func (s *Service) info() natsmicro.Info {
 		Endpoints:       []natsmicro.EndpointInfo{},
 	}
 	for _, ep := range s.sortedEndpoints() {
-		info.Endpoints = append(info.Endpoints, natsmicro.EndpointInfo{
+		e := natsmicro.EndpointInfo{
 			Name:       ep.name,
 			Subject:    s.conn.Namespace().ServiceSubject(s.cfg.Name, ep.name),
 			QueueGroup: bus.QueueService,
-		})
+		}
+		if ep.internal {
+			e.Metadata = map[string]string{MetadataInternal: "true"}
+		}
+		info.Endpoints = append(info.Endpoints, e)
 	}
 	return info
 }

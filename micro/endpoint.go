@@ -36,6 +36,13 @@ func OneWay() EndpointOption {
 	return endpointOption(func(e *endpoint) { e.oneWay = true })
 }
 
+// Internal keeps the endpoint from outsiders: the gateway reaches it by no name, neither under /v1/call nor in its list of services. Who
+// writes a route or an entry of the gateway may name it, and callers on the bus call it as any other: it is no protection against
+// these, whom only permissions of NATS keep out.
+func Internal() EndpointOption {
+	return endpointOption(func(e *endpoint) { e.internal = true })
+}
+
 // Intercept wraps the endpoint's handler, inside the service's own interceptors; the first is the outermost.
 func Intercept(interceptors ...Interceptor) EndpointOption {
 	return endpointOption(func(e *endpoint) { e.interceptors = append(e.interceptors, interceptors...) })
@@ -69,6 +76,7 @@ type endpoint struct {
 	oneWay       bool
 	idempotent   bool
 	amends       bool
+	internal     bool
 	request      requestType
 	takes, gives reflect.Type // of requests and responses, or of messages; nil where nobody knows
 	handle       handler
@@ -91,7 +99,9 @@ type endpoint struct {
 }
 
 func (e *endpoint) record() registry.Endpoint {
-	return registry.Endpoint{Name: e.name, Idempotent: e.idempotent, OneWay: e.oneWay, Amends: e.amends, Streams: e.stream != nil}
+	return registry.Endpoint{
+		Name: e.name, Idempotent: e.idempotent, OneWay: e.oneWay, Amends: e.amends, Streams: e.stream != nil, Internal: e.internal,
+	}
 }
 
 // acquire takes one of the endpoint's places and tells whether there was one.

@@ -25,7 +25,8 @@ const (
 
 // foreignEndpoint is an endpoint of a service that is written with another library.
 type foreignEndpoint struct {
-	subject string
+	subject  string
+	internal bool
 }
 
 // foreignService is a service that answers the discovery of ADR-32 and is none of ours.
@@ -176,7 +177,7 @@ func readInfo(conn *bus.Conn, name string, data []byte) *foreignService {
 	s := &foreignService{version: info.Version, endpoints: map[string]*foreignEndpoint{}}
 	for _, e := range info.Endpoints {
 		if _, known := s.endpoints[e.Name]; !known && mayCall(conn, e.Subject) {
-			s.endpoints[e.Name] = &foreignEndpoint{subject: e.Subject}
+			s.endpoints[e.Name] = &foreignEndpoint{subject: e.Subject, internal: e.Metadata[MetadataInternal] == "true"}
 		}
 	}
 	return s

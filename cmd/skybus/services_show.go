@@ -102,7 +102,7 @@ func (e endpointInfo) properties() string {
 	for _, p := range []struct {
 		is   bool
 		word string
-	}{{e.Idempotent, "idempotent"}, {e.OneWay, "one-way"}, {e.Amends, "amends"}, {e.Streams, "streams"}} {
+	}{{e.Idempotent, "idempotent"}, {e.OneWay, "one-way"}, {e.Amends, "amends"}, {e.Streams, "streams"}, {e.Internal, "internal"}} {
 		if p.is {
 			words = append(words, p.word)
 		}

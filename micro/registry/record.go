@@ -54,9 +54,20 @@ type Endpoint struct {
 	Amends bool `json:"amends,omitempty"`
 	// Streams: takes or gives more than one message per call.
 	Streams bool `json:"streams,omitempty"`
+	// Internal: not for callers from outside the bus, who come through a gateway.
+	Internal bool `json:"internal,omitempty"`
 	// Request and Response are JSON schemas; nil where none is told.
 	Request  json.RawMessage `json:"request,omitempty"`
 	Response json.RawMessage `json:"response,omitempty"`
+}
+
+// Join is what two instances say of an endpoint together: it is idempotent, one-way, amending or streaming where both say so, and internal
+// where one does. The schemas are those of e.
+func (e Endpoint) Join(other Endpoint) Endpoint {
+	e.Idempotent, e.OneWay = e.Idempotent && other.Idempotent, e.OneWay && other.OneWay
+	e.Amends, e.Streams = e.Amends && other.Amends, e.Streams && other.Streams
+	e.Internal = e.Internal || other.Internal
+	return e
 }
 
 // Endpoint is the endpoint of that name, and whether there is one.

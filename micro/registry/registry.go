@@ -107,7 +107,7 @@ func (s *Service) Offline() bool {
 }
 
 // Endpoint is what all online instances that have the endpoint say of it: it is idempotent, say, where each of them says
-// so. It tells whether one has it.
+// so, but internal where one of them does. It tells whether one has it.
 func (s *Service) Endpoint(name string) (Endpoint, bool) {
 	if s == nil {
 		return Endpoint{}, false

@@ -108,8 +108,7 @@ func (s *Service) join(endpoints []Endpoint) {
 	}
 	for _, e := range endpoints {
 		if c, ok := s.common[e.Name]; ok {
-			e.Idempotent, e.OneWay = e.Idempotent && c.Idempotent, e.OneWay && c.OneWay
-			e.Amends, e.Streams = e.Amends && c.Amends, e.Streams && c.Streams
+			e = e.Join(c)
 		}
 		s.common[e.Name] = e
 	}

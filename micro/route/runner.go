@@ -49,6 +49,9 @@ func NewRunner(ctx context.Context, client *micro.Client, cfg Config) (*Runner, 
 	return &Runner{client: client, routes: routes, ns: conn.Namespace(), async: newPublisher(conn, client.Address())}, nil
 }
 
+// Client is the client that r calls by.
+func (r *Runner) Client() *micro.Client { return r.client }
+
 // Close stops following the routes. Runs go on by what was known last.
 func (r *Runner) Close() error { return r.routes.Close() }
 
