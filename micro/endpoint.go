@@ -43,6 +43,11 @@ func Internal() EndpointOption {
 	return endpointOption(func(e *endpoint) { e.internal = true })
 }
 
+// Description says what the endpoint is for, to people who read its documentation: at most 1 KiB.
+func Description(text string) EndpointOption {
+	return endpointOption(func(e *endpoint) { e.description = text })
+}
+
 // Intercept wraps the endpoint's handler, inside the service's own interceptors; the first is the outermost.
 func Intercept(interceptors ...Interceptor) EndpointOption {
 	return endpointOption(func(e *endpoint) { e.interceptors = append(e.interceptors, interceptors...) })
@@ -72,6 +77,7 @@ type requestType struct {
 
 type endpoint struct {
 	name         string
+	description  string
 	limit        int64
 	oneWay       bool
 	idempotent   bool
@@ -100,7 +106,7 @@ type endpoint struct {
 
 func (e *endpoint) record() registry.Endpoint {
 	return registry.Endpoint{
-		Name: e.name, Idempotent: e.idempotent, OneWay: e.oneWay, Amends: e.amends, Streams: e.stream != nil, Internal: e.internal,
+		Name: e.name, Description: e.description, Idempotent: e.idempotent, OneWay: e.oneWay, Amends: e.amends, Streams: e.stream != nil, Internal: e.internal,
 	}
 }
 
@@ -127,6 +133,9 @@ func (e *endpoint) prepare(service string, concurrency int, opts []EndpointOptio
 	}
 	if err := bus.CheckToken("endpoint", e.name); err != nil {
 		return bus.Errorf(bus.InvalidArgument, "service %q: %s", service, bus.AsError(err).Message)
+	}
+	if len(e.description) > registry.MaxDescription {
+		return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: its description has %d bytes: want at most %d", e.name, service, len(e.description), registry.MaxDescription)
 	}
 	if e.limit < 1 {
 		return bus.Errorf(bus.InvalidArgument, "endpoint %q of service %q: concurrency %d: want at least 1", e.name, service, e.limit)

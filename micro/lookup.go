@@ -66,17 +66,19 @@ func endpointOf(s *registry.Service, r *Request) (e registry.Endpoint, known boo
 	if s == nil {
 		return e, false, nil
 	}
-	if r.Version == "" && r.Instance == "" && len(s.Online) > 0 {
+	if r.Version == "" && r.Instance == "" {
 		if e, ok := s.Endpoint(r.Endpoint); ok {
 			return e, true, nil
 		}
-		return e, true, noEndpoint(r)
 	}
 	for _, instances := range [...][]*registry.Instance{s.Online, s.Rest} {
 		found := false
 		for _, i := range instances {
 			if r.Version != "" && i.Version != r.Version || r.Instance != "" && i.Instance != r.Instance {
 				continue
+			}
+			if len(i.Endpoints) == 0 {
+				continue // it has told that it is there, and is about to tell of them
 			}
 			known = true
 			own, ok := i.Endpoint(r.Endpoint)

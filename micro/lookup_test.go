@@ -3,6 +3,7 @@ package micro_test
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,13 +22,13 @@ func TestInternal(t *testing.T) {
 	conn := connect(t, s)
 	serve(t, conn, micro.Config{Name: "shop"}, endpoints(
 		endpoint("greet", greet),
-		func(svc *micro.Service) error { return micro.Handle(svc, "purge", greet, micro.Internal()) },
+		endpoint("purge", greet, micro.Internal(), micro.Description("Forgets all.")),
 	))
 	c := newClient(t, connect(t, s), micro.ClientConfig{})
 	sees(t, c, "shop", 1)
 	for name, want := range map[string]bool{"greet": false, "purge": true} {
 		e, err := c.Lookup(t.Context(), micro.Request{Service: "shop", Endpoint: name})
-		if err != nil || e.Name != name || e.Internal != want || e.Request == nil {
+		if err != nil || e.Name != name || e.Internal != want || (e.Description == "Forgets all.") != want || e.Request == nil {
 			t.Errorf("%s: %+v, %v", name, e, err)
 		}
 		if _, err := micro.Call[greeting](t.Context(), c, "shop."+name, hello{Name: "x"}); err != nil {
@@ -49,12 +50,24 @@ func TestInternal(t *testing.T) {
 	}
 }
 
+func TestDescriptionTooLong(t *testing.T) {
+	t.Parallel()
+	svc, err := micro.NewService(connect(t, bustest.Server(t)), micro.Config{Name: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, micro.Handle(svc, "greet", greet, micro.Description(strings.Repeat("x", registry.MaxDescription+1))), bus.InvalidArgument, "at most 1024")
+	if err := micro.Handle(svc, "greet", greet, micro.Description(strings.Repeat("x", registry.MaxDescription))); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLookup(t *testing.T) {
 	t.Parallel()
 	s := bustest.Server(t)
 	conn := connect(t, s)
-	adds := func(internal ...micro.EndpointOption) func(*micro.Service) {
-		return endpoints(func(svc *micro.Service) error { return micro.Handle(svc, "get", greet, append(internal, micro.Idempotent())...) })
+	adds := func(internal ...micro.EndpointOption) func(*micro.Service) error {
+		return endpoint("get", greet, append(internal, micro.Idempotent())...)
 	}
 	serve(t, conn, micro.Config{Name: "shop", Instance: "one", Version: "1.0.0"}, adds())
 	serve(t, conn, micro.Config{Name: "shop", Instance: "two", Version: "2.0.0"}, adds(micro.Internal()))

@@ -20,6 +20,7 @@ const (
 	MaxMetadata      = 64
 	MaxMetadataKey   = 128  // bytes
 	MaxMetadataValue = 1024 // bytes
+	MaxDescription   = 1024 // bytes of that of an endpoint
 )
 
 // Record is what an instance tells of itself.
@@ -46,6 +47,8 @@ type Record struct {
 // Endpoint is one thing a service does.
 type Endpoint struct {
 	Name string `json:"name"`
+	// Description is for people: at most 1 KiB.
+	Description string `json:"description,omitempty"`
 	// Idempotent: handling a request twice does no harm, so callers may send it again after a time-out.
 	Idempotent bool `json:"idempotent,omitempty"`
 	// OneWay: takes messages nobody waits for.
@@ -62,7 +65,7 @@ type Endpoint struct {
 }
 
 // Join is what two instances say of an endpoint together: it is idempotent, one-way, amending or streaming where both say so, and internal
-// where one does. The schemas are those of e.
+// where one does. The description and the schemas are those of e.
 func (e Endpoint) Join(other Endpoint) Endpoint {
 	e.Idempotent, e.OneWay = e.Idempotent && other.Idempotent, e.OneWay && other.OneWay
 	e.Amends, e.Streams = e.Amends && other.Amends, e.Streams && other.Streams
@@ -133,6 +136,9 @@ func checkEndpoints(endpoints []Endpoint) error {
 			return bus.Errorf(bus.InvalidArgument, "endpoint %q is there twice", e.Name)
 		}
 		names[e.Name] = struct{}{}
+		if n := len(e.Description); n > MaxDescription {
+			return bus.Errorf(bus.InvalidArgument, "endpoint %q: its description has %d bytes, want at most %d", e.Name, n, MaxDescription)
+		}
 		for _, schema := range [...]json.RawMessage{e.Request, e.Response} {
 			if len(schema) > 0 && !json.Valid(schema) {
 				return bus.Errorf(bus.InvalidArgument, "endpoint %q: its schema is not JSON", e.Name)

@@ -30,7 +30,7 @@ func TestStates(t *testing.T) {
 	full := registry.Record{
 		Service: "shop", Instance: "b", Version: "1.2.3-rc.1+5", Description: "sells", Region: "eu", Host: "h", PID: 7, Build: "abc",
 		Started: time.Now().UTC().Round(0), Registered: true,
-		Endpoints:  []registry.Endpoint{{Name: "get", Idempotent: true}, {Name: "note", OneWay: true}, {Name: "fill", Amends: true}, {Name: "tail", Streams: true, Request: json.RawMessage(`{}`)}},
+		Endpoints:  []registry.Endpoint{{Name: "get", Idempotent: true}, {Name: "note", OneWay: true}, {Name: "fill", Amends: true}, {Name: "tail", Description: "the end", Streams: true, Internal: true, Request: json.RawMessage(`{}`)}},
 		Metadata:   map[string]string{"team": "x"},
 		Attributes: map[string]json.RawMessage{"rack": json.RawMessage(`"r1"`)},
 	}
