@@ -78,6 +78,10 @@ func (s *Scheduler) newShard(i int, stream jetstream.Stream) *shard {
 // openStream makes the stream without any limit: one that is reached would drop timers, or refuse those that fire.
 func (s *Scheduler) openStream(ctx context.Context, i, shards int) (jetstream.Stream, error) {
 	prefix := subjectPrefix + strconv.Itoa(i) + "."
+	compression := jetstream.NoCompression
+	if s.cfg.Compress {
+		compression = jetstream.S2Compression
+	}
 	stream, err := s.conn.OpenStream(ctx, jetstream.StreamConfig{
 		Name:               streamName(i),
 		Description:        "skybus: timers",
@@ -88,7 +92,7 @@ func (s *Scheduler) openStream(ctx context.Context, i, shards int) (jetstream.St
 		MaxBytes:           -1,
 		MaxMsgsPerSubject:  -1,
 		Storage:            jetstream.FileStorage,
-		Compression:        jetstream.S2Compression,
+		Compression:        compression,
 		Duplicates:         2 * time.Minute,
 		AllowDirect:        true,
 		AllowRollup:        true,

@@ -37,3 +37,20 @@ func TestShardsBringDeadLetters(t *testing.T) {
 		t.Errorf("after the second was opened: %v, want it left alone", err)
 	}
 }
+
+// The first scheduler decides whether shards are compressed.
+func TestShardsAreCompressed(t *testing.T) {
+	t.Parallel()
+	for compress, want := range map[bool]jetstream.StoreCompression{false: jetstream.NoCompression, true: jetstream.S2Compression} {
+		r := newRig(t)
+		r.open(t, scheduler.Config{Compress: compress})
+		r.open(t, scheduler.Config{Compress: !compress})
+		stream, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_TMR_0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := stream.CachedInfo().Config.Compression; got != want {
+			t.Errorf("with %t: %v", compress, got)
+		}
+	}
+}

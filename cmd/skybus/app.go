@@ -45,7 +45,11 @@ func (a *App) invoke(ctx context.Context, kctx *kong.Context) error {
 	level := slog.LevelWarn
 	if _, ok := reflect.TypeAssert[daemon](node.Target.Addr()); ok {
 		level = slog.LevelInfo
-		defer tuneGC()()
+		room := uint64(gcRoom)
+		if thrifty, ok := reflect.TypeAssert[interface{ gcRoom() uint64 }](node.Target.Addr()); ok {
+			room = thrifty.gcRoom()
+		}
+		defer tuneGC(room)()
 	}
 	stop, err := a.openLog(level)
 	if err != nil {
@@ -67,11 +71,15 @@ func commandPath(node *kong.Node) string {
 }
 
 // Connect connects to NATS as flags, environment and NATS context say. The caller closes the connection.
-func (a *App) Connect(ctx context.Context) (*bus.Conn, error) {
+func (a *App) Connect(ctx context.Context) (*bus.Conn, error) { return a.connectStore(ctx, 0) }
+
+// connectStore is Connect to servers whose JetStream store has that many bytes, 0 for what the account says.
+func (a *App) connectStore(ctx context.Context, size int64) (*bus.Conn, error) {
 	cfg, err := a.busConfig()
 	if err != nil {
 		return nil, err
 	}
+	cfg.Store = size
 	ctx, cancel := a.withTimeout(ctx)
 	defer cancel()
 	return bus.Connect(ctx, cfg)

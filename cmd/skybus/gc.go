@@ -12,7 +12,7 @@ const (
 	gcEvery    = time.Second      // between looks
 	gcInterval = 10               // seconds between collections, at least, as long as there is memory for that
 	gcStart    = 400              // percent
-	gcRoom     = 128 << 20        // bytes of garbage, but
+	gcRoom     = 128 << 20        // bytes of garbage, unless a command says less, but
 	gcMost     = 50               // percent may always be, and
 	gcLeast    = 10               // percent are always
 	gcSlack    = 32 << 20         // bytes that nobody needs, and are not worth giving back
@@ -22,8 +22,8 @@ const (
 // gcPercent is how much may be allocated between two collections, in percent of what lives: little while little is allocated, since then it costs
 // nothing; else much while little lives, since then it takes little memory, and less where much does, as in a server with a million
 // timers.
-func gcPercent(live, perSecond uint64) int {
-	most := min(max(100*gcRoom/max(live, 1), gcMost), gcStart)
+func gcPercent(live, perSecond, room uint64) int {
+	most := min(max(100*room/max(live, 1), gcMost), gcStart)
 	return int(min(max(100*gcInterval*perSecond/max(live, 1), gcLeast), most))
 }
 
@@ -49,13 +49,13 @@ func gcSamples() []metrics.Sample {
 }
 
 // tuneGC goes by gcPercent until stop is called, and gives memory back after a burst; unless the environment says otherwise.
-func tuneGC() (stop func()) {
+func tuneGC(room uint64) (stop func()) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return func() {}
 	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
-	percent := gcPercent(0, 1)
+	percent := gcPercent(0, 1, room)
 	before := debug.SetGCPercent(percent)
 	wg.Go(func() {
 		ticker := time.NewTicker(gcEvery)
@@ -71,7 +71,7 @@ func tuneGC() (stop func()) {
 			m := readGC(samples)
 			pace = max(m.allocated-last.allocated, pace*3/4) // it goes up at once and down in seconds
 			last = m
-			if p := gcPercent(m.live, pace); p != percent {
+			if p := gcPercent(m.live, pace, room); p != percent {
 				debug.SetGCPercent(p)
 				percent = p
 			}

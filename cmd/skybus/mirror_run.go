@@ -85,6 +85,7 @@ type mirrorRunCmd struct {
 	TokenFile string    `help:"File with the bearer tokens that the admin API takes, one a line. Default: it asks nobody who they are." placeholder:"FILE"`
 	PortsFile portsFile `help:"File to write the addresses to, as JSON, once all is ready." placeholder:"FILE"`
 
+	storeFlags
 	spawnFlags
 
 	Mirror string `short:"m" help:"Which mirror. Default: the file's name of it, else default." placeholder:"NAME"`
@@ -123,6 +124,9 @@ func (c *mirrorRunCmd) Validate() error {
 }
 
 func (*mirrorRunCmd) daemon() {}
+
+// gcRoom is little: what a mirror is to be known for is that it stays small while a million writes wait.
+func (*mirrorRunCmd) gcRoom() uint64 { return 40 << 20 }
 
 // preferSpawn lets spawnctl's flags beat what the environment says of an address.
 func (c *mirrorRunCmd) preferSpawn(app *App) error {
@@ -179,7 +183,7 @@ func (c *mirrorRunCmd) Run(ctx context.Context, app *App) error {
 		return s.report(app, c.File)
 	}
 	var l mirrorListeners
-	flags := partFlags{PortsFile: c.PortsFile}
+	flags := partFlags{PortsFile: c.PortsFile, storeFlags: c.storeFlags}
 	return flags.run(ctx, app, part{
 		name:   "mirror",
 		drain:  cmp.Or(s.Drain, mirror.DefaultDrain),

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/skybus-io/skybus/bus/bustest"
 )
 
@@ -41,7 +44,7 @@ func certificate(t *testing.T) (cert, key string, client *http.Client) {
 }
 
 // startMirror runs a mirror with a file until stop is called.
-func startMirror(t *testing.T, text string) (urls map[string]string, stop func() (code int, stderr string)) {
+func startMirror(t *testing.T, text string, args ...string) (urls map[string]string, stop func() (code int, stderr string)) {
 	t.Helper()
 	s := bustest.Server(t, bustest.TCP())
 	dir := t.TempDir()
@@ -55,7 +58,7 @@ func startMirror(t *testing.T, text string) (urls map[string]string, stop func()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		code, _, stderr = runs(ctx, &cli{}, "mirror", "run", "-f", file, "--server", s.URL(), "--ports-file", ports)
+		code, _, stderr = runs(ctx, &cli{}, append([]string{"mirror", "run", "-f", file, "--server", s.URL(), "--ports-file", ports}, args...)...)
 	}()
 	stop = func() (int, string) {
 		cancel()
@@ -129,5 +132,27 @@ func TestMirrorOverTLS(t *testing.T) {
 	}
 	if code := <-written; code != http.StatusOK {
 		t.Errorf("a write while the mirror was stopped: %d", code)
+	}
+}
+
+// TestStoreSize: on a server that does not tell how large its store is, the streams of a part go by --store-size.
+func TestStoreSize(t *testing.T) {
+	t.Parallel()
+	urls, _ := startMirror(t, "", "--store-size", "10GB")
+	nc, err := nats.Connect(urls["nats"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "SKYBUS_MIR")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stream.CachedInfo().Config.MaxBytes; got != 2e9 {
+		t.Errorf("the stream of writes may have %d bytes, want 20 %% of 10 GB", got)
 	}
 }

@@ -12,6 +12,13 @@ import (
 type partFlags struct {
 	Admin     string    `help:"Where the admin pages listen. Port 0 picks a free one. Default: nowhere." placeholder:"ADDR"`
 	PortsFile portsFile `help:"File to write the addresses to, as JSON, once all is ready." placeholder:"FILE"`
+
+	storeFlags
+}
+
+// storeFlags are those of what makes streams on somebody else's server.
+type storeFlags struct {
+	StoreSize byteSize `help:"How large the JetStream store of the servers is: the limits of streams and buckets that are made are shares of it. Default: the account's limit, else 1GiB." placeholder:"SIZE"`
 }
 
 func (c *partFlags) check() error {
@@ -74,7 +81,7 @@ func (c *partFlags) start(ctx context.Context, app *App, p *platform, what part)
 		}
 		p.onClose(p.admin.Close)
 	}
-	if p.conn, err = app.Connect(ctx); err != nil {
+	if p.conn, err = app.connectStore(ctx, int64(c.StoreSize)); err != nil {
 		return err
 	}
 	p.onClose(p.conn.Close)

@@ -118,6 +118,7 @@ type schedulerCmd struct {
 	partFlags
 
 	Shards         int           `help:"How many streams the timers are spread over, 1 to 64, where there are none yet: the first scheduler decides for good; 4 unless given." placeholder:"N"`
+	Compress       bool          `help:"Compress the streams of timers, where there are none yet: 220 bytes of disk each instead of 550, while those of a burst fire later (at 10,000 a second 99 % within 14 ms instead of 3)."`
 	Grace          time.Duration `help:"How late the NATS server itself fires what no scheduler has; the same for all." default:"1s"`
 	Workers        int           `help:"How many deliveries are made at a time." default:"256"`
 	PerDestination int           `help:"How many of them go to one destination: host and port, subject or service." default:"32"`
@@ -192,7 +193,7 @@ func (c *schedulerCmd) Run(ctx context.Context, app *App) error {
 		},
 		serve: func(ctx context.Context, p *platform) error {
 			cfg := scheduler.Config{
-				Shards: c.Shards, Grace: c.Grace, Workers: c.Workers, PerDestination: c.PerDestination, Drain: c.Drain, AllowNetworks: c.networks(false),
+				Shards: c.Shards, Compress: c.Compress, Grace: c.Grace, Workers: c.Workers, PerDestination: c.PerDestination, Drain: c.Drain, AllowNetworks: c.networks(false),
 			}
 			if err := c.startTimers(ctx, app, p, cfg); err != nil || l == nil {
 				return err

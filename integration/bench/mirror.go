@@ -116,7 +116,7 @@ func (t *troupe) mirror(ctx context.Context, server, ack string) (*platform, err
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := t.program(ctx, "mirror run", "-f", file, "--server", server, "--http", freePort, "--admin", freePort)
+	p, err := t.program(ctx, "mirror run", "-f", file, "--server", server, "--http", freePort, "--admin", freePort, "--store-size", "20GiB")
 	if err == nil {
 		p.urls["admin"] = p.urls["mirror_admin"] // where profiles are asked for
 	}
