@@ -7,6 +7,27 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// Mapped is a target that sends to t what request makes of what it is sent, and answers what reply makes of the reply. Nil leaves it as it
+// is; where both are nil, it is t.
+func Mapped(t Target, request, reply *Mapping) (Target, error) {
+	m := mappedTarget{target: t}
+	var err error
+	if request != nil {
+		if m.request, err = request.compile(); err != nil {
+			return nil, within("request", err)
+		}
+	}
+	if reply != nil {
+		if m.reply, err = reply.compile(); err != nil {
+			return nil, within("reply", err)
+		}
+	}
+	if request == nil && reply == nil {
+		return t, nil
+	}
+	return m, nil
+}
+
 // mappedTarget makes the request before another target has it, and the answer after.
 type mappedTarget struct {
 	target         Target

@@ -20,6 +20,7 @@ type cli struct {
 	Up         upCmd         `cmd:"" help:"Run the whole platform on this machine."`
 	Server     serverCmd     `cmd:"" help:"Run a NATS server with JetStream, alone or as part of a cluster."`
 	Gateway    gatewayCmd    `cmd:"" help:"Run a gateway: it brings HTTP requests to routes."`
+	HTTP       httpCmd       `cmd:"" name:"http" help:"List, show and change what gateways do with HTTP requests."`
 	Router     routerCmd     `cmd:"" help:"Run a router: it serves routes as a service, and does asynchronous steps."`
 	Scheduler  schedulerCmd  `cmd:"" help:"Run a scheduler: it fires and delivers timers, and serves their API."`
 	Mirror     mirrorCmd     `cmd:"" help:"Run a mirror, which brings writes to all copies of an application, and look after it."`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/skybus-io/skybus/initiators"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/route"
@@ -28,11 +29,17 @@ func (c *gatewayFlags) listen(ctx context.Context, p *platform) (err error) {
 }
 
 // serve starts the gateway at the platform's listener.
-func (c *gatewayFlags) serve(ctx context.Context, p *platform, runner *route.Runner, cfg gateway.Config) error {
+func (c *gatewayFlags) serve(ctx context.Context, app *App, p *platform, runner *route.Runner, cfg gateway.Config) error {
 	cfg.TrustedOrigins, cfg.Logger = c.TrustedOrigin, p.conn.Logger()
-	g, err := gateway.New(runner, cfg)
+	open, cancel := app.toStart(ctx)
+	defer cancel()
+	g, err := gateway.Open(open, initiators.Sources{Client: p.client, Runner: runner}, cfg)
 	if err != nil {
 		return err
+	}
+	p.onClose(g.Close)
+	if p.admin != nil {
+		p.admin.Handle("GET /metrics", g.Metrics())
 	}
 	p.run(ctx, func(ctx context.Context) error { return g.Serve(ctx, p.http) })
 	return nil
@@ -78,6 +85,6 @@ func (c *gatewayCmd) Run(ctx context.Context, app *App) error {
 			return err
 		}
 		warnOpen(app, "gateway", c.HTTP)
-		return c.serve(ctx, p, runner, gateway.Config{Timeout: c.Timeout, Drain: c.Drain})
+		return c.serve(ctx, app, p, runner, gateway.Config{Timeout: c.Timeout, Drain: c.Drain})
 	}})
 }

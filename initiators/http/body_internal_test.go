@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -32,13 +31,13 @@ func FuzzRead(f *testing.F) {
 	} {
 		f.Add(seed.contentType, []byte(seed.body))
 	}
-	g := &Gateway{cfg: Config{MaxBody: 4 << 10}, log: slog.New(slog.DiscardHandler)}
+	e := &served{maxBody: 4 << 10}
 	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/x", bytes.NewReader(body))
 		if contentType != "" {
 			r.Header["Content-Type"] = []string{contentType}
 		}
-		req, err := g.read(httptest.NewRecorder(), r)
+		req, _, err := e.read(httptest.NewRecorder(), r)
 		if err != nil {
 			checkError(t, err)
 			return
@@ -89,7 +88,7 @@ func FuzzForm(f *testing.F) {
 		values := r.URL.Query()
 		values.Add(k1, v1)
 		values.Add(k2, v2)
-		req, err := formRequest([]byte(values.Encode()))
+		req, _, err := formRequest([]byte(values.Encode()))
 		if err != nil {
 			t.Fatal(err)
 		}

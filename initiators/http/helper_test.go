@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
@@ -38,6 +41,7 @@ const (
 //	wait     answers when release is called
 //	nowhere  has a step that nobody serves
 //	nothing  answers with nothing
+//	seen     answers with what it was sent, and headers (no route)
 type house struct {
 	conn   *bus.Conn
 	client *micro.Client
@@ -92,6 +96,16 @@ func build(t testing.TB) *house {
 	return h
 }
 
+// seen is what a request was to the endpoint seen.
+type seen struct {
+	ID          string      `json:"id"`
+	Traceparent string      `json:"traceparent"`
+	ContentType string      `json:"content_type"`
+	Body        string      `json:"body"`
+	LeftMS      int64       `json:"left_ms"`
+	Header      nats.Header `json:"header"`
+}
+
 // failure is an error as the endpoint fail is asked for it.
 type failure struct {
 	Code    bus.Code          `json:"code"`
@@ -121,6 +135,15 @@ func (h *house) serve(t testing.TB) {
 		micro.Handle(s, "nothing", func(context.Context, []byte) ([]byte, error) { return nil, nil }),
 		micro.Handle(s, "fail", func(_ context.Context, f failure) ([]byte, error) {
 			return nil, &bus.Error{Code: f.Code, Message: f.Message, Status: f.Status, Details: f.Details}
+		}),
+		micro.Handle(s, "seen", func(ctx context.Context, body []byte) (seen, error) {
+			info := micro.Info(ctx)
+			left := time.Duration(0)
+			if at, ok := ctx.Deadline(); ok {
+				left = time.Until(at)
+			}
+			err := errors.Join(micro.SetReplyHeader(ctx, "X-Reply", "yes"), micro.SetReplyHeader(ctx, "etag", "\"1\""))
+			return seen{info.RequestID, info.Traceparent, info.ContentType, string(body), left.Milliseconds(), micro.RequestHeader(ctx)}, err
 		}),
 		micro.Handle(s, "wait", func(ctx context.Context, body []byte) ([]byte, error) {
 			h.waiting.Add(1)

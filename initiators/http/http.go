@@ -1,12 +1,23 @@
-// Package http is the initiator for HTTP: a gateway from requests with a body to routes.
+// Package http is the initiator for HTTP: a gateway from requests to endpoints, routes, subjects, streams and timers.
 //
-// POST /<route> runs the route called so with the request's body. Bodies are JSON, MessagePack or a form, whose fields
-// become a JSON object; answers are in the codec of the request, or an HTML page for who asks for one. Errors are problem
-// details (RFC 9457) or a page, with the status of the error's code. What a browser was made to send by the page of another
-// site is refused (403). What became of steps that failed stands in the header Step-Errors, also of an answer that is good
-// because they were not required: a JSON array of objects with step, target, code and message (route.ParseStepErrors).
+// What is sent where is said by entries, which are kept by name in the bucket of routes ([Store]) and live in every gateway within
+// milliseconds: [Open] makes a gateway that follows them. Beside them POST /<route> runs the route called so with the request's body.
 //
-// The gateway keeps no state: run as many as you like.
+// Bodies are JSON, MessagePack or a form, whose fields become a JSON object; answers are JSON or MessagePack as the client accepts, what
+// a template of the entry makes, or an HTML page for who asks for one. Errors are problem details (RFC 9457) or a page, with the status of
+// the error's code. What a browser was made to send by the page of another site is refused (403). What became of steps that failed stands
+// in the header Step-Errors, also of an answer that is good because they were not required: a JSON array of objects with step, target, code
+// and message (route.ParseStepErrors).
+//
+// # Order
+//
+// What Config.Mux has a pattern for comes first, then the entry whose pattern is the most specific, then routes by their name, then
+// Config.Pages.
+//
+// # Failure
+//
+// The gateway keeps no state of requests: run as many as you like. Without NATS it knows the entries as they were. An entry that it
+// cannot serve, such as one that conflicts with an older one, is left out and told of ([Gateway.Refused]); the others are served.
 package http
 
 import (
@@ -15,6 +26,8 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nuid"
@@ -31,50 +44,113 @@ const (
 	DefaultTimeout     = 10 * time.Second
 	DefaultMaxInFlight = 1024
 	DefaultDrain       = 10 * time.Second
+	DefaultMaxConns    = 32 << 10
 )
 
 const requestIDHeader = "X-Request-Id"
 
 // Config adjusts a gateway. The zero value works.
 type Config struct {
-	// MaxBody is how many bytes a request's body may have; more is 413. 0 means 1,032,192.
+	// MaxBody is how many bytes a request's body may have, where its entry does not say; more is 413. 0 means 1,032,192.
 	MaxBody int64
-	// Timeout is how long a request may take once its body is read. 0 means 10 s.
+	// Timeout is how long a request may take once its body is read, where its entry does not say. 0 means 10 s.
 	Timeout time.Duration
 	// MaxInFlight is how many requests are worked on at a time; more is 503. 0 means 1024, whose
 	// bodies are a gigabyte at most.
 	MaxInFlight int
+	// MaxConns is how many connections each listener has at a time; others wait to be accepted. 0 means 32,768.
+	MaxConns int
 	// TrustedOrigins are web origins (https://app.example.org) whose pages may post here. Pages of all other origins than
 	// the gateway's own are refused by browsers' own word (net/http.CrossOriginProtection); programs are not concerned.
 	TrustedOrigins []string
 	// Drain is how long Serve, once it is stopped, lets what is in flight finish. 0 means 10 s.
 	Drain time.Duration
+	// Listeners are the names of further listeners, for [Gateway.ServeListener] and the entries that name them. There is nothing but entries.
+	Listeners []string
 	// Pages serves GET and HEAD of any path that is no route's. Nil means one page that tells how to run a route.
 	Pages http.Handler
 	// Mux is asked first: what it has a pattern for is its own, and passes none of the gateway's checks. Nil means nothing.
 	Mux *http.ServeMux
 	// Answer is the page that shows a browser what came of its request, executed with an [Answer]. Nil means a plain one.
 	Answer *template.Template
-	// Logger hears of faults, not of requests. Nil means discard.
+	// AccessLog logs a line of each request at level info: method, path without query, status, size, duration, who sent it, entry, request
+	// id and trace.
+	AccessLog bool
+	// Logger hears of faults, and of requests with AccessLog. Nil means discard.
 	Logger *slog.Logger
 }
 
-// Gateway is an http.Handler that runs routes. It is safe for concurrent use.
+// Gateway is an http.Handler that sends requests on. It is safe for concurrent use.
 type Gateway struct {
-	runner *route.Runner
-	cfg    Config
-	log    *slog.Logger
-	places chan struct{}
-	origin *http.CrossOriginProtection
+	runner  *route.Runner
+	sources initiators.Sources
+	resolve func(initiators.Spec) (initiators.Target, error) // makes the targets of entries
+	cfg     Config
+	log     *slog.Logger
+	places  chan struct{}
+	origin  *http.CrossOriginProtection
+	rules   httpx.Rules
+	metrics metrics
+	byRoute *served // for routes that the path names
+	table   atomic.Pointer[table]
+	live    *live // nil where there are no entries to follow
 }
 
 var _ http.Handler = (*Gateway)(nil)
 
-// New makes a gateway for the routes of runner, which stays the caller's.
+// New makes a gateway without entries, for the routes of runner, which stays the caller's.
 func New(runner *route.Runner, cfg Config) (*Gateway, error) {
-	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 || cfg.Drain < 0 {
-		return nil, bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout, MaxInFlight and Drain must not be negative")
+	return newGateway(initiators.Sources{Runner: runner}, cfg)
+}
+
+// Open makes a gateway that serves the entries of the namespace of sources.Client, as they are at each moment; ctx bounds the loading.
+// Where another gateway's configuration would be needed for an entry, it is refused here ([Gateway.Refused]). The caller closes it.
+func Open(ctx context.Context, sources initiators.Sources, cfg Config) (*Gateway, error) {
+	if sources.Client == nil || sources.Runner == nil {
+		return nil, bus.Errorf(bus.InvalidArgument, "gateway: Sources.Client and Sources.Runner are needed")
 	}
+	g, err := newGateway(sources, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if g.live, err = g.follow(ctx); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
+	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 || cfg.Drain < 0 || cfg.MaxConns < 0 {
+		return nil, bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout, MaxInFlight, MaxConns and Drain must not be negative")
+	}
+	for _, name := range cfg.Listeners {
+		if err := bus.CheckToken("listener", name); err != nil {
+			return nil, bus.Errorf(bus.InvalidArgument, "gateway: Listeners: %w", err)
+		}
+	}
+	cfg.setDefaults()
+	origin, err := httpx.CrossOrigin(cfg.TrustedOrigins)
+	if err != nil {
+		return nil, bus.Errorf(bus.InvalidArgument, "gateway: TrustedOrigins: %w", err)
+	}
+	g := &Gateway{
+		runner:  sources.Runner,
+		sources: sources,
+		resolve: sources.Target,
+		cfg:     cfg,
+		log:     cfg.Logger.With("component", "gateway"),
+		places:  make(chan struct{}, cfg.MaxInFlight),
+		origin:  origin,
+		rules:   httpx.Rules{AbsoluteForm: true},
+	}
+	g.byRoute = &served{
+		gateway: g, lenient: true, offers: offersOf(nil), timeout: cfg.Timeout, longest: cfg.Timeout, maxBody: cfg.MaxBody, metrics: g.metrics.entry(""),
+	}
+	g.table.Store(g.compile(nil, nil))
+	return g, nil
+}
+
+func (cfg *Config) setDefaults() {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
@@ -87,6 +163,9 @@ func New(runner *route.Runner, cfg Config) (*Gateway, error) {
 	if cfg.Drain == 0 {
 		cfg.Drain = DefaultDrain
 	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = DefaultMaxConns
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -96,20 +175,18 @@ func New(runner *route.Runner, cfg Config) (*Gateway, error) {
 	if cfg.Answer == nil {
 		cfg.Answer = template.Must(template.New("answer").Parse(answerPage))
 	}
-	origin, err := httpx.CrossOrigin(cfg.TrustedOrigins)
-	if err != nil {
-		return nil, bus.Errorf(bus.InvalidArgument, "gateway: TrustedOrigins: %w", err)
-	}
-	return &Gateway{
-		runner: runner,
-		cfg:    cfg,
-		log:    cfg.Logger.With("component", "gateway"),
-		places: make(chan struct{}, cfg.MaxInFlight),
-		origin: origin,
-	}, nil
 }
 
-// ServeHTTP runs the route that the path names, unless Config.Mux has something there.
+// Close stops following the entries: the gateway serves on by what was known last. Of a gateway by [New], and a second time, it does
+// nothing.
+func (g *Gateway) Close() error {
+	if g.live != nil {
+		g.live.close()
+	}
+	return nil
+}
+
+// ServeHTTP serves the first listener: Config.Mux, entries, routes by their name and pages.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if g.cfg.Mux != nil {
 		if _, pattern := g.cfg.Mux.Handler(r); pattern != "" {
@@ -117,81 +194,56 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
-	switch r.Method {
-	case http.MethodGet, http.MethodHead:
-		if name, err := routeName(r); err == nil {
-			if _, ok := g.runner.Route(name); ok {
-				g.refuseMethod(w, r, "POST")
-				return
-			}
-		}
-		g.cfg.Pages.ServeHTTP(w, r)
-		return
-	case http.MethodPost:
-	default:
-		g.refuseMethod(w, r, "GET, HEAD, POST")
+	g.serveAt("", w, r)
+}
+
+// Handler serves the entries of a further listener. Of a name that is not in Config.Listeners it serves nothing.
+func (g *Gateway) Handler(listener string) http.Handler {
+	if listener == "" {
+		return g
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serveAt(listener, w, r) })
+}
+
+// serveAt brings a request to the entry that matches it, or to what comes after.
+func (g *Gateway) serveAt(listener string, w http.ResponseWriter, r *http.Request) {
+	x := &exchange{ResponseWriter: w, gateway: g, request: r, begin: time.Now()}
+	defer x.end()
+	w.Header()["X-Content-Type-Options"] = []string{"nosniff"}
+	if p := g.rules.Check(r); p != nil {
+		unmatched{g, listener}.refuse(x, r, p)
 		return
 	}
-	answer := Answer{RequestID: requestID(r)}
-	h.Set(requestIDHeader, answer.RequestID)
+	if lower := strings.ToLower(r.Host); lower != r.Host {
+		r.Host = lower // as entries have it
+	}
+	t := g.table.Load()
+	mux := t.listeners[listener]
+	if mux == nil || r.RequestURI == "*" { // which a mux answers by itself
+		unmatched{g, listener}.ServeHTTP(x, r)
+		return
+	}
+	mux.ServeHTTP(x, r)
+}
+
+// enter takes one of the places of requests that are worked on.
+func (g *Gateway) enter() (leave func(), err error) {
 	select {
 	case g.places <- struct{}{}:
-		defer func() { <-g.places }()
+		return g.leave, nil
 	default:
-		g.fail(w, r, answer, bus.Errorf(bus.Unavailable, "this gateway works on %d requests already", g.cfg.MaxInFlight))
-		return
+		return nil, bus.Errorf(bus.Unavailable, "this gateway works on %d requests already", g.cfg.MaxInFlight)
 	}
-	g.run(w, r, answer)
 }
 
-func (g *Gateway) run(w http.ResponseWriter, r *http.Request, answer Answer) {
-	if err := g.origin.Check(r); err != nil {
-		g.fail(w, r, answer, bus.Wrap(bus.PermissionDenied, "a page of another origin may not post here (TrustedOrigins)", err))
-		return
-	}
-	name, err := routeName(r)
-	if err != nil {
-		g.fail(w, r, answer, err)
-		return
-	}
-	answer.Route = name
-	req, err := g.read(w, r)
-	if err != nil {
-		g.fail(w, r, answer, err)
-		return
-	}
-	req.ID = answer.RequestID
-	answer.Request = string(req.Body)
-	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.Timeout)
-	defer cancel()
-	reply, err := initiators.Route(g.runner, name).Send(ctx, req)
-	answer.Hops = reply.Hops
-	if failed := route.FormatStepErrors(route.StepErrors(reply.Hops)); failed != "" {
-		w.Header().Set(route.HeaderStepErrors, failed)
-	}
-	if err != nil {
-		g.fail(w, r, answer, err)
-		return
-	}
-	g.answer(w, r, answer, reply)
-}
-
-func (g *Gateway) refuseMethod(w http.ResponseWriter, r *http.Request, allow string) {
-	w.Header().Set("Allow", allow)
-	e := bus.Errorf(bus.Unimplemented, "method %.20q: want POST /<route> with a body", r.Method)
-	e.Status = http.StatusMethodNotAllowed
-	g.fail(w, r, Answer{}, e)
-}
+func (g *Gateway) leave() { <-g.places }
 
 // requestID is the id the client gave, if it can be one, else a new one.
 func requestID(r *http.Request) string {
-	id := r.Header.Get(requestIDHeader)
-	if bus.CheckToken("request id", id) != nil {
-		return nuid.Next()
+	if v := r.Header[requestIDHeader]; len(v) > 0 && bus.CheckToken("request id", v[0]) == nil {
+		return v[0]
 	}
-	return id
+	return nuid.Next()
 }
 
 // routeName is the path, which must be one token.

@@ -172,7 +172,7 @@ func smuggling() map[string]rawTest {
 		"GET with a body":         {"GET /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + fmt.Sprint(len(inner)) + "\r\n\r\n" + inner, []int{404}, nil},
 		"trace":                   {"TRACE /echo HTTP/1.1\r\nHost: localhost\r\nCookie: secret\r\n\r\n", []int{405}, nil},
 		"connect":                 {"CONNECT elsewhere:25 HTTP/1.1\r\nHost: elsewhere:25\r\n\r\n", []int{421}, nil},
-		"star":                    {"POST * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{404}, nil},
+		"star":                    {"POST * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
 		"length and encoding":     {request("/echo", "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), []int{200}, []string{"{}"}},
 		"encoding, short length":  {request("/echo", "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n", "0\r\n\r\n"+inner), []int{200, 200}, []string{"{}", `"smuggled"`}},
 		"headers beyond the most": {request("/echo", "X-A: "+strings.Repeat("x", 32<<10)+"\r\nContent-Length: 2\r\n", "{}"), []int{431}, nil},

@@ -34,6 +34,9 @@ type Rules struct {
 	// EncodedSlash lets %2F, %5C and percent signs encoded twice through, for backends whose names contain slashes. Segments of dots
 	// are refused between them too.
 	EncodedSlash bool
+	// AbsoluteForm lets targets through that are a whole URL, as every server must take them (RFC 9112, section 3.2.2): for servers that
+	// go by its path and answer by themselves.
+	AbsoluteForm bool
 	// MaxFields is how many fields a header may have; 0 means 256. More are answered by 431.
 	MaxFields int
 }
@@ -82,6 +85,8 @@ func (r Rules) Check(req *http.Request) *Problem {
 	switch {
 	case target == "*" && req.Method == http.MethodOptions:
 		return nil
+	case strings.Contains(target, "://") && target[0] != '/' && r.AbsoluteForm && req.URL.Path != "":
+		target = req.URL.RequestURI()
 	case strings.Contains(target, "://") && target[0] != '/':
 		return refuse(http.StatusMisdirectedRequest, codeInvalid, "this is no proxy for other hosts: ask for a path")
 	case target[0] != '/':
@@ -93,14 +98,17 @@ func (r Rules) Check(req *http.Request) *Problem {
 		}
 	}
 	path, _, _ := strings.Cut(target, "?")
-	if why := r.ambiguous(path); why != "" {
+	if why := r.Ambiguous(path); why != "" {
 		return refuse(http.StatusBadRequest, codeInvalid, "path %.100q: %s", path, why)
 	}
 	return nil
 }
 
-// ambiguous says why a path, which begins with a slash, could mean two things.
-func (r Rules) ambiguous(path string) string {
+// Ambiguous says why a path, which begins with a slash, could mean two things; nothing where it cannot.
+func (r Rules) Ambiguous(path string) string {
+	if plain(path) {
+		return ""
+	}
 	if strings.ContainsRune(path, '\\') {
 		return "it has a backslash"
 	}
@@ -129,6 +137,19 @@ func (r Rules) ambiguous(path string) string {
 		}
 	}
 	return ""
+}
+
+// plain tells whether a path is one of those that most are: letters, digits and a few signs between single slashes, and no segment that
+// begins with a dot.
+func plain(path string) bool {
+	for i := 1; i < len(path); i++ {
+		switch c := path[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c != '.' && c != '/' || path[i-1] == '/':
+			return false
+		}
+	}
+	return path != ""
 }
 
 // overlong tells whether s has an ASCII character in the form of two bytes, which no UTF-8 has and some decoders take.

@@ -32,6 +32,8 @@ type Server struct {
 	Drain time.Duration
 	// Hosts are let in on a loopback address besides this machine's own names, in lower case and without ports (GuardLoopback).
 	Hosts []string
+	// MaxConns is how many connections there are at a time; others wait to be accepted. 0 means any number.
+	MaxConns int
 	// TLS, where it is not nil, is what the listener speaks.
 	TLS    *tls.Config
 	Logger *slog.Logger
@@ -50,6 +52,9 @@ func Stopping(ctx context.Context) <-chan struct{} {
 // ended it closes l, answers for a moment what still comes on open connections, and finishes what is in flight. After Drain it
 // cuts that off, and returns an error.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if s.MaxConns > 0 {
+		l = newLimitListener(l, s.MaxConns)
+	}
 	open := newConns()
 	stopping := make(chan struct{})
 	srv := s.server(ctx, l, open, stopping)
