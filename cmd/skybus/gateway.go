@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/skybus-io/skybus/initiators"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/route"
@@ -28,12 +27,12 @@ func (c *gatewayFlags) listen(ctx context.Context, p *platform) (err error) {
 	return nil
 }
 
-// serve starts the gateway at the platform's listener.
-func (c *gatewayFlags) serve(ctx context.Context, app *App, p *platform, runner *route.Runner, cfg gateway.Config) error {
+// serve starts the gateway at the platform's listener. Entries publish on subjects that begin with one of prefixes.
+func (c *gatewayFlags) serve(ctx context.Context, app *App, p *platform, runner *route.Runner, prefixes []string, cfg gateway.Config) error {
 	cfg.TrustedOrigins, cfg.Logger = c.TrustedOrigin, p.conn.Logger()
 	open, cancel := app.toStart(ctx)
 	defer cancel()
-	g, err := gateway.Open(open, initiators.Sources{Client: p.client, Runner: runner}, cfg)
+	g, err := gateway.Open(open, p.sources(p.client, runner, prefixes), cfg)
 	if err != nil {
 		return err
 	}
@@ -49,14 +48,15 @@ type gatewayCmd struct {
 	gatewayFlags
 	partFlags
 
-	Timeout time.Duration `name:"request-timeout" help:"How long a request may take once its body is read." default:"10s"`
-	Drain   time.Duration `help:"How long what is in flight may take when the gateway is stopped." default:"10s"`
+	Timeout       time.Duration `name:"request-timeout" help:"How long a request may take once its body is read." default:"10s"`
+	PublishPrefix []string      `help:"What subjects begin with that entries may publish to; may be repeated. Default: APP.ENV.pub." placeholder:"PREFIX"`
+	Drain         time.Duration `help:"How long what is in flight may take when the gateway is stopped." default:"10s"`
 }
 
 // Help is shown below the usage.
 func (*gatewayCmd) Help() string {
-	return `It runs the route that the path of a request names. Asynchronous steps are stored; ` + "`skybus router`" + ` does them. Run as
-many as you like behind a balancer.
+	return `It does with a request what the entry says that matches it (` + "`skybus http`" + `), or runs the route that its path names. Asynchronous steps
+are stored; ` + "`skybus router`" + ` does them. Run as many as you like behind a balancer.
 
 Examples:
 
@@ -85,6 +85,7 @@ func (c *gatewayCmd) Run(ctx context.Context, app *App) error {
 			return err
 		}
 		warnOpen(app, "gateway", c.HTTP)
-		return c.serve(ctx, app, p, runner, gateway.Config{Timeout: c.Timeout, Drain: c.Drain})
+		prefixes := (&guardFlags{PublishPrefix: c.PublishPrefix}).prefixes()
+		return c.serve(ctx, app, p, runner, prefixes, gateway.Config{Timeout: c.Timeout, Drain: c.Drain})
 	}})
 }

@@ -102,7 +102,7 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	if c.Demo {
 		cfg.Pages, cfg.Answer = getwidgets.Page(), getwidgets.AnswerPage()
 	}
-	if err := c.serve(ctx, app, p, runner, cfg); err != nil {
+	if err := c.serve(ctx, app, p, runner, c.prefixes(), cfg); err != nil {
 		return p, err
 	}
 	p.publish()
