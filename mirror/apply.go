@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	firstPause = 20 * time.Millisecond
-	lastPause  = 5 * time.Second
-	mostPause  = time.Minute            // that a backend may ask for
-	commitAge  = 100 * time.Millisecond // no request is sent while something applied longer ago is not committed
+	firstPause   = 20 * time.Millisecond
+	lastPause    = 5 * time.Second
+	failurePause = 100 * time.Millisecond // after a 5xx, as the tries are counted
+	mostPause    = time.Minute            // that a backend may ask for
+	commitAge    = 100 * time.Millisecond // no request is sent while something applied longer ago is not committed
 )
 
 // apply sends a write to the backend until it has answered for good. The error is errEnded.
@@ -38,6 +39,7 @@ func (a *applier) apply(w *write) (*answer, error) {
 			if failures++; failures >= a.s.m.cfg.Tries {
 				return ans, a.s.judge(a, w, ans)
 			}
+			pause = max(pause, backoff.Full(failures, failurePause, lastPause))
 		case hopeless(err):
 			a.s.m.log.Error("write given up, it cannot be sent", "backend", a.node.Name, "write", w.seq, "error", err)
 			ans = &answer{backend: a.node.Name}

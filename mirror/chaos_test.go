@@ -138,7 +138,7 @@ func write(t *testing.T, front *httptest.Server, seed uint64, atLeast time.Durat
 		mu.Lock()
 		defer mu.Unlock()
 		passed := time.Since(begin)
-		return passed < atLeast || len(stored) < 200 && passed < patience
+		return passed < atLeast || len(stored) < 50 && passed < patience
 	}
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -154,7 +154,7 @@ func write(t *testing.T, front *httptest.Server, seed uint64, atLeast time.Durat
 		})
 	}
 	wg.Wait()
-	if len(stored) < 200 {
+	if len(stored) < 50 {
 		t.Fatalf("only %d writes stored", len(stored))
 	}
 	return stored

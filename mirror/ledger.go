@@ -147,8 +147,8 @@ func (m *Mirror) findChunk(ctx context.Context, b Backend, seq uint64) (uint64, 
 
 // chunkAt is the first chunk of a backend at or after a sequence of the ledger, and its sequence; nil where there is none. One that is not readable is empty.
 func (m *Mirror) chunkAt(ctx context.Context, backend string, at uint64, withEntries bool) (*chunk, uint64, error) {
-	raw, err := m.ledger.GetMsg(ctx, at, jetstream.WithGetMsgSubject(m.space.ledger(backend)))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+	raw, err := m.askLeader(ctx, streamLedger, map[string]any{"seq": at, "next_by_subj": m.space.ledger(backend)})
+	if errors.Is(err, errNone) {
 		return nil, 0, nil
 	}
 	if err != nil {
@@ -158,5 +158,5 @@ func (m *Mirror) chunkAt(ctx context.Context, backend string, at uint64, withEnt
 	if err != nil {
 		c = &chunk{} // not ours
 	}
-	return c, raw.Sequence, nil
+	return c, raw.Seq, nil
 }

@@ -86,40 +86,13 @@ func (m *Mirror) lastProgress(ctx context.Context, backend string, v any) (uint6
 	return raw.Seq, nil
 }
 
-// rawMessage is a message as the leader of a stream gives it.
-type rawMessage struct {
-	Seq  uint64    `json:"seq"`
-	Data []byte    `json:"data"`
-	Time time.Time `json:"time"`
-}
-
-// rawProgress asks the leader of the stream: others may be behind.
-func (m *Mirror) rawProgress(ctx context.Context, backend string) (*rawMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	request, err := json.Marshal(map[string]string{"last_by_subj": m.space.progress(backend)})
-	if err != nil {
-		return nil, fmt.Errorf("mirror: %w", err)
-	}
-	reply, err := m.conn.Request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + streamProgress, Data: request})
-	if err != nil {
+// rawProgress is the newest record of a backend as the leader has it.
+func (m *Mirror) rawProgress(ctx context.Context, backend string) (*storedMessage, error) {
+	msg, err := m.askLeader(ctx, streamProgress, map[string]any{"last_by_subj": m.space.progress(backend)})
+	if err != nil && !errors.Is(err, errNone) {
 		return nil, fmt.Errorf("mirror: progress of %q: %w", backend, err)
 	}
-	var response struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message *rawMessage         `json:"message"`
-	}
-	switch err := json.Unmarshal(reply.Data, &response); {
-	case err != nil:
-		return nil, fmt.Errorf("mirror: progress of %q: %w", backend, err)
-	case response.Error != nil && response.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return nil, errNone
-	case response.Error != nil:
-		return nil, fmt.Errorf("mirror: progress of %q: %w", backend, response.Error)
-	case response.Message == nil:
-		return nil, errNone
-	}
-	return response.Message, nil
+	return msg, err
 }
 
 // removedUpTo is the last write that was removed.

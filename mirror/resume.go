@@ -21,7 +21,7 @@ func (m *Mirror) resume(ctx context.Context, n *node) (*resumed, error) {
 	raw, err := m.rawProgress(ctx, n.Name)
 	switch {
 	case errors.Is(err, errNone):
-		raw = &rawMessage{}
+		raw = &storedMessage{}
 	case err != nil:
 		return nil, err
 	}

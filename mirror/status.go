@@ -4,14 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -148,60 +144,4 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	h.Set("Content-Length", strconv.Itoa(len(data)+1))
 	w.WriteHeader(status)
 	_, _ = w.Write(append(data, '\n')) // the client has gone
-}
-
-// storedWrite is a message of the stream of writes.
-type storedWrite struct {
-	Subject string    `json:"subject"`
-	Seq     uint64    `json:"seq"`
-	Header  []byte    `json:"hdrs"`
-	Data    []byte    `json:"data"`
-	Time    time.Time `json:"time"`
-}
-
-// header is what the message carries beside its data.
-func (w *storedWrite) header() nats.Header {
-	h, err := nats.DecodeHeadersMsg(w.Header)
-	if err != nil {
-		return nil // there is none
-	}
-	return h
-}
-
-// rawWrite asks the leader of the stream for a message: others may not have it yet. errNone means that there is none.
-func (m *Mirror) rawWrite(ctx context.Context, seq uint64) (*storedWrite, error) {
-	return m.askWrite(ctx, map[string]any{"seq": seq})
-}
-
-// nextWrite is the first message of the mirror at or after a sequence, likewise.
-func (m *Mirror) nextWrite(ctx context.Context, seq uint64) (*storedWrite, error) {
-	return m.askWrite(ctx, map[string]any{"seq": seq, "next_by_subj": m.space.writes()})
-}
-
-func (m *Mirror) askWrite(ctx context.Context, which map[string]any) (*storedWrite, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	request, err := json.Marshal(which)
-	if err != nil {
-		return nil, fmt.Errorf("mirror: %w", err)
-	}
-	reply, err := m.conn.Request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + streamWrites, Data: request})
-	if err != nil {
-		return nil, fmt.Errorf("mirror: stored write: %w", err)
-	}
-	var response struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message *storedWrite        `json:"message"`
-	}
-	switch err := json.Unmarshal(reply.Data, &response); {
-	case err != nil:
-		return nil, fmt.Errorf("mirror: stored write: %w", err)
-	case response.Error != nil && response.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return nil, errNone
-	case response.Error != nil:
-		return nil, fmt.Errorf("mirror: stored write: %w", response.Error)
-	case response.Message == nil:
-		return nil, errNone
-	}
-	return response.Message, nil
 }

@@ -229,6 +229,9 @@ func (c *mirrorParkedRetryCmd) Run(ctx context.Context, app *App) error {
 		_, err := parked.Retry(ctx, c.Backend, seq)
 		return err
 	})
+	if err != nil && len(done) == 0 {
+		return err
+	}
 	return errors.Join(app.printCount("taken", done), err)
 }
 
@@ -259,7 +262,7 @@ func (c *mirrorParkedDropCmd) Run(ctx context.Context, app *App) error {
 		defer cancel()
 		return parked.Drop(one, c.Backend, seq)
 	})
-	if errors.Is(err, errDeclined) {
+	if errors.Is(err, errDeclined) || err != nil && len(done) == 0 {
 		return err
 	}
 	return errors.Join(app.printCount("dropped", done), err)

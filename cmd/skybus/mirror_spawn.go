@@ -17,7 +17,11 @@ func (f *mirrorFile) spawnFields() map[string]field {
 	s := f.s
 	health := func(v *time.Duration) field {
 		return func(path string, n ast.Node) {
-			if seconds, ok := f.integer(path, n); ok {
+			seconds, ok := f.integer(path, n)
+			switch {
+			case ok && seconds < 0:
+				f.mistake(lineOf(n), path, "%d: want 0 seconds or more", seconds)
+			case ok:
 				*v = time.Duration(seconds) * time.Second
 			}
 		}
