@@ -21,6 +21,7 @@ type cli struct {
 	Server     serverCmd     `cmd:"" help:"Run a NATS server with JetStream, alone or as part of a cluster."`
 	Gateway    gatewayCmd    `cmd:"" help:"Run a gateway: it brings HTTP requests to routes."`
 	HTTP       httpCmd       `cmd:"" name:"http" help:"List, show and change what gateways do with HTTP requests."`
+	TCP        tcpCmd        `cmd:"" name:"tcp" help:"Run listeners for TCP: they bring lines and other frames to services and routes."`
 	Router     routerCmd     `cmd:"" help:"Run a router: it serves routes as a service, and does asynchronous steps."`
 	Scheduler  schedulerCmd  `cmd:"" help:"Run a scheduler: it fires and delivers timers, and serves their API."`
 	Mirror     mirrorCmd     `cmd:"" help:"Run a mirror, which brings writes to all copies of an application, and look after it."`
@@ -85,6 +86,7 @@ func newParser(root commands, app *App) (*kong.Kong, error) {
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "schedule", Title: "When it is due:"},
 			{Key: "target", Title: "What it calls (one of --http, --call, --route, --publish, --tcp, --to):"},
+			{Key: "frames", Title: "What frames are sent to (one of --call, --route, --publish, --stream):"},
 			{Key: "retry", Title: "When the target does not take it:"},
 			{Key: "guard", Title: "What timers may call:"},
 			{Key: "spawn", Title: "As spawnctl has them:"},

@@ -124,7 +124,7 @@ func (a *App) report(err error) int {
 }
 
 // packages are the names that our packages and the client put in front of what they say.
-var packages = regexp.MustCompile(`(^|: )(?:(?:bus|config|embed|kv|micro|registry|route|scheduler|httpapi|webhook|supervise|initiators|mirror|adminapi|nats): )+`)
+var packages = regexp.MustCompile(`(^|: )(?:(?:bus|config|embed|kv|micro|registry|route|scheduler|httpapi|webhook|supervise|initiators|tcp|mirror|adminapi|nats): )+`)
 
 // message is what err says to a person: without its code, names of packages and secrets. The answer of a service stays as
 // it was given.

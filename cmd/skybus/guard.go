@@ -63,9 +63,14 @@ func (g *guardFlags) networks(local bool) []netip.Prefix {
 func (g *guardFlags) prefixes() []string {
 	var all []string
 	for _, p := range g.PublishPrefix {
-		all = append(all, strings.TrimSuffix(strings.TrimSuffix(p, ">"), ".")+".")
+		all = append(all, subjectPrefix(p))
 	}
 	return all
+}
+
+// subjectPrefix is a prefix as people write it, with the dot that ends its last token.
+func subjectPrefix(s string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(s, ">"), ".") + "."
 }
 
 // config is that of a command which makes timers and delivers none. transports are those of the schedulers' own that its targets may

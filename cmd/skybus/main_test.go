@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -73,6 +74,7 @@ func TestScripts(t *testing.T) {
 			"signal":   signalAll,
 			"exitcode": exitCode,
 			"fetch":    fetch,
+			"send":     send,
 		},
 	})
 }
@@ -164,6 +166,23 @@ func fetch(ts *testscript.TestScript, _ bool, args []string) {
 	answer, err := io.ReadAll(resp.Body)
 	ts.Check(errors.Join(err, resp.Body.Close()))
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "%d %s", resp.StatusCode, answer), 0o600))
+}
+
+// send sends lines over TCP, says that no more will come, and writes what comes back to a file.
+func send(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 3 {
+		ts.Fatalf("usage: send file address line...")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
+	defer cancel()
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", args[1])
+	ts.Check(err)
+	defer func() { _ = c.Close() }()
+	_, err = io.WriteString(c, strings.Join(args[2:], "\n")+"\n")
+	ts.Check(errors.Join(err, c.(*net.TCPConn).CloseWrite(), c.SetReadDeadline(time.Now().Add(waitTimeout))))
+	answer, err := io.ReadAll(c)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), answer, 0o600))
 }
 
 // connectCLI is a command line with a command for tests.

@@ -106,12 +106,12 @@ func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part)
 	}
 	namespace := p.conn.Namespace().String()
 	if what.quiet || !isTerminal(app.stdout) {
-		app.log.InfoContext(ctx, "ready", "part", what.name, "nats", urls["nats"], "http", urls["http"], "timers", urls["timers"], "mirror", urls["mirror"], "mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "namespace", namespace)
+		app.log.InfoContext(ctx, "ready", "part", what.name, "nats", urls["nats"], "http", urls["http"], "timers", urls["timers"], "mirror", urls["mirror"], "mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "tcp", p.tcpText(), "namespace", namespace)
 		return nil
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "skybus %s is ready.\n", what.name)
-	for _, line := range [][2]string{
+	for _, line := range append([][2]string{
 		{"NATS", urls["nats"]},
 		{"Namespace", namespace},
 		{"Gateway", urls["http"]},
@@ -119,8 +119,7 @@ func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part)
 		{"Mirror", urls["mirror"]},
 		{"Mirror API", urls["mirror_admin"]},
 		{"Admin", urls["admin"]},
-		{"Stop", "Ctrl-C"},
-	} {
+	}, append(p.tcpLines(), [2]string{"Stop", "Ctrl-C"})...) {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "  %-10s %s\n", line[0], printable(line[1]))
 		}

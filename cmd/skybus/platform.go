@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -53,6 +54,8 @@ type platform struct {
 	mirror         *mirror.Mirror // nil in a part without
 	mirrorURL      string
 	mirrorAdminURL string // empty where nobody listens for it
+
+	tcp map[string]*tcpPart // listeners by name
 
 	cutOff  time.Duration  // in place of upCutOff, where it is not 0
 	cleanup []func() error // in the order things were made
@@ -368,6 +371,7 @@ func (p *platform) urls() map[string]string {
 	if p.admin != nil {
 		urls["admin"] = p.admin.URL()
 	}
+	maps.Copy(urls, p.tcpURLs())
 	return urls
 }
 
@@ -451,6 +455,9 @@ func (p *platform) publish() {
 		}
 		if p.mirror != nil {
 			figures["mirror"] = p.mirror.Stats()
+		}
+		if len(p.tcp) > 0 {
+			figures["tcp"] = p.tcpStats()
 		}
 		return figures
 	}))

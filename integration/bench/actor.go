@@ -168,6 +168,8 @@ func (a *actor) startPart(ctx context.Context, o order) (ans answer, stop func()
 		ans.URL, stop, err = startBackend(ctx)
 	case a.role == roleClient && o.Part == nameClient:
 		a.call, stop, err = newHTTPCaller(o)
+	case a.role == roleClient && o.Part == nameTCP:
+		a.call, stop, err = newLineCaller(ctx, o)
 	default:
 		err = fmt.Errorf("a %s of %s is nothing to be for %s", a.role, o.Side, o.Part)
 	}

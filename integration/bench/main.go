@@ -110,6 +110,7 @@ Measurements, for -only:
   stream   streams of 128 B and 64 KiB messages, and a body of 64 MiB: skybus against grpc-go
   route    a route of three steps, against its calls one after the other
   client   HTTP clients for a backend near by: leanhttp against fasthttp and net/http
+  tcp      lines over TCP into a service by 'skybus tcp', and its memory
   timers   all that follow but the last two
   timers-create      creating timers, against publishing as many plain messages
   timers-http        creating them by POST /timer at 'skybus up --memory', 32 at a time

@@ -52,6 +52,7 @@ func parts() []part {
 		{name: nameStream, run: (*bench).stream},
 		{name: nameRoute, run: (*bench).route},
 		{name: nameClient, run: (*bench).client},
+		{name: nameTCP, run: (*bench).tcp, program: true},
 		{name: nameTimersCreate, run: (*bench).timersCreate, group: nameTimers},
 		{name: nameTimersHTTP, run: (*bench).timersHTTP, group: nameTimers, program: true},
 		{name: nameTimersCluster, run: (*bench).timersCluster, group: nameTimers, program: true},

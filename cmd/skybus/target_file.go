@@ -1,0 +1,60 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/initiators"
+)
+
+// target reads what an initiator sends to, as all files have it.
+func (f *yamlFile) target(s *initiators.Spec) field {
+	mapping := func(m **initiators.Mapping) field {
+		return func(path string, n ast.Node) {
+			*m = &initiators.Mapping{}
+			f.section(map[string]field{
+				"body":   textInto(f, &(*m).Body),
+				"fields": func(path string, n ast.Node) { (*m).Fields = f.textMap(path, n) },
+				"header": func(path string, n ast.Node) { (*m).Header = f.textMap(path, n) },
+			})(path, n)
+		}
+	}
+	return f.section(map[string]field{
+		"call":    textInto(f, &s.Call),
+		"route":   textInto(f, &s.Route),
+		"publish": textInto(f, &s.Publish),
+		"stream":  textInto(f, &s.Stream),
+		"timer": func(path string, n ast.Node) {
+			s.Timer = &initiators.TimerSpec{}
+			f.section(map[string]field{
+				"after": textInto(f, &s.Timer.After), "at": textInto(f, &s.Timer.At), "id": textInto(f, &s.Timer.ID), "target": textInto(f, &s.Timer.Target),
+			})(path, n)
+		},
+		"request": mapping(&s.Request),
+		"reply":   mapping(&s.Reply),
+	})
+}
+
+// checkTarget tells what is wrong with a target at path.
+func (f *yamlFile) checkTarget(path string, s initiators.Spec) {
+	err := s.Validate()
+	if err == nil {
+		return
+	}
+	at := path
+	if name := bus.AsError(err).Details["field"]; name != "" && name != "target" {
+		at += "." + name
+	}
+	text := specText(err)
+	for _, own := range []string{at[len(path):], "target"} { // how the specification speaks of it
+		text = strings.TrimPrefix(text, strings.TrimPrefix(own, ".")+": ")
+	}
+	f.mistake(f.lineOf(at), at, "%s", strings.TrimPrefix(text, "target "))
+}
+
+// specText is what is wrong with a target, without the code that what it was found by put into the middle of it.
+func specText(err error) string {
+	return strings.Replace(message(err), string(bus.InvalidArgument)+": ", "", 1)
+}

@@ -1,0 +1,214 @@
+package tcp
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"os"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nuid"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/initiators"
+)
+
+// exchange is a frame and its answer.
+type exchange struct {
+	id   string        // of the request; empty for an error about the connection
+	done chan struct{} // closed when there is an answer
+	body []byte
+	err  error
+}
+
+// done is the exchange that tells of an error about the connection.
+func done(err error) *exchange {
+	ex := &exchange{done: make(chan struct{}), err: err}
+	close(ex.done)
+	return ex
+}
+
+// dispatch sends a frame to the target, as soon as there is a place.
+func (c *conn) dispatch(ctx context.Context, frame []byte, number uint64) {
+	ex := &exchange{id: nuid.Next(), done: make(chan struct{})}
+	if !c.v.cfg.OneWay {
+		c.queue <- ex // there is room
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.v.cfg.Timeout)
+	if err := c.v.place(ctx); err != nil {
+		cancel()
+		c.finish(ex, initiators.Reply{}, err)
+		return
+	}
+	c.requests.Go(func() {
+		defer cancel()
+		reply, err := c.send(ctx, c.request(ex.id, frame, number))
+		if errors.Is(context.Cause(ctx), errStopped) && err != nil {
+			err = bus.Wrap(bus.Canceled, "the server stopped before the answer came", err)
+		}
+		c.v.counts.inFlight.Add(-1)
+		<-c.v.places
+		c.finish(ex, reply, err)
+	})
+}
+
+// place takes one of the places of requests in flight.
+func (s *Server) place(ctx context.Context) error {
+	select {
+	case s.places <- struct{}{}:
+		s.counts.inFlight.Add(1)
+		return nil
+	default:
+	}
+	select {
+	case s.places <- struct{}{}:
+		if ctx.Err() == nil {
+			s.counts.inFlight.Add(1)
+			return nil
+		}
+		<-s.places
+	case <-ctx.Done():
+	}
+	if errors.Is(context.Cause(ctx), errStopped) {
+		return bus.Errorf(bus.Unavailable, "the server stopped before the frame was sent on")
+	}
+	s.counts.refuse(ReasonBusy)
+	return bus.Errorf(bus.Unavailable, "%d requests are in flight already; the frame was not sent on", s.cfg.MaxInFlight)
+}
+
+// finish gives an exchange its answer.
+func (c *conn) finish(ex *exchange, reply initiators.Reply, err error) {
+	if err == nil {
+		c.v.counts.succeeded.Add(1)
+	} else {
+		c.v.counts.failed.Add(1)
+	}
+	ex.body, ex.err = reply.Body, err
+	close(ex.done)
+	if c.v.cfg.OneWay {
+		<-c.room
+	}
+}
+
+// send asks the target.
+func (c *conn) send(ctx context.Context, req initiators.Request) (reply initiators.Reply, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = c.panicked("target", r)
+		}
+	}()
+	return c.v.target.Send(ctx, req)
+}
+
+// request makes a request of a frame.
+func (c *conn) request(id string, frame []byte, number uint64) initiators.Request {
+	return initiators.Request{ID: id, ContentType: c.contentType(frame), Body: frame, Values: func(name string) (string, bool) {
+		switch name {
+		case "line":
+			if !utf8.Valid(frame) {
+				return "", false
+			}
+			return string(frame), true
+		case "frame":
+			return base64.StdEncoding.EncodeToString(frame), true
+		case "remote":
+			return c.remote, true
+		case "connection":
+			return c.id, true
+		case "number":
+			return strconv.FormatUint(number, 10), true
+		case "tls.cn":
+			return c.name, c.name != ""
+		}
+		return "", false
+	}}
+}
+
+func (c *conn) contentType(frame []byte) string {
+	switch {
+	case c.v.cfg.ContentType != "":
+		return c.v.cfg.ContentType
+	case len(frame) == 0, json.Valid(frame):
+		return ""
+	}
+	return bus.Raw{}.ContentType()
+}
+
+// write writes answers in the order of their frames until there will be no more. Whatever is ready goes out at once.
+func (c *conn) write() {
+	for ex := range c.queue {
+		select {
+		case <-ex.done:
+		default:
+			c.flush()
+			<-ex.done
+		}
+		c.put(ex)
+		if len(c.queue) == 0 {
+			c.flush()
+		}
+		<-c.room
+	}
+	c.flush()
+}
+
+// put writes one answer.
+func (c *conn) put(ex *exchange) {
+	if c.isBroken() {
+		return
+	}
+	var err error
+	if ex.err == nil {
+		err = c.writeFrame(ex.body)
+		if e, ok := errors.AsType[*bus.Error](err); ok {
+			c.v.counts.refuse(ReasonAnswer)
+			ex.err, err = e, nil
+		}
+	}
+	if ex.err != nil {
+		err = c.writeError(ex.id, bus.AsError(ex.err))
+	}
+	c.written(err)
+}
+
+func (c *conn) flush() {
+	if !c.isBroken() && c.bw.Buffered() > 0 {
+		c.written(c.bw.Flush())
+	}
+}
+
+// written notes that something was written, or could not be.
+func (c *conn) written(err error) {
+	if err == nil {
+		c.wrote.Store(int64(time.Since(c.began)))
+		return
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.v.counts.refuse(ReasonSlowReader)
+	}
+	c.breakOff()
+}
+
+func (c *conn) writeFrame(body []byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = c.panicked("framing", r)
+		}
+	}()
+	return c.v.cfg.Framing.WriteFrame(c.bw, body)
+}
+
+// writeError tells as much of an error as fits into a frame.
+func (c *conn) writeError(id string, e *bus.Error) error {
+	var err error
+	for _, e := range shorter(e) {
+		err = c.writeFrame(c.v.cfg.Errors(id, e))
+		if _, ok := errors.AsType[*bus.Error](err); !ok {
+			return err
+		}
+	}
+	return err
+}

@@ -1,0 +1,80 @@
+package tcp
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+)
+
+// Reason is why a connection was refused, or closed by the server, or a frame was not sent on.
+type Reason string
+
+// The reasons.
+const (
+	ReasonConnections      Reason = "connections"        // there were MaxConns
+	ReasonConnectionsPerIP Reason = "connections_per_ip" // there were MaxConnsPerIP from that address
+	ReasonAccept           Reason = "accept"             // the system gave none, such as for too many open files; counts the attempts
+	ReasonHandshake        Reason = "handshake"          // TLS was not agreed on, or not in time
+	ReasonIdle             Reason = "idle"               // neither a frame nor an answer within IdleTimeout
+	ReasonSlowFrame        Reason = "slow_frame"         // a frame was not finished within FrameTimeout
+	ReasonSlowReader       Reason = "slow_reader"        // an answer was not taken within WriteTimeout
+	ReasonTooLong          Reason = "too_long"           // a frame was longer than MaxFrame
+	ReasonBadFrame         Reason = "bad_frame"          // the framing did not understand it
+	ReasonHTTP             Reason = "http"               // the client spoke HTTP, as a web page makes browsers do
+	ReasonUnfinished       Reason = "unfinished"         // the client closed within a frame
+	ReasonBroken           Reason = "broken"             // the connection broke, as when the client was killed
+	ReasonBusy             Reason = "busy"               // there were MaxInFlight requests for longer than Timeout; counts frames
+	ReasonAnswer           Reason = "answer"             // an answer could not be a frame; counts answers
+)
+
+func reasons() []Reason {
+	return []Reason{
+		ReasonConnections, ReasonConnectionsPerIP, ReasonAccept, ReasonHandshake, ReasonIdle, ReasonSlowFrame, ReasonSlowReader, ReasonTooLong, ReasonBadFrame, ReasonHTTP,
+		ReasonUnfinished, ReasonBroken, ReasonBusy, ReasonAnswer,
+	}
+}
+
+// Stats is what a server has done since it was made.
+type Stats struct {
+	Connections int64  `json:"connections"` // open now
+	Accepted    uint64 `json:"accepted"`    // connections that were served
+	InFlight    int64  `json:"in_flight"`   // requests now
+	Frames      uint64 `json:"frames"`      // read; those that were skipped are not in it
+	Succeeded   uint64 `json:"succeeded"`   // requests that the target answered
+	Failed      uint64 `json:"failed"`      // requests that it did not, or with what cannot be a frame
+
+	Refused map[Reason]uint64 `json:"refused"` // by reason; each is there
+}
+
+// Stats is what the server has done so far. The figures are read one after the other, while others change.
+func (s *Server) Stats() Stats {
+	st := Stats{
+		Connections: int64(s.door.open()), Accepted: s.counts.accepted.Load(), InFlight: s.counts.inFlight.Load(),
+		Frames: s.counts.frames.Load(), Succeeded: s.counts.succeeded.Load(), Failed: s.counts.failed.Load(),
+		Refused: map[Reason]uint64{},
+	}
+	for _, r := range reasons() {
+		st.Refused[r] = 0
+	}
+	s.counts.mu.Lock()
+	defer s.counts.mu.Unlock()
+	maps.Copy(st.Refused, s.counts.refused)
+	return st
+}
+
+type counts struct {
+	accepted, frames, succeeded, failed atomic.Uint64
+	inFlight                            atomic.Int64
+
+	mu      sync.Mutex
+	refused map[Reason]uint64
+}
+
+func (c *counts) refuse(r Reason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refused == nil {
+		c.refused = map[Reason]uint64{}
+	}
+	c.refused[r]++
+}

@@ -1,0 +1,586 @@
+package tcp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/initiators/tcp"
+)
+
+// Each framing brings frames in and answers out, byte by byte as it says.
+func TestFramings(t *testing.T) {
+	t.Parallel()
+	shout := target(func(_ context.Context, req initiators.Request) (initiators.Reply, error) {
+		return initiators.Reply{Body: []byte(strings.ToUpper(string(req.Body)))}, nil
+	})
+	for name, tt := range map[string]struct {
+		framing  tcp.Framing
+		in, want string
+	}{
+		"line":            {nil, "a\nbc\n", "A\nBC\n"},
+		"line, cr":        {tcp.Line{}, "a\r\nb\rc\r\n\r\r\n", "A\nB\rC\n" + `{"error":{"code":"out_of_range"`},
+		"line, empty":     {tcp.Line{}, "\n\r\na\n\n", "A\n"},
+		"line, crlf":      {tcp.Line{CRLF: true}, "a\nb\r\n", "A\r\nB\r\n"},
+		"line, keep cr":   {tcp.Line{KeepCR: true}, "a\r\n\r\n", "A\r\n\r\n"},
+		"line, keep none": {tcp.Line{Empty: true}, "\na\n\r\n", "\nA\n\n"},
+		"prefix":          {tcp.Prefix{}, "\x00\x00\x00\x02ab\x00\x00\x00\x00\x00\x00\x00\x01\n", "\x00\x00\x00\x02AB\x00\x00\x00\x00\x00\x00\x00\x01\n"},
+		"prefix 1":        {tcp.Prefix{Bytes: 1}, "\x02ab\x00\x01c", "\x02AB\x00\x01C"},
+		"prefix 2":        {tcp.Prefix{Bytes: 2}, "\x00\x02ab", "\x00\x02AB"},
+		"prefix 2 little": {tcp.Prefix{Bytes: 2, LittleEndian: true}, "\x02\x00ab", "\x02\x00AB"},
+		"prefix 4 little": {tcp.Prefix{LittleEndian: true}, "\x02\x00\x00\x00ab", "\x02\x00\x00\x00AB"},
+		"fixed":           {tcp.Fixed{Size: 4}, "abcdef      g  h", "ABCDEF  G  H"},
+		"fixed binary":    {tcp.Fixed{Size: 3, Binary: true}, "abc d ", "ABC D "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, shout, tcp.Config{Framing: tt.framing})
+			for _, chunk := range []int{1, 3, len(tt.in)} { // however it is cut up on its way
+				c := s.dial(t)
+				for rest := tt.in; rest != ""; {
+					n := min(chunk, len(rest))
+					c.write(rest[:n])
+					rest = rest[n:]
+				}
+				c.finish()
+				if got := c.rest(); got != tt.want && (!strings.Contains(tt.want, "error") || !strings.HasPrefix(got, tt.want)) {
+					t.Errorf("in parts of %d bytes: %q, want %q", chunk, got, tt.want)
+				}
+			}
+		})
+	}
+}
+
+// Answers come in the order of their frames, however long each takes.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var most, now atomic.Int64
+		l := newPipes()
+		serveOn(t, l, newServer(t, target(func(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
+			n := now.Add(1)
+			defer now.Add(-1)
+			for old := most.Load(); n > old; old = most.Load() {
+				most.CompareAndSwap(old, n)
+			}
+			time.Sleep(rand.N(time.Second))
+			return echo(ctx, req)
+		}), tcp.Config{Pipeline: 8}))
+		c := l.dial(t)
+		const frames = 500
+		go func() {
+			for i := range frames {
+				_, _ = fmt.Fprintln(c, i) // the answers show what went wrong
+			}
+		}()
+		begin := time.Now()
+		for i := range frames {
+			if got := c.line(); got != fmt.Sprint(i) {
+				t.Fatalf("answer %d is %q", i, got)
+			}
+		}
+		if most.Load() != 8 || time.Since(begin) > 200*time.Second {
+			t.Errorf("%d at a time, in %v: want 8", most.Load(), time.Since(begin))
+		}
+	})
+}
+
+// Nothing is read beyond the bound of a connection, so that its client is held up.
+func TestPipelineBound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l := newPipes()
+		s := serveOn(t, l, newServer(t, g, tcp.Config{Pipeline: 3, Timeout: time.Hour}))
+		c, other := l.dial(t), l.dial(t)
+		var written atomic.Int64
+		frame := strings.Repeat("x", 10<<10) + "\n" // more than the buffer holds
+		go func() {
+			for range 10 {
+				_, _ = io.WriteString(c, frame)
+				written.Add(1)
+			}
+		}()
+		synctest.Wait()
+		if n, frames := len(g.waiting), s.Stats().Frames; n != 3 || frames != 3 || written.Load() > 4 {
+			t.Errorf("%d at the target, %d read, %d written: want 3, 3, at most 4", n, frames, written.Load())
+		}
+		go func() { _, _ = io.WriteString(other, "a\n") }()
+		synctest.Wait()
+		if n := len(g.waiting); n != 4 {
+			t.Errorf("%d at the target with another connection, want 4", n)
+		}
+		time.Sleep(10 * time.Minute) // who waits for an answer is not idle
+		close(g.open)
+		for i := range 10 {
+			if got := c.line() + "\n"; got != frame {
+				t.Fatalf("answer %d has %d bytes", i, len(got))
+			}
+		}
+		if got := other.line(); got != "a" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// One at a time, each frame is sent on after the one before was answered.
+func TestOneAtATime(t *testing.T) {
+	t.Parallel()
+	var now atomic.Int64
+	s := serve(t, target(func(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
+		defer now.Add(-1)
+		if n := now.Add(1); n != 1 {
+			return initiators.Reply{}, bus.Errorf(bus.Internal, "%d at a time", n)
+		}
+		return echo(ctx, req)
+	}), tcp.Config{Pipeline: 1})
+	c := s.dial(t)
+	var in strings.Builder
+	for i := range 1000 {
+		fmt.Fprintln(&in, i)
+	}
+	go func() {
+		_, _ = io.WriteString(c, in.String())
+		c.finish()
+	}()
+	if got := c.rest(); got != in.String() {
+		t.Errorf("%.200q", got)
+	}
+}
+
+// Beyond the bound of all connections frames wait, for as long as a request may take.
+func TestInFlightBound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l := newPipes()
+		s := serveOn(t, l, newServer(t, g, tcp.Config{MaxInFlight: 2, Timeout: time.Minute}))
+		a, b := l.dial(t), l.dial(t)
+		go func() { _, _ = io.WriteString(a, "1\n2\n3\n") }()
+		synctest.Wait()
+		go func() { _, _ = io.WriteString(b, "4\n") }()
+		synctest.Wait()
+		if st := s.Stats(); len(g.waiting) != 2 || st.InFlight != 2 || st.Frames != 4 {
+			t.Errorf("%d at the target, %+v: want 2", len(g.waiting), st)
+		}
+		for _, want := range []bus.Code{bus.DeadlineExceeded, bus.DeadlineExceeded} {
+			if f := parseFailure(t, a.line()); f.Code != want || f.ID == "" {
+				t.Errorf("%+v, want %s", f, want)
+			}
+		}
+		// Which of 3 and 4 got a place that became free in the same instant is open; none waits for longer.
+		lines := []string{a.line(), b.line()}
+		if n := len(g.waiting); n != int(4-s.refused(tcp.ReasonBusy)) || s.Stats().InFlight != 0 {
+			t.Errorf("%d at the target, %d refused, answers %q", n, s.refused(tcp.ReasonBusy), lines)
+		}
+	})
+}
+
+// A frame that finds no place within its time-out is not sent on.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		entered := make(chan string, 10)
+		l := newPipes()
+		s := serveOn(t, l, newServer(t, target(func(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
+			entered <- string(req.Body)
+			time.Sleep(90 * time.Second) // whatever its deadline
+			return echo(ctx, req)
+		}), tcp.Config{MaxInFlight: 1, Timeout: time.Minute}))
+		a, b := l.dial(t), l.dial(t)
+		a.write("1\n")
+		synctest.Wait()
+		b.write("2\n")
+		if f := parseFailure(t, b.line()); f.Code != bus.Unavailable || !strings.Contains(f.Message, "1 requests are in flight") {
+			t.Errorf("%+v", f)
+		}
+		if got := a.line(); got != "1" || len(entered) != 1 || s.refused(tcp.ReasonBusy) != 1 {
+			t.Errorf("%q, %d at the target, %d refused", got, len(entered), s.refused(tcp.ReasonBusy))
+		}
+		b.write("3\n")
+		if got := b.line(); got != "3" {
+			t.Errorf("after that: %q", got)
+		}
+	})
+}
+
+// Each request has the time-out as its deadline.
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipes()
+		s := serveOn(t, l, newServer(t, newGate(), tcp.Config{Timeout: 7 * time.Second}))
+		c := l.dial(t)
+		begin := time.Now()
+		c.write("a\n")
+		if f := parseFailure(t, c.line()); f.Code != bus.DeadlineExceeded || time.Since(begin) != 7*time.Second {
+			t.Errorf("%+v after %v", f, time.Since(begin))
+		}
+		if st := s.Stats(); st.Failed != 1 || st.Succeeded != 0 || st.InFlight != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// Whoever does not take answers is hung up on; nobody else notices.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 10)
+		l := newPipes()
+		s := serveOn(t, l, newServer(t, target(func(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
+			if string(req.Body) == "wait" {
+				<-ctx.Done()
+				ended <- context.Cause(ctx)
+				return initiators.Reply{}, ctx.Err()
+			}
+			return echo(ctx, req)
+		}), tcp.Config{Timeout: time.Hour, WriteTimeout: 10 * time.Second}))
+		slow, good := l.dial(t), l.dial(t)
+		begin := time.Now()
+		slow.write("a\nwait\n")
+		synctest.Wait()
+		for range 3 {
+			good.write("b\n")
+			if got := good.line(); got != "b" {
+				t.Errorf("%q", got)
+			}
+			time.Sleep(time.Second)
+		}
+		if err := <-ended; time.Since(begin) != 10*time.Second {
+			t.Errorf("cancelled after %v: %v", time.Since(begin), err)
+		}
+		synctest.Wait()
+		if _, err := slow.Write([]byte("x\n")); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("the connection is open: %v", err)
+		}
+		if st := s.Stats(); st.Refused[tcp.ReasonSlowReader] != 1 || st.Connections != 1 || st.InFlight != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// Over TCP what the system holds must be full first.
+func TestSlowReaderOverTCP(t *testing.T) {
+	t.Parallel()
+	big := []byte(strings.Repeat("x", 1<<20))
+	s := serve(t, target(func(context.Context, initiators.Request) (initiators.Reply, error) {
+		return initiators.Reply{Body: big}, nil
+	}), tcp.Config{WriteTimeout: 50 * time.Millisecond})
+	c := s.dial(t)
+	go func() {
+		for {
+			if _, err := io.WriteString(c, "a\n"); err != nil {
+				return
+			}
+		}
+	}()
+	bustest.Eventually(t, "the end of the connection", func() bool { return s.refused(tcp.ReasonSlowReader) == 1 && s.Stats().Connections == 0 })
+	if n := s.Stats().Frames; n > 200 {
+		t.Errorf("%d frames were read", n)
+	}
+}
+
+// A connection that neither sends nor waits for an answer is closed, without a word.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipes()
+		s := serveOn(t, l, newServer(t, target(func(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
+			time.Sleep(50 * time.Second)
+			return echo(ctx, req)
+		}), tcp.Config{Timeout: time.Hour, IdleTimeout: time.Minute}))
+		c, never, empty := l.dial(t), l.dial(t), l.dial(t)
+		begin := time.Now()
+		var ended [2]time.Duration
+		var closing sync.WaitGroup
+		for i, c := range []*client{never, empty} {
+			closing.Go(func() {
+				if got := c.closed(); got != "" {
+					t.Errorf("%q before the end", got)
+				}
+				ended[i] = time.Since(begin)
+			})
+		}
+		go func() {
+			time.Sleep(30 * time.Second)
+			empty.write("\n") // a sign of life
+		}()
+		for range 3 {
+			c.write("a\n")
+			if got := c.line(); got != "a" {
+				t.Fatalf("%q", got)
+			}
+			time.Sleep(50 * time.Second)
+		}
+		begin2 := time.Now()
+		if got := c.closed(); got != "" || time.Since(begin2) != 10*time.Second {
+			t.Errorf("%q, %v later: want 10 s", got, time.Since(begin2))
+		}
+		closing.Wait()
+		if ended[0] != time.Minute || ended[1] != 90*time.Second || s.refused(tcp.ReasonIdle) != 3 {
+			t.Errorf("closed after %v; %d idle", ended, s.refused(tcp.ReasonIdle))
+		}
+	})
+}
+
+// A frame that is begun must be finished in time, or it is no request.
+func TestSlowFrame(t *testing.T) {
+	t.Parallel()
+	for name, framing := range map[string]tcp.Framing{"line": tcp.Line{}, "prefix": tcp.Prefix{Bytes: 1}, "fixed": tcp.Fixed{Size: 1000}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newPipes()
+				s := serveOn(t, l, newServer(t, target(echo), tcp.Config{Framing: framing, FrameTimeout: 20 * time.Second}))
+				c := l.dial(t)
+				begin := time.Now()
+				var dripping sync.WaitGroup
+				defer dripping.Wait()
+				dripping.Go(func() {
+					for { // a byte a second: never idle
+						if _, err := c.Write([]byte("z")); err != nil {
+							return
+						}
+						time.Sleep(time.Second)
+					}
+				})
+				got := c.closed()
+				if took := time.Since(begin); took != 20*time.Second || !strings.Contains(got, `"code":"deadline_exceeded"`) {
+					t.Errorf("%q after %v", got, took)
+				}
+				if st := s.Stats(); st.Frames != 0 || st.Refused[tcp.ReasonSlowFrame] != 1 {
+					t.Errorf("%+v", st)
+				}
+			})
+		})
+	}
+}
+
+// A frame that the client did not finish before it closed is no request.
+func TestUnfinishedFrame(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		framing tcp.Framing
+		in      string
+	}{
+		"line":   {tcp.Line{}, "whole\nhalf"},
+		"prefix": {tcp.Prefix{Bytes: 1}, "\x05whole\x05half"},
+		"length": {tcp.Prefix{}, "\x00\x00\x00\x05whole\x00\x00"},
+		"fixed":  {tcp.Fixed{Size: 200}, "whole" + strings.Repeat(" ", 195) + "half"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var bodies atomic.Pointer[string]
+			s := serve(t, target(func(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
+				body := string(req.Body)
+				if old := bodies.Swap(&body); old != nil {
+					return initiators.Reply{}, bus.Errorf(bus.Internal, "another request")
+				}
+				return echo(ctx, req)
+			}), tcp.Config{Framing: tt.framing})
+			c := s.dial(t)
+			c.write(tt.in)
+			c.finish()
+			got := c.rest()
+			if !strings.Contains(got, "whole") || !strings.Contains(got, `"code":"invalid_argument","message":"the connection ended within a frame`) || *bodies.Load() != "whole" {
+				t.Errorf("%q; the target was sent %q", got, *bodies.Load())
+			}
+			if n := s.refused(tcp.ReasonUnfinished); n != 1 {
+				t.Errorf("%d unfinished", n)
+			}
+		})
+	}
+}
+
+// A frame that is too long is refused as soon as that is known. Its sender reads why, though it sends on.
+func TestTooLong(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 1<<20)
+	for name, tt := range map[string]struct {
+		framing tcp.Framing
+		first   string
+	}{
+		"line":   {tcp.Line{}, "a\n"},
+		"prefix": {tcp.Prefix{}, "\x00\x00\x00\x01a\x7f\xff\xff\xff"},
+		"most":   {tcp.Prefix{}, "\x00\x00\x00\x01a\xff\xff\xff\xff"},
+		"little": {tcp.Prefix{Bytes: 2, LittleEndian: true}, "\x01\x00a\x01\x04"}, // 1,025
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, target(echo), tcp.Config{Framing: tt.framing, MaxFrame: 1024})
+			c := s.dial(t)
+			go func() { _, _ = io.WriteString(c, tt.first+long) }() // the server may hang up early
+			got := c.closed()
+			if !strings.Contains(got, `"code":"resource_exhausted","message":"the frame is longer than 1024 bytes"`) || !strings.Contains(got, "a") {
+				t.Errorf("%q", got)
+			}
+			if st := s.Stats(); st.Frames != 1 || st.Refused[tcp.ReasonTooLong] != 1 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+	s := serve(t, target(echo), tcp.Config{MaxFrame: 1024})
+	for _, most := range []string{long[:1024] + "\n", long[:1024] + "\r\n"} {
+		c := s.dial(t)
+		c.write(most)
+		if got := c.line(); got != long[:1024] {
+			t.Errorf("the longest frame: %d bytes", len(got))
+		}
+	}
+}
+
+// Connections beyond the limits are told why, at once; those that end make room.
+func TestConnectionLimits(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		cfg    tcp.Config
+		reason tcp.Reason
+		code   bus.Code
+	}{
+		"all":    {tcp.Config{MaxConns: 3, MaxConnsPerIP: -1}, tcp.ReasonConnections, bus.Unavailable},
+		"per ip": {tcp.Config{MaxConnsPerIP: 3}, tcp.ReasonConnectionsPerIP, bus.ResourceExhausted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, target(echo), tt.cfg)
+			var in []*client
+			for range 3 {
+				c := s.dial(t)
+				c.write("a\n")
+				if got := c.line(); got != "a" {
+					t.Fatalf("%q", got)
+				}
+				in = append(in, c)
+			}
+			out := s.dial(t)
+			_, _ = io.WriteString(out, "a\n") // it may be closed already
+			if f := parseFailure(t, out.closed()); f.Code != tt.code || !strings.Contains(f.Message, "3 connections") || f.ID != "" {
+				t.Errorf("%+v", f)
+			}
+			if st := s.Stats(); st.Connections != 3 || st.Accepted != 3 || st.Refused[tt.reason] != 1 {
+				t.Errorf("%+v", st)
+			}
+			_ = in[0].Close()
+			bustest.Eventually(t, "room", func() bool { return s.Stats().Connections == 2 })
+			c := s.dial(t)
+			c.write("b\n")
+			if got := c.line(); got != "b" {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// With OneWay nothing is ever written, and what was read is sent on although the client is gone.
+func TestOneWay(t *testing.T) {
+	t.Parallel()
+	got := make(chan string, 100)
+	s := serve(t, target(func(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
+		if ctx.Err() != nil {
+			return initiators.Reply{}, ctx.Err()
+		}
+		got <- string(req.Body)
+		return initiators.Reply{}, bus.Errorf(bus.Internal, "nobody hears of it")
+	}), tcp.Config{OneWay: true, MaxFrame: 10, Pipeline: 1})
+	c := s.dial(t)
+	c.write("a\nb\nc\n" + strings.Repeat("x", 100))
+	if text := c.closed(); text != "" {
+		t.Errorf("%q was written", text)
+	}
+	gone := s.dial(t)
+	gone.write("d\ne\n")
+	if err := gone.Conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"a", "b", "c", "d", "e"} {
+		if body := receive(t, got, want); body != want {
+			t.Errorf("%q, want %q", body, want)
+		}
+		if want == "d" {
+			_ = gone.Close() // resets the connection
+		}
+	}
+	bustest.Eventually(t, "the count", func() bool { return s.Stats().Failed == 5 })
+}
+
+// A connection that breaks cancels its requests; one that is closed for writing alone is answered to its end.
+func TestClientGone(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	s := serve(t, g, tcp.Config{Timeout: time.Hour})
+	c := s.dial(t)
+	c.write("a\nb\n")
+	receive(t, g.waiting, "a request")
+	receive(t, g.waiting, "a request")
+	if err := c.Conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	bustest.Eventually(t, "the end of both", func() bool { st := s.Stats(); return st.InFlight == 0 && st.Failed == 2 && st.Connections == 0 })
+	half := s.dial(t)
+	half.write("c\nd\n")
+	half.finish()
+	receive(t, g.waiting, "a request")
+	receive(t, g.waiting, "a request")
+	close(g.open)
+	if got := half.rest(); got != "c\nd\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// flaky is a listener that fails now and then.
+type flaky struct {
+	net.Listener
+
+	failures []error
+}
+
+type temporary struct{ error }
+
+func (temporary) Temporary() bool { return true }
+
+func (l *flaky) Accept() (net.Conn, error) {
+	if len(l.failures) > 0 {
+		err := l.failures[0]
+		l.failures = l.failures[1:]
+		return nil, err
+	}
+	return l.Listener.Accept()
+}
+
+// What the system cannot give for a moment ends nothing; a listener that fails for good ends Serve.
+func TestAcceptFails(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	few := temporary{errors.New("too many open files")}
+	s := serveOn(t, &flaky{l, []error{few, few, few}}, newServer(t, target(echo), tcp.Config{}))
+	c := s.dial(t)
+	c.write("a\n")
+	if got := c.line(); got != "a" || s.refused(tcp.ReasonAccept) != 3 {
+		t.Errorf("%q, %d attempts", got, s.refused(tcp.ReasonAccept))
+	}
+	if l, err = new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	s = serveOn(t, &flaky{l, []error{os.ErrPermission}}, newServer(t, target(echo), tcp.Config{}))
+	if err := receive(t, s.done, "the end of Serve"); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("Serve returned %v", err)
+	}
+}
