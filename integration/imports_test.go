@@ -117,6 +117,8 @@ func TestImports(t *testing.T) {
 		{"leaves reach nothing of ours", ours("bus", "bus/auth", "bus/bustest", "bus/embed", "bus/protobuf", "internal/...", "scheduler/webhook"), nil, ours("...")},
 		{"kv stands on bus alone", ours("kv/..."), nil, ours("micro/...", "scheduler/...", "mirror/...", "initiators/...")},
 		{"micro is below the capabilities", ours("micro/..."), nil, ours("scheduler/...", "mirror/...", "initiators/...")},
+		{"parts of the gateway know no entries", ours("initiators/http/auth", "initiators/http/limit", "initiators/http/cors", "initiators/http/compress"), nil, ours("initiators", "initiators/http")},
+		{"tokens stay in the gateway", library, ours("initiators/http/..."), paths{"github.com/go-jose/go-jose/..."}},
 		{"scheduler", ours("scheduler/..."), nil, ours("micro/...", "mirror/...", "initiators/...")},
 		{"mirror", ours("mirror/..."), nil, ours("micro/...", "scheduler/...", "initiators/...")},
 		{"initiators", ours("initiators/..."), nil, ours("scheduler/...", "mirror/...")},

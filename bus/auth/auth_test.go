@@ -161,7 +161,8 @@ func roleTests() []roleTest {
 			-s shop.prod.svc.orders.get -s shop.prod.> -s _INBOX.> -s $SRV.PING
 			-p $KV.skybus_instances.shop.prod.orders.i1 -p $KV.skybus_leases.shop.prod.election.orders
 			+s skybus.kv.skybus_routes.shop.prod.chain.> +s shop.prod.ev.> -s shop.dev.ev.>
-			-p skybus.tmr.0.s.shop.prod.t1 -p $JS.API.STREAM.INFO.SKYBUS_TMR_0 -p shop.prod.ev.timer.created.t1`},
+			-p skybus.tmr.0.s.shop.prod.t1 -p $JS.API.STREAM.INFO.SKYBUS_TMR_0 -p shop.prod.ev.timer.created.t1
+			-p $JS.API.DIRECT.GET.KV_skybus_keys -p $JS.API.STREAM.INFO.KV_skybus_keys -s skybus.kv.skybus_keys.shop.prod.*`},
 		{auth.UserConfig{Role: auth.Service, Services: []string{"orders"}, Calls: []string{"orders"}}, `
 			+p shop.prod.ctl.orders.i1.ping -p shop.prod.ctl.pay.i1.ping -p shop.prod.svc.pay.refund`},
 		{auth.UserConfig{Role: auth.Client}, `
@@ -187,6 +188,22 @@ func roleTests() []roleTest {
 			-p _INBOX.x.y +s skybus.kv.skybus_liveness.shop.prod.> -s skybus.kv.skybus_liveness.shop.dev.> -s shop.prod.svc.orders.get
 			+p $JS.API.DIRECT.GET.KV_skybus_instances -p $JS.API.STREAM.PURGE.KV_skybus_instances`},
 		{auth.UserConfig{Role: auth.Admin}, `+s > +p $JS.API.STREAM.CREATE.X +p shop.prod.ctl.pay.i1.stop`},
+	}
+}
+
+// gatewayRoleTests are those of who brings requests from outside.
+func gatewayRoleTests() []roleTest {
+	return []roleTest{
+		{auth.UserConfig{Role: auth.Gateway, Calls: []string{"orders"}}, `
+			+p shop.prod.svc.orders.get -p shop.prod.svc.pay.refund -s shop.prod.svc.orders.get
+			+p $JS.API.STREAM.INFO.KV_skybus_keys +p $JS.API.DIRECT.GET.KV_skybus_keys +p $JS.API.STREAM.MSG.GET.KV_skybus_keys
+			+s skybus.kv.skybus_keys.shop.prod.* -s skybus.kv.skybus_keys.shop.dev.* -s skybus.kv.skybus_keys.> -s $KV.skybus_keys.shop.prod.*
+			-p $KV.skybus_keys.shop.prod.abc -p $JS.API.STREAM.CREATE.KV_skybus_keys -p $JS.API.STREAM.PURGE.KV_skybus_keys
+			-p $JS.API.CONSUMER.CREATE.KV_skybus_keys -p $JS.API.STREAM.MSG.DELETE.KV_skybus_keys
+			+p shop.prod.pub.x -p shop.dev.pub.x -p shop.prod.x -p $KV.skybus_routes.shop.prod.http.x
+			-p skybus.tmr.0.s.shop.prod.t1`},
+		{auth.UserConfig{Role: auth.Gateway, Timers: true}, `
+			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1`},
 	}
 }
 
@@ -248,7 +265,7 @@ func TestRoles(t *testing.T) {
 	op := newOperator(t)
 	account := newAccount(t, op, auth.AccountConfig{})
 	s := start(t, op, account)
-	for _, tt := range slices.Concat(roleTests(), timerRoleTests(), mirrorRoleTests()) {
+	for _, tt := range slices.Concat(roleTests(), gatewayRoleTests(), timerRoleTests(), mirrorRoleTests()) {
 		t.Run(fmt.Sprint(tt.user.Role, tt.user.Services, tt.user.Calls), func(t *testing.T) {
 			t.Parallel()
 			nc, refused := login(t, s, newUser(t, account, tt.user))

@@ -16,6 +16,9 @@ const (
 	// Router runs routes as the service "route" and does asynchronous steps, as `skybus router` does, and may do what a Client
 	// may. It may not make room among dead letters.
 	Router Role = "router"
+	// Gateway brings requests from outside to services and routes, as `skybus gateway` does: what a Client may, publish what initiators publish,
+	// and read the hashes of API keys, which it cannot make.
+	Gateway Role = "gateway"
 	// Agent removes the records of dead instances, as `skybus agent` does: it may write the records of its namespace, ask
 	// instances whether they live, tell events of them, and read what a Client reads. It calls nobody.
 	Agent Role = "agent"
@@ -32,7 +35,7 @@ const (
 )
 
 // Roles are all roles of an account.
-func Roles() []Role { return []Role{Service, Client, Router, Agent, Scheduler, Mirror, Admin} }
+func Roles() []Role { return []Role{Service, Client, Router, Gateway, Agent, Scheduler, Mirror, Admin} }
 
 // Permissions are subjects that users of a role may publish to and subscribe to; nothing else is allowed. {{...}} stands for
 // what a server fills in from the user: its public key, or the tags app, env, svc (a service it serves), call (a service
@@ -79,6 +82,8 @@ func (r Role) Permissions() Permissions {
 		return union(client(), timers())
 	case Router:
 		return union(client(), service(), worker())
+	case Gateway:
+		return union(client(), timers(), gateway())
 	case Agent:
 		return union(reader(), agent())
 	case Scheduler:
@@ -114,17 +119,24 @@ func reader() Permissions {
 		namespace + ".ev.>",
 	}}
 	for _, bucket := range []string{"skybus_instances", "skybus_liveness", "skybus_config", "skybus_routes", "skybus_leases"} {
-		p.Publish = append(p.Publish,
-			"$JS.API.STREAM.INFO.KV_"+bucket,
-			"$JS.API.STREAM.MSG.GET.KV_"+bucket,
-			"$JS.API.DIRECT.GET.KV_"+bucket,
-		)
-		p.Subscribe = append(p.Subscribe,
-			"skybus.kv."+bucket+"."+namespace+".>",
-			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_"+bucket,
-		)
+		p = union(p, follower(bucket))
 	}
 	return p
+}
+
+// follower is what reading and following a bucket takes.
+func follower(bucket string) Permissions {
+	return Permissions{
+		Publish: []string{
+			"$JS.API.STREAM.INFO.KV_" + bucket,
+			"$JS.API.STREAM.MSG.GET.KV_" + bucket,
+			"$JS.API.DIRECT.GET.KV_" + bucket,
+		},
+		Subscribe: []string{
+			"skybus.kv." + bucket + "." + namespace + ".>",
+			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_" + bucket,
+		},
+	}
 }
 
 // service is what a service may beside what a client may.
@@ -164,6 +176,11 @@ func worker() Permissions {
 		"$JS.API.STREAM.INFO.SKYBUS_DLQ",
 		"skybus.dlq." + namespace + ".async.*",
 	}}
+}
+
+// gateway is what bringing requests from outside takes beside what a client may.
+func gateway() Permissions {
+	return union(follower("skybus_keys"), Permissions{Publish: []string{namespace + ".pub.>"}})
 }
 
 // timers is what it takes to set, find and change timers, of users with [UserConfig].Timers.

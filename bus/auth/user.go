@@ -31,7 +31,7 @@ type UserConfig struct {
 	// Calls are the services that the user may call; routers are the service "route". Empty means all of its namespace; its
 	// own service alone means no other.
 	Calls []string
-	// Timers lets a [Client] or a [Service] set, find and change the timers of its namespace; a [Scheduler] may anyway. Give it to whom
+	// Timers lets a [Client], a [Service] or a [Gateway] set, find and change the timers of its namespace; a [Scheduler] may anyway. Give it to whom
 	// you trust with all timers of the account: see [Role.Permissions].
 	Timers bool
 	// Shards is how many streams the account's timers are spread over, for who may set timers. 0 means 4; at most 64.
@@ -115,8 +115,8 @@ func (cfg UserConfig) check() error {
 	if err := checkExpiry(cfg.Expires); err != nil {
 		return err
 	}
-	if cfg.Timers && cfg.Role != Client && cfg.Role != Service {
-		return fmt.Errorf("timers are given: that is for the roles %q and %q", Client, Service)
+	if cfg.Timers && !slices.Contains([]Role{Client, Service, Gateway}, cfg.Role) {
+		return fmt.Errorf("timers are given: that is for the roles %q, %q and %q", Client, Service, Gateway)
 	}
 	if cfg.Shards < 0 || cfg.Shards > maxShards || cfg.Shards > 0 && !cfg.timers() {
 		return fmt.Errorf("%d shards are given: want at most %d, for who may set timers", cfg.Shards, maxShards)

@@ -33,6 +33,7 @@ type cli struct {
 	Hosts      hostsCmd      `cmd:"" help:"List the hosts where services run."`
 	Instances  instancesCmd  `cmd:"" help:"List the instances of services, and tell them what to do."`
 	Routes     routesCmd     `cmd:"" help:"List, show and change routes."`
+	Keys       keysCmd       `cmd:"" help:"List, make and disable API keys for the gateway."`
 	Timers     timersCmd     `cmd:"" help:"List, make and change timers, and what became of them."`
 	Config     configCmd     `cmd:"" help:"List, show and change configuration."`
 	Call       callCmd       `cmd:"" help:"Call an endpoint of a service."`

@@ -16,9 +16,9 @@ import (
 
 const redacted = "[redacted]"
 
-// Secrets that are known by their form: NATS seeds, JSON web tokens, and what stands before the @ of a URL.
+// Secrets that are known by their form: NATS seeds, JSON web tokens, API keys, and what stands before the @ of a URL.
 var (
-	seedOrToken = regexp.MustCompile(`\bS[UAOCNX][A-Z2-7]{56}\b|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*`)
+	seedOrToken = regexp.MustCompile(`\bS[UAOCNX][A-Z2-7]{56}\b|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*|\bsbk_[a-z2-7]+_[a-z2-7]+`)
 	userinfo    = regexp.MustCompile(`(\b[A-Za-z][\w+.-]*://)[^\s/?#"'\\]*@`)
 )
 
