@@ -11,7 +11,7 @@ func TestStoreSharesAddUp(t *testing.T) {
 	var sum int64
 	for _, stream := range []string{
 		"KV_skybus_instances", "KV_skybus_liveness", "KV_skybus_config", "KV_skybus_routes", "KV_skybus_leases", "KV_skybus_mirrors",
-		"SKYBUS_ASYNC", "SKYBUS_DLQ", "SKYBUS_MIR", "SKYBUS_MIRW", "SKYBUS_MIRL",
+		"KV_skybus_answers", "SKYBUS_HTTP", "SKYBUS_ASYNC", "SKYBUS_DLQ", "SKYBUS_MIR", "SKYBUS_MIRW", "SKYBUS_MIRL",
 	} {
 		share := storeShare(stream)
 		if share < 1 {

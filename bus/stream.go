@@ -36,7 +36,7 @@ const (
 // created, so they add up to 60 at most and leave the rest to the user's own streams.
 func storeShare(stream string) int64 {
 	switch stream {
-	case "KV_skybus_instances", "KV_skybus_config", "KV_skybus_routes":
+	case "KV_skybus_instances", "KV_skybus_config", "KV_skybus_routes", "KV_skybus_answers", "SKYBUS_HTTP":
 		return 2
 	case "KV_skybus_liveness", "KV_skybus_leases", "KV_skybus_mirrors", "SKYBUS_MIRW":
 		return 1
@@ -45,7 +45,7 @@ func storeShare(stream string) int64 {
 	case "SKYBUS_ASYNC", "SKYBUS_DLQ":
 		return 10
 	case "SKYBUS_MIR":
-		return 20
+		return 16
 	case "OBJ_skybus_mirror_bodies":
 		return 8
 	}

@@ -156,7 +156,7 @@ func TestOpenStreamScales(t *testing.T) {
 		want   int64
 	}{
 		{"a share of Store", "big", 1000 * mib, "SKYBUS_ASYNC", 100 * mib},
-		{"a larger share", "big", 1000 * mib, "SKYBUS_MIR", 200 * mib},
+		{"a larger share", "big", 1000 * mib, "SKYBUS_MIR", 160 * mib},
 		{"a bucket", "big", 1000 * mib, "KV_skybus_routes", 20 * mib},
 		{"any other", "big", 1000 * mib, "OTHER", 10 * mib},
 		{"the account's limit", "small", 0, "KV_skybus_config", 2 * mib},

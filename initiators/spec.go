@@ -149,15 +149,11 @@ func (s Spec) parseSubject() (template, error) {
 	if s.Stream != "" {
 		name, subject = "stream", s.Stream
 	}
-	t, err := parseTemplate(subject)
+	parsed, err := ParseSubject(subject, false)
 	if err != nil {
-		return t, invalid(name, "%w", err)
+		return template{}, invalid(name, "%w", err)
 	}
-	example, _, err := t.text(func(string) (any, bool) { return "x", true }, nil) // what a token would make of it
-	if err != nil || !bus.IsSubject(example) {
-		return t, invalid(name, "%.80q: want at most %d characters, in tokens of A-Z a-z 0-9 _ - = or placeholders without filters but default and optional, with dots between", subject, bus.MaxSubject)
-	}
-	return t, nil
+	return parsed.template, nil
 }
 
 // within tells of what member a field is that an error names.

@@ -68,6 +68,11 @@ type Entry struct {
 	// Templates make answers for clients that accept their media type, by that: text/html, application/xml, text/csv. See [Answer] for what
 	// they are executed with.
 	Templates map[string]string `json:"templates,omitempty"`
+	// Events makes the answer a stream of server-sent events. There is no other target then.
+	Events *Events `json:"events,omitempty"`
+	// Async lets clients be answered later, and Idempotency lets them repeat writes. Nil does neither.
+	Async       *Async       `json:"async,omitempty"`
+	Idempotency *Idempotency `json:"idempotency,omitempty"`
 	// Statuses are HTTP statuses by the code of an error, such as not_found, 400 to 599, and for the code ok, 200 to 299.
 	Statuses map[string]int `json:"statuses,omitempty"`
 }
@@ -122,7 +127,7 @@ func (e Entry) Validate() error {
 	var f faults
 	e.checkTexts(&f)
 	e.checkWhere(&f)
-	f.take(e.Spec.Validate())
+	e.checkTarget(&f)
 	if !slices.Contains([]string{"", CodecJSON, CodecMessagePack}, e.Codec) {
 		f.add("codec", "%.40q: want %s, %s or none", e.Codec, CodecJSON, CodecMessagePack)
 	}
@@ -146,6 +151,38 @@ func (e Entry) Validate() error {
 		f.take(err)
 	}
 	return f.err()
+}
+
+// checkTarget checks what becomes of requests.
+func (e Entry) checkTarget(f *faults) {
+	if e.Events == nil {
+		f.take(e.Spec.Validate())
+	} else {
+		e.checkEvents(f)
+	}
+	if e.Async != nil {
+		f.take(e.Async.Validate())
+	}
+	if e.Idempotency != nil {
+		f.take(e.Idempotency.Validate())
+	}
+}
+
+func (e Entry) checkEvents(f *faults) {
+	f.take(e.Events.Validate())
+	bare := e.Spec
+	bare.Request = nil
+	if bare != (initiators.Spec{}) {
+		f.add("events", "goes with no other target, and no reply")
+	}
+	if e.Request != nil && e.Events.Call == "" {
+		f.add("request", "is for the events of a call")
+	} else if e.Events.Call != "" {
+		f.take(initiators.Spec{Call: e.Events.Call, Request: e.Request}.Validate())
+	}
+	if e.Async != nil || e.Idempotency != nil || len(e.Templates) > 0 {
+		f.add("events", "goes with none of async, idempotency and templates")
+	}
 }
 
 func (e Entry) checkTexts(f *faults) {

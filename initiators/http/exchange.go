@@ -87,22 +87,49 @@ func (x *exchange) run() error {
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer func() { release() }()
 	if err := g.origin.Check(r); err != nil {
 		return bus.Wrap(bus.PermissionDenied, "a page of another origin may not post here (TrustedOrigins)", err)
 	}
-	target, err := x.target()
+	if e.events != nil {
+		req, err := x.read()
+		if err != nil {
+			return err
+		}
+		release() // events have limits of their own
+		release = func() {}
+		return x.stream(req)
+	}
+	var body []byte
+	if e.async != nil || e.once != nil {
+		if body, err = x.hold(); err != nil {
+			return err
+		}
+	}
+	target, as, req, err := x.prepare()
 	if err != nil {
 		return err
 	}
-	as, err := e.negotiate(r)
-	if err != nil {
-		return err
+	if e.async != nil || e.once != nil {
+		return x.keep(as, target, req, body)
 	}
-	req, err := x.read()
-	if err != nil {
-		return err
+	return x.call(as, target, req)
+}
+
+// prepare is what the request is sent to, how it is answered, and what is sent.
+func (x *exchange) prepare() (target initiators.Target, as offer, req initiators.Request, err error) {
+	if target, err = x.target(); err != nil {
+		return target, as, req, err
 	}
+	if as, err = x.entry.negotiate(x.request); err != nil {
+		return target, as, req, err
+	}
+	req, err = x.read()
+	return target, as, req, err
+}
+
+// call sends the request to its target, and answers with the reply.
+func (x *exchange) call(as offer, target initiators.Target, req initiators.Request) error {
 	ctx, cancel, err := x.deadline()
 	if err != nil {
 		return err
@@ -205,6 +232,13 @@ func isObject(req *initiators.Request) bool {
 // deadline is the ctx of what is done for the request: it ends with the entry's time-out, or the client's, or when the client goes.
 func (x *exchange) deadline() (context.Context, context.CancelFunc, error) {
 	e, r := x.entry, x.request
+	ctx := r.Context()
+	if x.trace != "" {
+		ctx = micro.Continue(ctx, micro.RequestInfo{RequestID: x.answer.RequestID, Traceparent: x.trace})
+	}
+	if laterOf(ctx) != nil { // it has a deadline
+		return ctx, func() {}, nil
+	}
 	timeout := e.timeout
 	if v := r.Header["Skybus-Timeout"]; len(v) > 0 {
 		asked, err := parseTimeout(v[0])
@@ -216,10 +250,6 @@ func (x *exchange) deadline() (context.Context, context.CancelFunc, error) {
 	if timeout > x.gateway.cfg.Timeout { // the server's own limits are for that
 		rc := http.NewResponseController(x.ResponseWriter)
 		_ = rc.SetWriteDeadline(time.Now().Add(timeout + slack)) // a writer without deadlines needs none
-	}
-	ctx := r.Context()
-	if x.trace != "" {
-		ctx = micro.Continue(ctx, micro.RequestInfo{RequestID: x.answer.RequestID, Traceparent: x.trace})
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	return ctx, cancel, nil

@@ -21,6 +21,7 @@
 package http
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"html/template"
@@ -65,6 +66,10 @@ type Config struct {
 	TrustedOrigins []string
 	// Drain is how long Serve, once it is stopped, lets what is in flight finish. 0 means 10 s.
 	Drain time.Duration
+	// MaxSubscribers is how many clients are answered with events at a time, beside MaxInFlight; more is 503. 0 means 10,000.
+	MaxSubscribers int
+	// AsyncWork is how many requests are worked on at a time that are answered later, beside MaxInFlight. 0 means 64.
+	AsyncWork int
 	// Listeners are the names of further listeners, for [Gateway.ServeListener] and the entries that name them. There is nothing but entries.
 	Listeners []string
 	// Pages serves GET and HEAD of any path that is no route's. Nil means one page that tells how to run a route.
@@ -93,7 +98,9 @@ type Gateway struct {
 	metrics metrics
 	byRoute *served // for routes that the path names
 	table   atomic.Pointer[table]
-	live    *live // nil where there are no entries to follow
+	live    *live     // nil where there are no entries to follow
+	hub     *eventHub // nil without a client
+	keeper  *keeper   // the same
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -113,15 +120,18 @@ func Open(ctx context.Context, sources initiators.Sources, cfg Config) (*Gateway
 	if err != nil {
 		return nil, err
 	}
+	g.hub = newEventHub(sources.Client, g.cfg.MaxSubscribers, g.log)
+	g.keeper = newKeeper(g, sources.Client.Conn())
 	if g.live, err = g.follow(ctx); err != nil {
 		return nil, err
 	}
+	g.keeper.begin(ctx)
 	return g, nil
 }
 
 func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
-	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 || cfg.Drain < 0 || cfg.MaxConns < 0 {
-		return nil, bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout, MaxInFlight, MaxConns and Drain must not be negative")
+	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 || cfg.Drain < 0 || cfg.MaxConns < 0 || cfg.MaxSubscribers < 0 || cfg.AsyncWork < 0 {
+		return nil, bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout, MaxInFlight, MaxConns, MaxSubscribers, AsyncWork and Drain must not be negative")
 	}
 	for _, name := range cfg.Listeners {
 		if err := bus.CheckToken("listener", name); err != nil {
@@ -166,6 +176,7 @@ func (cfg *Config) setDefaults() {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = DefaultMaxConns
 	}
+	cfg.MaxSubscribers, cfg.AsyncWork = cmp.Or(cfg.MaxSubscribers, DefaultEventSubscribers), cmp.Or(cfg.AsyncWork, DefaultAsyncWork)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -177,11 +188,13 @@ func (cfg *Config) setDefaults() {
 	}
 }
 
-// Close stops following the entries: the gateway serves on by what was known last. Of a gateway by [New], and a second time, it does
-// nothing.
+// Close stops following the entries: the gateway serves on by what was known last. What is answered later is left to other gateways, and
+// who is answered with events is sent away. Of a gateway by [New], and a second time, it does nothing.
 func (g *Gateway) Close() error {
 	if g.live != nil {
 		g.live.close()
+		g.keeper.close()
+		g.hub.close()
 	}
 	return nil
 }
@@ -216,6 +229,10 @@ func (g *Gateway) serveAt(listener string, w http.ResponseWriter, r *http.Reques
 	}
 	if lower := strings.ToLower(r.Host); lower != r.Host {
 		r.Host = lower // as entries have it
+	}
+	if g.keeper != nil && strings.HasPrefix(r.URL.Path, requestsPath) {
+		x.tellLater(r)
+		return
 	}
 	t := g.table.Load()
 	mux := t.listeners[listener]

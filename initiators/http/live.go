@@ -91,6 +91,7 @@ func (l *live) apply(g *Gateway, batch []kv.Entry[value]) {
 		}
 	}
 	g.table.Store(next)
+	g.keeper.need(next)
 	g.metrics.keep(func(name string) bool {
 		_, there := l.all[name]
 		return there || name == ""

@@ -16,6 +16,9 @@ type Bytes int64
 // UnmarshalJSON reads a number or a text.
 func (b *Bytes) UnmarshalJSON(data []byte) error {
 	text := string(bytes.TrimSpace(data))
+	if text == "null" {
+		return nil
+	}
 	if strings.HasPrefix(text, `"`) {
 		if err := json.Unmarshal(data, &text); err != nil {
 			return err

@@ -45,6 +45,9 @@ type served struct {
 	forward  []string    // canonical names
 	header   [][2]string // to set
 	metrics  *entryMetrics
+	events   *eventSource // nil for an entry with answers
+	async    *Async       // nil for one that is answered at once
+	once     *Idempotency // nil for one without keys
 }
 
 // compile makes a table of all entries there are. What did not change since old is taken over from it.
@@ -137,6 +140,12 @@ func (g *Gateway) newServed(name string, revision uint64, e Entry) (*served, err
 			out.header = append(out.header, [2]string{http.CanonicalHeaderKey(n), h.Set[n]})
 		}
 	}
+	if err := out.setKept(); err != nil {
+		return nil, err
+	}
+	if out.events != nil && out.events.Call == "" {
+		return out, nil
+	}
 	return out, out.makeTargets(g.resolve)
 }
 
@@ -144,14 +153,20 @@ func (g *Gateway) newServed(name string, revision uint64, e Entry) (*served, err
 func (e *served) makeTargets(resolve func(initiators.Spec) (initiators.Target, error)) error {
 	bare := e.Spec
 	bare.Request, bare.Reply = nil, nil
+	if e.events != nil {
+		bare.Call = e.events.Call
+	}
 	target, err := resolve(bare)
 	if err != nil {
 		return err
 	}
+	if e.events != nil && e.gateway.hub != nil {
+		target = captureTarget{}
+	}
 	if e.Codec != "" {
 		target = codecTarget{target, contentTypeOf(e.Codec)}
 	}
-	calls := e.Call != "" || e.Route != ""
+	calls := bare.Call != "" || e.Route != ""
 	e.needs = !calls || e.Request != nil || e.Reply != nil
 	e.raw = !calls && e.Request == nil || e.Request != nil && e.Request.Body == initiators.BodyNone
 	if e.target, err = initiators.Mapped(target, e.Request, e.Reply); err != nil || e.Request != nil {
