@@ -25,6 +25,7 @@ type cli struct {
 	Router     routerCmd     `cmd:"" help:"Run a router: it serves routes as a service, and does asynchronous steps."`
 	Scheduler  schedulerCmd  `cmd:"" help:"Run a scheduler: it fires and delivers timers, and serves their API."`
 	Mirror     mirrorCmd     `cmd:"" help:"Run a mirror, which brings writes to all copies of an application, and look after it."`
+	Files      filesCmd      `cmd:"" help:"Send the records of files to services, routes, subjects and streams."`
 	Agent      agentCmd      `cmd:"" help:"Run a watcher that removes the records of dead instances, and reports."`
 	Run        runCmd        `cmd:"" help:"Keep copies of a program running: restart the dead, replace the hung."`
 	Services   servicesCmd   `cmd:"" help:"List the services, and show their endpoints."`
@@ -88,6 +89,8 @@ func newParser(root commands, app *App) (*kong.Kong, error) {
 			{Key: "schedule", Title: "When it is due:"},
 			{Key: "target", Title: "What it calls (one of --http, --call, --route, --publish, --tcp, --to):"},
 			{Key: "frames", Title: "What frames are sent to (one of --call, --route, --publish, --stream):"},
+			{Key: "source", Title: "A source without a file that describes it:"},
+			{Key: "to", Title: "What its records are sent to:"},
 			{Key: "retry", Title: "When the target does not take it:"},
 			{Key: "guard", Title: "What timers may call:"},
 			{Key: "spawn", Title: "As spawnctl has them:"},

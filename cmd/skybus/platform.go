@@ -23,6 +23,7 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/embed"
 	"github.com/skybus-io/skybus/examples/getwidgets"
+	"github.com/skybus-io/skybus/initiators/file"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/config"
@@ -55,7 +56,8 @@ type platform struct {
 	mirrorURL      string
 	mirrorAdminURL string // empty where nobody listens for it
 
-	tcp map[string]*tcpPart // listeners by name
+	tcp   map[string]*tcpPart // listeners by name
+	files []*file.Source
 
 	cutOff  time.Duration  // in place of upCutOff, where it is not 0
 	cleanup []func() error // in the order things were made
@@ -458,6 +460,13 @@ func (p *platform) publish() {
 		}
 		if len(p.tcp) > 0 {
 			figures["tcp"] = p.tcpStats()
+		}
+		if len(p.files) > 0 {
+			files := map[string]file.Stats{}
+			for _, s := range p.files {
+				files[s.Name()] = s.Stats()
+			}
+			figures["files"] = files
 		}
 		return figures
 	}))

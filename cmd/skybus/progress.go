@@ -43,6 +43,13 @@ func (p *progress) read(n int64) {
 	p.bytes += n
 }
 
+// of says how large the input is, where more of it turns up.
+func (p *progress) of(size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.size = size
+}
+
 // add tells that n more are done.
 func (p *progress) add(n int64) {
 	p.mu.Lock()

@@ -64,6 +64,7 @@ func parts() []part {
 		{name: nameMirrorRead, run: (*bench).mirrorRead, group: nameMirror, program: true},
 		{name: nameMirrorDrain, run: (*bench).mirrorDrain, group: nameMirror, program: true, limit: 5 * time.Minute},
 		{name: nameMirrorMillion, run: (*bench).mirrorMillion, program: true, large: true, limit: 15 * time.Minute},
+		{name: nameFiles, run: (*bench).files, program: true, large: true, limit: 15 * time.Minute},
 		{name: nameTimersMillion, run: (*bench).timersMillion, program: true, large: true, limit: 10 * time.Minute},
 		{name: nameTimersTenMillion, run: (*bench).timersTenMillion, program: true, large: true, limit: time.Hour},
 	}

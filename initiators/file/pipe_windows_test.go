@@ -1,0 +1,5 @@
+package file_test
+
+import "testing"
+
+func makePipe(testing.TB, string) {}
