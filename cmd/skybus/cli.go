@@ -37,6 +37,7 @@ type cli struct {
 	Keys       keysCmd       `cmd:"" help:"List, make and disable API keys for the gateway."`
 	Timers     timersCmd     `cmd:"" help:"List, make and change timers, and what became of them."`
 	Config     configCmd     `cmd:"" help:"List, show and change configuration."`
+	OpenAPI    openAPICmd    `cmd:"" name:"openapi" help:"Print the description of what the gateway serves, as OpenAPI 3.1."`
 	Call       callCmd       `cmd:"" help:"Call an endpoint of a service."`
 	Listen     listenCmd     `cmd:"" help:"Receive webhooks on this machine and print them."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`

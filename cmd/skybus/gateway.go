@@ -13,6 +13,7 @@ import (
 type gatewayFlags struct {
 	HTTP          string   `name:"http" help:"Where the gateway listens. Port 0 picks a free one." default:"127.0.0.1:8080"`
 	TrustedOrigin []string `help:"Web origins whose pages may post to the gateway, besides its own." placeholder:"ORIGIN"`
+	NoCall        bool     `help:"No /v1/call and /v1/services: only entries and routes are reached."`
 }
 
 // listen takes the gateway's address, and checks what can be checked before anything is started.
@@ -30,6 +31,7 @@ func (c *gatewayFlags) listen(ctx context.Context, p *platform) (err error) {
 // serve starts the gateway at the platform's listener. Entries publish on subjects that begin with one of prefixes.
 func (c *gatewayFlags) serve(ctx context.Context, app *App, p *platform, runner *route.Runner, prefixes []string, cfg gateway.Config) error {
 	cfg.TrustedOrigins, cfg.Logger = c.TrustedOrigin, p.conn.Logger()
+	cfg.Call.Off = c.NoCall
 	open, cancel := app.toStart(ctx)
 	defer cancel()
 	g, err := gateway.Open(open, p.sources(p.client, runner, prefixes), cfg)
@@ -61,7 +63,8 @@ are stored; ` + "`skybus router`" + ` does them. Run as many as you like behind 
 Examples:
 
     skybus gateway --http 0.0.0.0:8080 --server nats://nats.example.org:4222
-    skybus gateway --trusted-origin https://app.example.org --admin 127.0.0.1:8081`
+    skybus gateway --trusted-origin https://app.example.org --admin 127.0.0.1:8081
+    skybus gateway --no-call`
 }
 
 // Validate finds the mistakes that need no look at the machine.

@@ -103,7 +103,7 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	}
 	mux := http.NewServeMux()
 	p.timersAPI.Mount(mux)
-	cfg := gateway.Config{Drain: upDrain, Mux: mux}
+	cfg := gateway.Config{Drain: upDrain, Mux: mux, OpenAPI: gateway.OpenAPIConfig{Mounted: map[string]json.RawMessage{"timers": httpapi.Document()}}}
 	if c.Demo {
 		cfg.Pages, cfg.Answer = getwidgets.Page(), getwidgets.AnswerPage()
 	}

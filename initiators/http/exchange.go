@@ -146,11 +146,16 @@ func (x *exchange) call(as offer, target initiators.Target, req initiators.Reque
 	return x.reply(as, reply)
 }
 
-// target is that of a request which names a route; nil where the entry has one.
+// target is that of a request which names it; nil where the entry has one.
 func (x *exchange) target() (initiators.Target, error) {
-	if x.entry.target != nil {
+	if x.entry.find == nil {
 		return nil, nil
 	}
+	return x.entry.find(x)
+}
+
+// routeTarget is the route that the path names.
+func (x *exchange) routeTarget() (initiators.Target, error) {
 	name, err := routeName(x.request)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,10 @@
 // What is sent where is said by entries, which are kept by name in the bucket of routes ([Store]) and live in every gateway within
 // milliseconds: [Open] makes a gateway that follows them. Beside them POST /<route> runs the route called so with the request's body.
 //
+// POST /v1/call/<service>/<endpoint> calls an endpoint, of one version or instance where the query or the headers Skybus-Version and
+// Skybus-Instance say so; endpoints that are marked [micro.Internal] are not there (404). GET /v1/services lists the others, with their schemas
+// and how many instances there are. /v1/openapi.json describes all that is served, and /v1/docs is a page to read and try it.
+//
 // Bodies are JSON, MessagePack or a form, whose fields become a JSON object; answers are JSON or MessagePack as the client accepts, what
 // a template of the entry makes, or an HTML page for who asks for one. Errors are problem details (RFC 9457) or a page, with the status of
 // the error's code. What a browser was made to send by the page of another site is refused (403). What became of steps that failed stands
@@ -11,8 +15,8 @@
 //
 // # Order
 //
-// What Config.Mux has a pattern for comes first, then the entry whose pattern is the most specific, then routes by their name, then
-// Config.Pages.
+// What Config.Mux has a pattern for comes first, then what the gateway itself has below /v1/ unless an entry below /v1/ matches, then the entry
+// whose pattern is the most specific, then routes by their name, then Config.Pages.
 //
 // # Failure
 //
@@ -78,6 +82,9 @@ type Config struct {
 	Mux *http.ServeMux
 	// Answer is the page that shows a browser what came of its request, executed with an [Answer]. Nil means a plain one.
 	Answer *template.Template
+	// Call is about the endpoints that are reached by their names, and OpenAPI about the description of what there is.
+	Call    CallConfig
+	OpenAPI OpenAPIConfig
 	// AccessLog logs a line of each request at level info: method, path without query, status, size, duration, who sent it, entry, request
 	// id and trace.
 	AccessLog bool
@@ -97,10 +104,14 @@ type Gateway struct {
 	rules   httpx.Rules
 	metrics metrics
 	byRoute *served // for routes that the path names
+	byCall  *served // for endpoints that it names
 	table   atomic.Pointer[table]
 	live    *live     // nil where there are no entries to follow
 	hub     *eventHub // nil without a client
 	keeper  *keeper   // the same
+
+	services kept // the list of all
+	document kept // of OpenAPI
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -130,8 +141,8 @@ func Open(ctx context.Context, sources initiators.Sources, cfg Config) (*Gateway
 }
 
 func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
-	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 || cfg.Drain < 0 || cfg.MaxConns < 0 || cfg.MaxSubscribers < 0 || cfg.AsyncWork < 0 {
-		return nil, bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout, MaxInFlight, MaxConns, MaxSubscribers, AsyncWork and Drain must not be negative")
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
 	for _, name := range cfg.Listeners {
 		if err := bus.CheckToken("listener", name); err != nil {
@@ -155,9 +166,19 @@ func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
 	}
 	g.byRoute = &served{
 		gateway: g, lenient: true, offers: offersOf(nil), timeout: cfg.Timeout, longest: cfg.Timeout, maxBody: cfg.MaxBody, metrics: g.metrics.entry(""),
+		find: (*exchange).routeTarget,
 	}
+	g.byCall = new(*g.byRoute)
+	g.byCall.find = (*exchange).callTarget
 	g.table.Store(g.compile(nil, nil))
 	return g, nil
+}
+
+func (cfg *Config) check() error {
+	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 || cfg.Drain < 0 || cfg.MaxConns < 0 || cfg.MaxSubscribers < 0 || cfg.AsyncWork < 0 || cfg.OpenAPI.MaxBytes < 0 {
+		return bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout, MaxInFlight, MaxConns, MaxSubscribers, AsyncWork, Drain and OpenAPI.MaxBytes must not be negative")
+	}
+	return checkMounted(cfg.OpenAPI.Mounted)
 }
 
 func (cfg *Config) setDefaults() {
@@ -235,6 +256,9 @@ func (g *Gateway) serveAt(listener string, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	t := g.table.Load()
+	if listener == "" && g.serveAPI(t, x, r) {
+		return
+	}
 	mux := t.listeners[listener]
 	if mux == nil || r.RequestURI == "*" { // which a mux answers by itself
 		unmatched{g, listener}.ServeHTTP(x, r)

@@ -134,48 +134,49 @@ type rawTest struct {
 	bodies  []string // of those that went well
 }
 
-func smuggling() map[string]rawTest {
-	inner := request("/echo", "Content-Length: 10\r\n", `"smuggled"`)
+// smuggling are requests that two servers might read as different ones, to an endpoint at path that answers with what it was sent.
+func smuggling(path string) map[string]rawTest {
+	inner := request(path, "Content-Length: 10\r\n", `"smuggled"`)
 	return map[string]rawTest{
-		"plain":                   {request("/echo", "Content-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
-		"pipelined":               {request("/echo", "Content-Length: 3\r\n", "[1]") + inner, []int{200, 200}, []string{"[1]", `"smuggled"`}},
-		"chunked":                 {request("/echo", "Transfer-Encoding: chunked\r\n", "2\r\n[1\r\n1\r\n]\r\n0\r\n\r\n"), []int{200}, []string{"[1]"}},
-		"trailers":                {request("/echo", "Transfer-Encoding: chunked\r\nTrailer: X\r\n", "2\r\n{}\r\n0\r\nX: y\r\n\r\n"), []int{200}, []string{"{}"}},
-		"two lengths":             {request("/echo", "Content-Length: 2\r\nContent-Length: 3\r\n", "{} "), []int{400}, nil},
-		"list of lengths":         {request("/echo", "Content-Length: 2, 3\r\n", "{} "), []int{400}, nil},
-		"length with a plus":      {request("/echo", "Content-Length: +2\r\n", "{}"), []int{400}, nil},
-		"negative length":         {request("/echo", "Content-Length: -2\r\n", "{}"), []int{400}, nil},
-		"hexadecimal length":      {request("/echo", "Content-Length: 0x2\r\n", "{}"), []int{400}, nil},
-		"huge length":             {request("/echo", "Content-Length: 99999999999999999999\r\n", "{}"), []int{400}, nil},
-		"unknown encoding":        {request("/echo", "Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"+inner), []int{501}, nil},
-		"two encodings":           {request("/echo", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n"), []int{501}, nil},
-		"list of encodings":       {request("/echo", "Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"), []int{501}, nil},
-		"space before the colon":  {request("/echo", "Content-Length : 2\r\n", "{}"), []int{400}, nil},
-		"encoding with a space":   {request("/echo", "Transfer-Encoding : chunked\r\nContent-Length: 2\r\n", "{}"), []int{400}, nil},
-		"NUL in a header":         {request("/echo", "X-A: a\x00b\r\nContent-Length: 2\r\n", "{}"), []int{400}, nil},
-		"two hosts":               {request("/echo", "Host: other\r\nContent-Length: 2\r\n", "{}"), []int{400}, nil},
-		"no host":                 {"POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
-		"bad chunk":               {request("/echo", "Transfer-Encoding: chunked\r\n", "zz\r\n{}\r\n0\r\n\r\n"), []int{400}, nil},
-		"chunk that overflows":    {request("/echo", "Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\n{}\r\n0\r\n\r\n"), []int{400}, nil},
-		"chunk without its end":   {request("/echo", "Transfer-Encoding: chunked\r\n", "2\r\n{}XX0\r\n\r\n"), []int{400}, nil},
-		"body cut short":          {request("/echo", "Content-Length: 20\r\n", "{}"), []int{400}, nil},
-		"another version":         {"POST /echo HTTP/3.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{505}, nil},
+		"plain":                   {request(path, "Content-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
+		"pipelined":               {request(path, "Content-Length: 3\r\n", "[1]") + inner, []int{200, 200}, []string{"[1]", `"smuggled"`}},
+		"chunked":                 {request(path, "Transfer-Encoding: chunked\r\n", "2\r\n[1\r\n1\r\n]\r\n0\r\n\r\n"), []int{200}, []string{"[1]"}},
+		"trailers":                {request(path, "Transfer-Encoding: chunked\r\nTrailer: X\r\n", "2\r\n{}\r\n0\r\nX: y\r\n\r\n"), []int{200}, []string{"{}"}},
+		"two lengths":             {request(path, "Content-Length: 2\r\nContent-Length: 3\r\n", "{} "), []int{400}, nil},
+		"list of lengths":         {request(path, "Content-Length: 2, 3\r\n", "{} "), []int{400}, nil},
+		"length with a plus":      {request(path, "Content-Length: +2\r\n", "{}"), []int{400}, nil},
+		"negative length":         {request(path, "Content-Length: -2\r\n", "{}"), []int{400}, nil},
+		"hexadecimal length":      {request(path, "Content-Length: 0x2\r\n", "{}"), []int{400}, nil},
+		"huge length":             {request(path, "Content-Length: 99999999999999999999\r\n", "{}"), []int{400}, nil},
+		"unknown encoding":        {request(path, "Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"+inner), []int{501}, nil},
+		"two encodings":           {request(path, "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n"), []int{501}, nil},
+		"list of encodings":       {request(path, "Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"), []int{501}, nil},
+		"space before the colon":  {request(path, "Content-Length : 2\r\n", "{}"), []int{400}, nil},
+		"encoding with a space":   {request(path, "Transfer-Encoding : chunked\r\nContent-Length: 2\r\n", "{}"), []int{400}, nil},
+		"NUL in a header":         {request(path, "X-A: a\x00b\r\nContent-Length: 2\r\n", "{}"), []int{400}, nil},
+		"two hosts":               {request(path, "Host: other\r\nContent-Length: 2\r\n", "{}"), []int{400}, nil},
+		"no host":                 {"POST " + path + " HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
+		"bad chunk":               {request(path, "Transfer-Encoding: chunked\r\n", "zz\r\n{}\r\n0\r\n\r\n"), []int{400}, nil},
+		"chunk that overflows":    {request(path, "Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\n{}\r\n0\r\n\r\n"), []int{400}, nil},
+		"chunk without its end":   {request(path, "Transfer-Encoding: chunked\r\n", "2\r\n{}XX0\r\n\r\n"), []int{400}, nil},
+		"body cut short":          {request(path, "Content-Length: 20\r\n", "{}"), []int{400}, nil},
+		"another version":         {"POST " + path + " HTTP/3.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{505}, nil},
 		"HTTP/2 without a wish":   {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{405}, nil},
 		"no HTTP":                 {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", []int{400}, nil},
-		"method with a line":      {"POST\n/echo HTTP/1.1\r\nHost: localhost\r\n\r\n", []int{400}, nil},
-		"path with a space":       {"POST /echo x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
-		"path with NUL":           {"POST /echo\x00 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
-		"whole address":           {"POST http://elsewhere/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{421}, nil},
-		"bare line feeds":         {"POST /echo HTTP/1.1\nHost: localhost\nContent-Length: 2\n\n{}", []int{200}, []string{"{}"}},
-		"folded header":           {request("/echo", "X-A: a\r\n b\r\nContent-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
-		"upgrade":                 {request("/echo", "Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
+		"method with a line":      {"POST\n" + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n", []int{400}, nil},
+		"path with a space":       {"POST " + path + " x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
+		"path with NUL":           {"POST " + path + "\x00 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
+		"whole address":           {"POST http://elsewhere" + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{421}, nil},
+		"bare line feeds":         {"POST " + path + " HTTP/1.1\nHost: localhost\nContent-Length: 2\n\n{}", []int{200}, []string{"{}"}},
+		"folded header":           {request(path, "X-A: a\r\n b\r\nContent-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
+		"upgrade":                 {request(path, "Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n", "{}"), []int{200}, []string{"{}"}},
 		"GET with a body":         {"GET /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + fmt.Sprint(len(inner)) + "\r\n\r\n" + inner, []int{404}, nil},
-		"trace":                   {"TRACE /echo HTTP/1.1\r\nHost: localhost\r\nCookie: secret\r\n\r\n", []int{405}, nil},
+		"trace":                   {"TRACE " + path + " HTTP/1.1\r\nHost: localhost\r\nCookie: secret\r\n\r\n", []int{405}, nil},
 		"connect":                 {"CONNECT elsewhere:25 HTTP/1.1\r\nHost: elsewhere:25\r\n\r\n", []int{421}, nil},
 		"star":                    {"POST * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", []int{400}, nil},
-		"length and encoding":     {request("/echo", "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), []int{200}, []string{"{}"}},
-		"encoding, short length":  {request("/echo", "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n", "0\r\n\r\n"+inner), []int{200, 200}, []string{"{}", `"smuggled"`}},
-		"headers beyond the most": {request("/echo", "X-A: "+strings.Repeat("x", 32<<10)+"\r\nContent-Length: 2\r\n", "{}"), []int{431}, nil},
+		"length and encoding":     {request(path, "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), []int{200}, []string{"{}"}},
+		"encoding, short length":  {request(path, "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n", "0\r\n\r\n"+inner), []int{200, 200}, []string{"{}", `"smuggled"`}},
+		"headers beyond the most": {request(path, "X-A: "+strings.Repeat("x", 32<<10)+"\r\nContent-Length: 2\r\n", "{}"), []int{431}, nil},
 	}
 }
 
@@ -183,9 +184,22 @@ func smuggling() map[string]rawTest {
 // answers, each with the body that its answer shows.
 func TestSmuggling(t *testing.T) {
 	t.Parallel()
+	for _, path := range doors() {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			smuggle(t, path)
+		})
+	}
+}
+
+// doors are paths by which the endpoint echo of the service app is reached.
+func doors() []string { return []string{"/echo", "/v1/call/app/echo"} }
+
+func smuggle(t *testing.T, path string) {
+	t.Helper()
 	h := build(t)
 	s := h.run(t)
-	for name, tt := range smuggling() { // not parallel: they count calls
+	for name, tt := range smuggling(path) { // not parallel: they count calls
 		before := h.calls.Load()
 		answers := s.raw(t, tt.text, len(tt.answers), name == "body cut short")
 		var statuses []int

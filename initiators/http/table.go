@@ -33,11 +33,12 @@ type served struct {
 	name     string
 	revision uint64
 	params   []string
-	target   initiators.Target // with the request as it came, or as Spec.Request makes it
-	merging  initiators.Target // with what else came merged in; nil where that is not the entry's
-	needs    bool              // the target asks for values
-	raw      bool              // bodies of any type are taken
-	lenient  bool              // an answer that is not acceptable is better than none
+	target   initiators.Target                          // with the request as it came, or as Spec.Request makes it
+	find     func(*exchange) (initiators.Target, error) // in place of target, where the request names it
+	merging  initiators.Target                          // with what else came merged in; nil where that is not the entry's
+	needs    bool                                       // the target asks for values
+	raw      bool                                       // bodies of any type are taken
+	lenient  bool                                       // an answer that is not acceptable is better than none
 	offers   []offer
 	timeout  time.Duration
 	longest  time.Duration

@@ -40,8 +40,8 @@ func missing(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// packages is a directory with the scripts and what they need, installed once for all tests that are given the same T.
-func packages(t *testing.T) string {
+// packages is a directory with files of a directory here, and the packages they need, installed once for all tests that are given the same T.
+func packages(t *testing.T, from string, scripts ...string) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("installs packages")
@@ -52,8 +52,8 @@ func packages(t *testing.T) string {
 		}
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"package.json", "package-lock.json", "client.js", "service.js"} {
-		data, err := os.ReadFile(name)
+	for _, name := range append(scripts, "package.json", "package-lock.json") {
+		data, err := os.ReadFile(filepath.Join(from, name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
 		}
@@ -199,7 +199,7 @@ type seen struct {
 
 func TestInterop(t *testing.T) {
 	t.Parallel()
-	dir := packages(t)
+	dir := packages(t, ".", "client.js", "service.js")
 	t.Run("their client, our service", func(t *testing.T) {
 		t.Parallel()
 		theirClient(t, dir)

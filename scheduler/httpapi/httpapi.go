@@ -101,10 +101,10 @@ func setDefault[T int | int64 | time.Duration](v *T, value T) {
 }
 
 // Mount adds the handler to a mux that serves more: at /timer, /ping and /v1/timers with what belongs to it. There /timer is matched in
-// lower case alone.
+// lower case alone, and /v1/openapi.json is left to who describes all of it: see [Document].
 func (h *Handler) Mount(mux *http.ServeMux) {
 	for _, pattern := range []string{
-		"/timer", "/timer/", "GET /ping", "/v1/timers", "/v1/timers/", "/v1/dead/timers", "/v1/dead/timers/", "/v1/openapi.json",
+		"/timer", "/timer/", "GET /ping", "/v1/timers", "/v1/timers/", "/v1/dead/timers", "/v1/dead/timers/",
 	} {
 		mux.Handle(pattern, h)
 	}

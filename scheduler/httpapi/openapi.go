@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	_ "embed" // for the document
 	"net/http"
 	"strconv"
@@ -8,6 +9,9 @@ import (
 
 //go:embed openapi.json
 var openAPI []byte
+
+// Document is the OpenAPI document of both APIs, as it is served at /v1/openapi.json. The caller may change it.
+func Document() []byte { return bytes.Clone(openAPI) }
 
 // describe answers with the OpenAPI document of both APIs.
 func (h *Handler) describe(w http.ResponseWriter, _ *http.Request) error {
