@@ -120,6 +120,29 @@ func TestStopAnswers(t *testing.T) {
 	})
 }
 
+// Frames that have come and are not sent on yet when reading ends are left: they have no answer.
+func TestStopLeavesFrames(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var sent atomic.Int64
+		l := newPipes()
+		s := serveOn(t, l, newServer(t, target(func(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
+			sent.Add(1)
+			time.Sleep(time.Second)
+			return echo(ctx, req)
+		}), tcp.Config{Pipeline: 2}))
+		c := l.dial(t)
+		c.write("a\nb\nc\nd\n")
+		s.stop()
+		if got := c.closed(); got != "a\nb\n" || sent.Load() != 2 {
+			t.Errorf("%q, %d were sent on", got, sent.Load())
+		}
+		if err := <-s.done; err != nil {
+			t.Errorf("Serve returned %v", err)
+		}
+	})
+}
+
 // What is not done within Drain is cut off: its clients are told so, and Serve is.
 func TestStopCutsOff(t *testing.T) {
 	t.Parallel()
