@@ -16,6 +16,8 @@ type configCmd struct {
 	Rm      configRmCmd      `cmd:"" help:"Remove a value. Its history stays."`
 	History configHistoryCmd `cmd:"" help:"List the revisions of a value."`
 	Watch   configWatchCmd   `cmd:"" help:"Show the values and then every change, until Ctrl-C."`
+	Check   configCheckCmd   `cmd:"" help:"Look for mistakes in a file for skybus up."`
+	Schema  configSchemaCmd  `cmd:"" help:"Print the JSON Schema of such files, for editors."`
 }
 
 // withConfig opens the configuration for f.

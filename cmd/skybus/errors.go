@@ -15,12 +15,15 @@ import (
 )
 
 // usageError is a mistake on the command line: exit code 2.
-type usageError struct{ text string }
+type usageError struct {
+	text  string
+	plain bool // nothing in it is the name of a package, whatever it looks like
+}
 
 func (e *usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error {
-	return &usageError{fmt.Sprintf(format, args...)}
+	return &usageError{text: fmt.Sprintf(format, args...)}
 }
 
 // hintError adds to an error what to do next.
@@ -131,6 +134,9 @@ var packages = regexp.MustCompile(`(^|: )(?:(?:bus|config|embed|kv|micro|registr
 func message(err error) string {
 	if e, ok := errors.AsType[*answerError](err); ok {
 		return redact(e.err.Message)
+	}
+	if e, ok := errors.AsType[*usageError](err); ok && e.plain {
+		return redact(e.text)
 	}
 	if errors.Is(err, context.Canceled) && bus.CodeOf(err) == bus.Canceled {
 		return "interrupted"

@@ -87,12 +87,17 @@ func readMirrorFile(name string) (*mirrorSetup, error) {
 	if err != nil {
 		return nil, withHint(usagef("%s", message(err)), "docs/mirror.md has all fields; `skybus mirror run --test -f %s` checks it", name)
 	}
+	s.relativeTo(filepath.Dir(name))
+	return s, nil
+}
+
+// relativeTo takes files for those of a directory, where they do not say.
+func (s *mirrorSetup) relativeTo(dir string) {
 	for _, path := range []*string{&s.TLSCert, &s.TLSKey, &s.TokenFile} {
 		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(filepath.Dir(name), *path)
+			*path = filepath.Join(dir, *path)
 		}
 	}
-	return s, nil
 }
 
 // parseMirror reads a mirror from YAML, of which JSON is a part. All mistakes are told, each with its line and field.

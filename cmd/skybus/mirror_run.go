@@ -154,6 +154,11 @@ func (c *mirrorRunCmd) setup(app *App) (*mirrorSetup, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.complete(s)
+}
+
+// complete puts the flags over what a file says, and the defaults under it.
+func (c *mirrorRunCmd) complete(s *mirrorSetup) (*mirrorSetup, error) {
 	c.apply(s)
 	s.Name, s.Exact, s.Test = cmp.Or(c.Mirror, s.Name), c.Exact, c.Test || s.Test
 	s.HTTP, s.Admin = cmp.Or(c.HTTP, s.HTTP, defaultMirror), cmp.Or(c.Admin, s.Admin, defaultMirrorAdmin)

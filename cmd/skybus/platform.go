@@ -75,7 +75,7 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 		return p, err
 	}
 	p.onClose(p.conn.Close)
-	settings, err := p.startSettings(ctx, app)
+	settings, err := p.startSettings(ctx, app, c.platform)
 	if err != nil {
 		return p, err
 	}
@@ -101,6 +101,11 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	if err := c.startCapabilities(ctx, app, p, l); err != nil {
 		return p, err
 	}
+	if c.platform != nil {
+		if err := c.platform.store(ctx, app, p); err != nil {
+			return p, err
+		}
+	}
 	mux := http.NewServeMux()
 	p.timersAPI.Mount(mux)
 	cfg := gateway.Config{Drain: upDrain, Mux: mux, OpenAPI: gateway.OpenAPIConfig{Mounted: map[string]json.RawMessage{"timers": httpapi.Document()}}}
@@ -109,6 +114,11 @@ func startPlatform(ctx context.Context, app *App, c *upCmd) (*platform, error) {
 	}
 	if err := c.serve(ctx, app, p, runner, c.prefixes(), cfg); err != nil {
 		return p, err
+	}
+	if c.platform != nil {
+		if err := c.platform.start(ctx, app, p, runner); err != nil {
+			return p, err
+		}
 	}
 	p.publish()
 	p.run(ctx, p.admin.Run)
@@ -136,6 +146,9 @@ func (c *upCmd) listenAll(ctx context.Context, app *App, p *platform) (*upListen
 		if err := l.mirror.listen(ctx, p, c.mirror, "mirror-"); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.platform.listen(ctx, app, p); err != nil {
+		return nil, err
 	}
 	if p.admin, err = newAdmin(ctx, adminConfig{Addr: c.Admin, Logger: app.log, Ready: map[string]func(context.Context) error{
 		"nats":      p.natsReady,
@@ -244,10 +257,14 @@ func (p *platform) started(ctx context.Context, started <-chan struct{}) error {
 }
 
 // startSettings opens the live configuration, and has the level of the log follow it unless that was given.
-func (p *platform) startSettings(ctx context.Context, app *App) (*config.Values, error) {
+func (p *platform) startSettings(ctx context.Context, app *App, from *platformFile) (*config.Values, error) {
 	open, cancel := app.toStart(ctx)
 	defer cancel()
-	values, err := config.Open(open, p.conn, config.Config{Logger: app.log})
+	cfg := config.Config{Logger: app.log}
+	if from != nil && from.config != nil {
+		cfg.Layers = []config.Layer{config.Environment(os.Environ()), from.config}
+	}
+	values, err := config.Open(open, p.conn, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,10 @@ import (
 // parseRoute reads a route from YAML, of which JSON is a part. All mistakes are told, each with its line and field.
 func parseRoute(file string, data []byte) (route.Route, error) {
 	f := routeFile{yamlFile: yamlFile{what: "route"}}
-	r := f.route(data)
+	var r route.Route
+	if body := f.read(data); body != nil {
+		r = f.route(body)
+	}
 	if len(f.mistakes) == 0 {
 		f.validate(r)
 	}
@@ -21,12 +24,7 @@ func parseRoute(file string, data []byte) (route.Route, error) {
 // routeFile is a file with a route.
 type routeFile struct{ yamlFile }
 
-func (f *routeFile) route(data []byte) route.Route {
-	var r route.Route
-	body := f.read(data)
-	if body == nil {
-		return r
-	}
+func (f *routeFile) route(body ast.Node) (r route.Route) {
 	f.fields("", body, map[string]func(string, ast.Node){
 		"description": func(path string, n ast.Node) { r.Description = f.text(path, n) },
 		"steps":       func(path string, n ast.Node) { r.Steps = f.steps(path, n) },

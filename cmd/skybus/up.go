@@ -12,6 +12,8 @@ import (
 )
 
 type upCmd struct {
+	File platformFileFlag `short:"f" help:"File with the whole platform: these flags, routes, entries of the gateway, a mirror, listeners for TCP, sources of files. Flags and the environment count more." placeholder:"FILE"`
+
 	gatewayFlags
 	timersFlags
 
@@ -27,7 +29,8 @@ type upCmd struct {
 	MirrorHTTP  string `name:"mirror-http" help:"Where the clients of the mirror come in. Default: the file's, else 127.0.0.1:7117." placeholder:"ADDR"`
 	MirrorAdmin string `help:"Where the admin API of the mirror listens, or off. Default: the file's, else 127.0.0.1:7118." placeholder:"ADDR"`
 
-	mirror *mirrorSetup // nil without one
+	platform *platformFile // nil without one
+	mirror   *mirrorSetup  // likewise
 }
 
 // Help is shown below the usage.
@@ -40,6 +43,7 @@ says what else, or none.
 Examples:
 
     skybus up --demo
+    skybus up -f skybus.yaml                 # ` + "`skybus config check skybus.yaml`" + ` finds mistakes in it
     skybus up --mirror mirror.yaml
     skybus up --data /var/lib/skybus --http 127.0.0.1:80
     skybus up --server nats://nats.example.org:4222 --creds platform.creds
@@ -53,8 +57,8 @@ func (c *upCmd) Validate() error {
 			return err
 		}
 	}
-	if c.Mirror == "" && (c.MirrorHTTP != "" || c.MirrorAdmin != "") {
-		return errors.New("--mirror-http and --mirror-admin go with --mirror")
+	if c.Mirror == "" && (c.platform == nil || c.platform.mirror == nil) && (c.MirrorHTTP != "" || c.MirrorAdmin != "") {
+		return errors.New("--mirror-http and --mirror-admin go with --mirror, or a mirror in the file")
 	}
 	return c.check()
 }
@@ -78,11 +82,17 @@ func (c *upCmd) allListeners() []listener {
 
 // readMirror reads the file of the mirror, if there is one.
 func (c *upCmd) readMirror(app *App) error {
-	if c.Mirror == "" {
+	run := mirrorRunCmd{File: c.Mirror, HTTP: c.MirrorHTTP, Admin: c.MirrorAdmin}
+	var s *mirrorSetup
+	var err error
+	switch {
+	case c.Mirror != "":
+		s, err = run.setup(app)
+	case c.platform != nil && c.platform.mirror != nil:
+		s, err = run.complete(c.platform.mirror)
+	default:
 		return nil
 	}
-	run := mirrorRunCmd{File: c.Mirror, HTTP: c.MirrorHTTP, Admin: c.MirrorAdmin}
-	s, err := run.setup(app)
 	if err != nil {
 		return err
 	}

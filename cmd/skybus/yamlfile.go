@@ -23,6 +23,7 @@ const byteOrderMark = "\ufeff" // some editors begin a file with it
 // it cannot fill nor words for what it wanted.
 type yamlFile struct {
 	what     string              // it holds
+	prefix   string              // the path of the part that this is of a file; empty for all of it
 	lines    map[string]int      // of fields, by path
 	anchors  map[string]ast.Node // by name
 	mistakes []string
@@ -43,13 +44,28 @@ func (f *yamlFile) err(file string) error {
 
 func (f *yamlFile) mistake(line int, path, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if path != "" {
+	if path = join(f.prefix, path); path != "" {
 		text = path + ": " + text
 	}
 	if line > 0 {
 		text = fmt.Sprintf("line %d: %s", line, text)
 	}
 	f.mistakes = append(f.mistakes, text)
+}
+
+// part is the part of the file at path, as if it were a file. Its mistakes are to be taken back by [yamlFile.take].
+func (f *yamlFile) part(what, path string) yamlFile {
+	return yamlFile{what: what, prefix: join(f.prefix, path), lines: map[string]int{}, anchors: f.anchors}
+}
+
+func (f *yamlFile) take(part *yamlFile) { f.mistakes = append(f.mistakes, part.mistakes...) }
+
+// join puts two paths together, either of which may be empty.
+func join(path, more string) string {
+	if path == "" || more == "" || more[0] == '[' {
+		return path + more
+	}
+	return path + "." + more
 }
 
 // read is the tree of the file, nil for a mistake.

@@ -14,6 +14,13 @@
 // written with dots, or as mappings inside each other, or both; a mapping is also a value itself, an object, so that
 // client.timeout above is {"retry": "500ms", "total": "5s"}. "versions" directly below a service is no key.
 //
+// A file for `skybus up -f` has the same in its section config, and its other sections are not looked at:
+//
+//	http: 127.0.0.1:8080
+//	config:
+//	  all:
+//	    log.level: info
+//
 // It is a package of its own so that a program without such a file links no YAML.
 package file
 
@@ -34,7 +41,10 @@ import (
 // MaxFile is the size of the largest file, in bytes.
 const MaxFile = 1 << 20
 
-const versions = "versions"
+const (
+	versions        = "versions"
+	platformSection = "config"
+)
 
 // Layer is the values of a file. It does not change when the file does.
 type Layer struct {
@@ -70,6 +80,11 @@ func Parse(data []byte) (*Layer, error) {
 	root, err := read(data)
 	if err != nil {
 		return nil, err
+	}
+	if node, ok := root[platformSection]; ok {
+		if root, err = mapping(platformSection, node); err != nil {
+			return nil, err
+		}
 	}
 	l := &Layer{values: map[config.Scope]map[string]json.RawMessage{}}
 	for section, node := range root {

@@ -115,3 +115,20 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A file of a platform has the values in a section of its own.
+func TestPlatformsFile(t *testing.T) {
+	t.Parallel()
+	l, err := file.Parse([]byte("http: 127.0.0.1:8080\nconfig:\n  all:\n    a.b: 1\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, ok := l.Setting("", "", "a.b"); !ok || string(raw) != "1" {
+		t.Errorf("%s, %t", raw, ok)
+	}
+	for _, text := range []string{"config: 1\n", "config:\n  http: x\n", "http: x\n"} {
+		if _, err := file.Parse([]byte(text)); err == nil {
+			t.Errorf("%q was taken", text)
+		}
+	}
+}

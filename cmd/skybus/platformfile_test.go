@@ -1,0 +1,198 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// upFlags are what a platform's file may hold of flags.
+func upFlags(t *testing.T) map[string]*kong.Flag {
+	t.Helper()
+	root := &cli{}
+	parser, err := newParser(root, &App{globals: root.common(), stdout: io.Discard, stderr: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return platformFlags(childOf(parser.Model.Node, "up"))
+}
+
+var wanted = regexp.MustCompile(`unknown field: want (.*)$`)
+
+// TestPlatformSchema: the schema knows each field that files may have, and no others. What files may have is known by what is said of a field that
+// they may not.
+func TestPlatformSchema(t *testing.T) {
+	t.Parallel()
+	flags := upFlags(t)
+	data, err := platformSchema(flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root any
+	if err := json.Unmarshal(data, &root); err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	var walk func(s map[string]any, path []string)
+	walk = func(s map[string]any, path []string) {
+		for _, one := range schemasOf(s["oneOf"]) {
+			walk(one, path)
+		}
+		if items, ok := s["items"].(map[string]any); ok {
+			walk(items, append(slices.Clone(path), "[]"))
+		}
+		if each, ok := s["additionalProperties"].(map[string]any); ok {
+			walk(each, append(slices.Clone(path), "some-name"))
+		}
+		fields, ok := s["properties"].(map[string]any)
+		if !ok || slices.Equal(path, []string{"config"}) { // whose values have any names
+			return
+		}
+		checked++
+		var names []string
+		for name, of := range fields {
+			names = append(names, name)
+			if inner, ok := of.(map[string]any); ok {
+				walk(inner, append(slices.Clone(path), name))
+			}
+		}
+		slices.Sort(names)
+		if diff := cmp.Diff(knownFields(t, flags, path), names); diff != "" {
+			t.Errorf("%s: files (-), schema (+):\n%s", strings.Join(path, "."), diff)
+		}
+	}
+	walk(root.(map[string]any), nil) //nolint:forcetypeassert // the test ends
+	if checked < 20 {
+		t.Errorf("%d objects were looked at", checked)
+	}
+}
+
+func schemasOf(v any) []map[string]any {
+	var all []map[string]any
+	list, _ := v.([]any)
+	for _, one := range list {
+		if m, ok := one.(map[string]any); ok {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// knownFields are those that a file may have at path.
+func knownFields(t *testing.T, flags map[string]*kong.Flag, path []string) []string {
+	t.Helper()
+	text := `{"no_such_field": 1}`
+	for _, name := range slices.Backward(path) {
+		if name == "[]" {
+			text = "[" + text + "]"
+		} else {
+			text = fmt.Sprintf("{%q: %s}", name, text)
+		}
+	}
+	_, err := parsePlatform("x.yaml", []byte(text), flags)
+	if err == nil {
+		t.Errorf("%s: taken", text)
+		return nil
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if m := wanted.FindStringSubmatch(line); m != nil {
+			names := regexp.MustCompile(`[\w-]+`).FindAllString(strings.ReplaceAll(m[1], " or ", " "), -1)
+			slices.Sort(names)
+			return names
+		}
+	}
+	t.Errorf("%s: %v", text, err)
+	return nil
+}
+
+// TestPlatformExample: the example of the guide is as the schema and the program want it.
+func TestPlatformExample(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("../../docs/platform.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(guide), "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	flags := upFlags(t)
+	p, err := parsePlatform("skybus.yaml", []byte(example), flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.routes) == 0 || len(p.entries) == 0 || p.mirror == nil || p.tcp == nil || p.files == nil || len(p.flags) == 0 {
+		t.Errorf("the example does not show everything: %+v", p)
+	}
+	data, err := platformSchema(flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s jsonschema.Schema
+	if err := json.Unmarshal(data, &s); err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := s.Resolve(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resolved.Validate(yamlValue(t, example)); err != nil {
+		t.Error(err)
+	}
+	if err := resolved.Validate(map[string]any{"htpp": "x"}); err == nil {
+		t.Error("a field that there is not fits the schema")
+	}
+}
+
+// yamlValue is YAML as JSON has it.
+func yamlValue(t *testing.T, text string) any {
+	t.Helper()
+	f := entryFile{yamlFile: yamlFile{what: "file"}}
+	body := f.read([]byte(text))
+	data, err := json.Marshal(f.plain("", body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v any
+	if err := json.Unmarshal(data, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestPlatformMistakes(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "skybus.yaml")
+	for text, want := range map[string]string{
+		"htpp: x\n":         "line 1: htpp: unknown field",
+		"\nhttp: nowhere\n": "line 2: http: ",
+		"memory: maybe\n":   "line 1: memory: want true or false",
+		"max_body: lots\n":  "line 1: max_body: ",
+		"mirror:\n  lanes: 5\n  backends:\n  - url: x\n":   "line 4: mirror.backends[0]",
+		"tcp:\n  listeners:\n  - name: a\n    listne: b\n": "line 4: tcp.listeners[0].listne: unknown field",
+		"tcp:\n  listeners:\n  - name: a\n    listen: b\n": "line 4: tcp.listeners[0].listen: ",
+		"files:\n  sources:\n  - name: a\n    dri: b\n":    "line 4: files.sources[0].dri: unknown field",
+		"gateway:\n  entries:\n    a:\n      path: b\n":    "gateway.entries.a",
+		"routes:\n  a:\n    steps:\n    - service: b\n":    "line 4: routes.a.steps",
+		"config:\n  any:\n    a: b\n":                      "line 2: config: ",
+		"mirror: 5\n":                                      "line 1: mirror: want fields",
+		"password: x\n":                                    "line 1: password: unknown field",
+		"data: a\nmemory: true\n":                          "--data and --memory",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := runs(t.Context(), &cli{}, "config", "check", file)
+		if code != exitUsage || !strings.Contains(stderr, want) || !strings.Contains(stderr, "skybus.yaml") {
+			t.Errorf("%q: exit %d, %s\nwant %q", text, code, stderr, want)
+		}
+	}
+}
