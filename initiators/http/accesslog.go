@@ -35,10 +35,13 @@ func (x *exchange) log(status int, took time.Duration) {
 	}
 	attrs := []slog.Attr{
 		slog.String("method", r.Method), slog.String("path", path), slog.Int("status", status), slog.Int64("bytes", x.written),
-		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("remote", remoteIP(r)), slog.String("proto", r.Proto),
+		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("remote", x.remote()), slog.String("proto", r.Proto),
 	}
 	if x.entry != nil {
 		attrs = append(attrs, slog.String("entry", x.entry.name), slog.String("request_id", x.answer.RequestID))
+	}
+	if x.who != nil {
+		attrs = append(attrs, slog.String("who", x.who.Key()))
 	}
 	if id := traceID(x.trace); id != "" {
 		attrs = append(attrs, slog.String("trace_id", id))

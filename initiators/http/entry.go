@@ -54,6 +54,8 @@ type Entry struct {
 	// empty ([initiators.BodyMerge]); for calls and routes only.
 	initiators.Spec
 
+	Access
+
 	// Codec is what the target is sent: json or msgpack. Empty means what the client sent, JSON for forms and where there is no body.
 	Codec string `json:"codec,omitempty"`
 	// Timeout is how long a request may take once its body is read. 0 means the gateway's. MaxTimeout is the longest that a client may ask
@@ -145,6 +147,7 @@ func (e Entry) Validate() error {
 	if e.MaxBody < 0 || e.MaxBody > maxEntryBody {
 		f.add("maxBody", "%d: want 1 to %d bytes, or 0 for the gateway's", e.MaxBody, maxEntryBody)
 	}
+	e.Access.check(&f)
 	e.checkStatuses(&f)
 	e.Headers.check(&f)
 	if _, err := parseTemplates(e.Templates); err != nil {

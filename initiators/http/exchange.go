@@ -7,23 +7,25 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/initiators/http/auth"
+	"github.com/skybus-io/skybus/initiators/http/cors"
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
 // exchange is a request on its way through the gateway, and the writer of its answer.
 type exchange struct {
-	http.ResponseWriter
+	http.ResponseWriter // may be one that compresses
 
+	server  http.ResponseWriter // the one below
 	gateway *Gateway
 	request *http.Request
 	begin   time.Time
 	entry   *served // nil until one has matched
 	answer  Answer
+	who     *auth.Principal // nil where nobody was asked
 	query   url.Values
 	form    url.Values
 	trace   string // the traceparent of what follows, empty where the client sent none
@@ -65,7 +67,17 @@ func (e *served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not by way of the gateway", http.StatusInternalServerError)
 		return
 	}
-	x.serve(e, r)
+	switch {
+	case e.cors != nil && cors.IsPreflight(r):
+		e.cors.Preflight(x, r)
+	case e.compress != nil:
+		e.compress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			x.ResponseWriter = w
+			x.serve(e, r)
+		})).ServeHTTP(x.server, r)
+	default:
+		x.serve(e, r)
+	}
 }
 
 // serve takes a request through all that happens to it.
@@ -82,26 +94,25 @@ func (x *exchange) serve(e *served, r *http.Request) {
 
 // run is the way of a request from the door to its answer. An error is the answer then.
 func (x *exchange) run() error {
-	g, e, r := x.gateway, x.entry, x.request
-	release, err := g.enter()
+	if err := x.crossOrigin(); err != nil {
+		return err
+	}
+	leave, err := x.admit()
 	if err != nil {
 		return err
 	}
-	defer func() { release() }()
-	if err := g.origin.Check(r); err != nil {
-		return bus.Wrap(bus.PermissionDenied, "a page of another origin may not post here (TrustedOrigins)", err)
-	}
-	if e.events != nil {
+	defer func() { leave() }()
+	if x.entry.events != nil {
 		req, err := x.read()
 		if err != nil {
 			return err
 		}
-		release() // events have limits of their own
-		release = func() {}
+		leave() // events have limits of their own
+		leave = func() {}
 		return x.stream(req)
 	}
 	var body []byte
-	if e.async != nil || e.once != nil {
+	if x.entry.async != nil || x.entry.once != nil {
 		if body, err = x.hold(); err != nil {
 			return err
 		}
@@ -110,7 +121,7 @@ func (x *exchange) run() error {
 	if err != nil {
 		return err
 	}
-	if e.async != nil || e.once != nil {
+	if x.entry.async != nil || x.entry.once != nil {
 		return x.keep(as, target, req, body)
 	}
 	return x.call(as, target, req)
@@ -176,25 +187,15 @@ func (x *exchange) read() (initiators.Request, error) {
 			return initiators.Request{}, bus.Errorf(bus.InvalidArgument, "the query has %d fields: want at most %d", len(x.query), maxFormFields)
 		}
 	}
-	req, form, err := e.read(x.ResponseWriter, r) // the server's own writer: it closes connections whose bodies are too large
+	req, form, err := e.read(x.server, r) // which closes connections whose bodies are too large
 	if err != nil {
 		return req, err
 	}
 	x.form = form
 	req.ID = x.answer.RequestID
 	x.answer.body = req.Body
-	if len(e.forward) > 0 {
-		req.Header = make(nats.Header, len(e.forward))
-		for _, name := range e.forward {
-			if v := r.Header[name]; len(v) > 0 {
-				req.Header[name] = v
-			}
-		}
-		if err := bus.CheckHeader(req.Header); err != nil {
-			return req, err
-		}
-	}
-	return req, nil
+	req.Header, err = x.forwarded()
+	return req, err
 }
 
 // choose is the target, given what it needs beside the body.
@@ -253,7 +254,7 @@ func (x *exchange) deadline() (context.Context, context.CancelFunc, error) {
 		timeout = min(asked, e.longest)
 	}
 	if timeout > x.gateway.cfg.Timeout { // the server's own limits are for that
-		rc := http.NewResponseController(x.ResponseWriter)
+		rc := http.NewResponseController(x.server)
 		_ = rc.SetWriteDeadline(time.Now().Add(timeout + slack)) // a writer without deadlines needs none
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

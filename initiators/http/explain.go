@@ -15,6 +15,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/initiators/http/limit"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
@@ -79,7 +80,8 @@ func sketch(all []Stored, listener string) *Gateway {
 		byName[s.Name] = s
 	}
 	cfg.setDefaults()
-	g := &Gateway{cfg: cfg, log: cfg.Logger, places: make(chan struct{}, 1), origin: http.NewCrossOriginProtection()}
+	g := &Gateway{cfg: cfg, log: cfg.Logger, places: make(chan struct{}, 1), origin: http.NewCrossOriginProtection(), blind: true}
+	g.limiter, _ = limit.New(limit.Config{}) // which is valid
 	g.rules.AbsoluteForm = true
 	g.resolve = func(initiators.Spec) (initiators.Target, error) { return nowhere{}, nil }
 	g.table.Store(g.compile(byName, nil))

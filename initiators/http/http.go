@@ -39,6 +39,8 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/initiators/http/auth"
+	"github.com/skybus-io/skybus/initiators/http/limit"
 	"github.com/skybus-io/skybus/internal/httpx"
 	"github.com/skybus-io/skybus/micro/route"
 )
@@ -68,6 +70,17 @@ type Config struct {
 	// TrustedOrigins are web origins (https://app.example.org) whose pages may post here. Pages of all other origins than
 	// the gateway's own are refused by browsers' own word (net/http.CrossOriginProtection); programs are not concerned.
 	TrustedOrigins []string
+	// Guard finds out who sends requests. Nil takes no credentials: entries that ask for one are refused. It stays the caller's.
+	Guard *auth.Guard
+	// Policy is what is asked where an entry does not say, and for routes by their name. Nil asks for a credential, of whatever kind, where there is a
+	// Guard, and for nothing where there is none.
+	Policy *auth.Policy
+	// TrustedProxies are addresses and networks of proxies that tell for whom they ask (X-Forwarded-For). Nil trusts none.
+	TrustedProxies []string
+	// Limits is about what is counted for the limits of entries.
+	Limits limit.Config
+	// NoRoutes: routes are not reached by their names, only by entries.
+	NoRoutes bool
 	// Drain is how long Serve, once it is stopped, lets what is in flight finish. 0 means 10 s.
 	Drain time.Duration
 	// MaxSubscribers is how many clients are answered with events at a time, beside MaxInFlight; more is 503. 0 means 10,000.
@@ -101,6 +114,9 @@ type Gateway struct {
 	log     *slog.Logger
 	places  chan struct{}
 	origin  *http.CrossOriginProtection
+	limiter *limit.Limiter
+	proxies limit.Proxies
+	blind   bool // nobody sends requests: they are explained
 	rules   httpx.Rules
 	metrics metrics
 	byRoute *served // for routes that the path names
@@ -164,7 +180,18 @@ func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
 		origin:  origin,
 		rules:   httpx.Rules{AbsoluteForm: true},
 	}
+	if g.limiter, err = limit.New(cfg.Limits); err != nil {
+		return nil, err
+	}
+	if g.proxies, err = limit.ParseProxies(cfg.TrustedProxies); err != nil {
+		return nil, bus.Errorf(bus.InvalidArgument, "gateway: TrustedProxies: %w", err)
+	}
+	byName, err := g.access("", Access{})
+	if err != nil {
+		return nil, err
+	}
 	g.byRoute = &served{
+		access:  byName,
 		gateway: g, lenient: true, offers: offersOf(nil), timeout: cfg.Timeout, longest: cfg.Timeout, maxBody: cfg.MaxBody, metrics: g.metrics.entry(""),
 		find: (*exchange).routeTarget,
 	}
@@ -241,7 +268,7 @@ func (g *Gateway) Handler(listener string) http.Handler {
 
 // serveAt brings a request to the entry that matches it, or to what comes after.
 func (g *Gateway) serveAt(listener string, w http.ResponseWriter, r *http.Request) {
-	x := &exchange{ResponseWriter: w, gateway: g, request: r, begin: time.Now()}
+	x := &exchange{ResponseWriter: w, server: w, gateway: g, request: r, begin: time.Now()}
 	defer x.end()
 	w.Header()["X-Content-Type-Options"] = []string{"nosniff"}
 	if p := g.rules.Check(r); p != nil {

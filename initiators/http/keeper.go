@@ -3,8 +3,10 @@ package http
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/initiators/http/auth"
 	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/internal/httpx"
 	"github.com/skybus-io/skybus/kv"
@@ -180,7 +183,7 @@ func (x *exchange) hold() ([]byte, error) {
 	if bodiless(r.Method) {
 		return nil, nil
 	}
-	body, problem := httpx.ReadBody(x.ResponseWriter, r, x.entry.maxBody)
+	body, problem := httpx.ReadBody(x.server, r, x.entry.maxBody)
 	if problem != nil {
 		err := bus.Errorf(bus.Code(problem.Code), "%s", problem.Detail)
 		err.Status = problem.Status
@@ -201,7 +204,7 @@ func (x *exchange) keep(as offer, target initiators.Target, req initiators.Reque
 		handler.ServeHTTP(x, r)
 		return nil
 	}
-	rc := http.NewResponseController(x.ResponseWriter)
+	rc := http.NewResponseController(x.server)
 	_ = rc.SetWriteDeadline(time.Now().Add(maxKeyWait + e.longest + slack)) // a writer without deadlines needs none
 	in, err := x.gateway.keeper.open(r.Context())
 	if err != nil {
@@ -240,13 +243,38 @@ func (x *exchange) work(r *http.Request, body []byte) laterWork {
 		path[name] = r.PathValue(name)
 	}
 	work := newWork(r, x.entry.name, body, path)
+	if guard := x.gateway.cfg.Guard; guard != nil {
+		maps.DeleteFunc(work.Header, func(name string, _ []string) bool { return guard.Hides(name) })
+	}
 	work.Subject = x.principal()
+	if x.who != nil {
+		work.Principal, _ = json.Marshal(x.who) // strings, and what JSON once was
+	}
 	http.Header(work.Header).Set(requestIDHeader, x.answer.RequestID)
 	return work
 }
 
 // principal is who asks, as keys and answers are kept for; empty where nobody has to say.
-func (x *exchange) principal() string { return "" }
+func (x *exchange) principal() string {
+	if x.who == nil || x.who.Kind == auth.Anonymous {
+		return ""
+	}
+	return x.who.Key()
+}
+
+// asked is who a stored request is from; nil where nobody was asked.
+func (work *laterWork) asked() (*auth.Principal, error) {
+	if len(work.Principal) == 0 {
+		return nil, nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(work.Principal))
+	dec.UseNumber()
+	var who auth.Principal
+	if err := dec.Decode(&who); err != nil {
+		return nil, bus.Errorf(bus.DataLoss, "the stored request does not say who it is from: %w", err)
+	}
+	return &who, nil
+}
 
 // answerer answers stored requests of an entry.
 func (g *Gateway) answerer(name string) (http.Handler, Async, bool) {
@@ -255,9 +283,18 @@ func (g *Gateway) answerer(name string) (http.Handler, Async, bool) {
 		return nil, Async{}, false
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{ResponseWriter: w, gateway: g, request: r, begin: time.Now(), entry: e, trace: childTrace(r.Header)}
+		x := &exchange{ResponseWriter: w, server: w, gateway: g, request: r, begin: time.Now(), entry: e, trace: childTrace(r.Header)}
 		x.answer = Answer{Route: e.name, RequestID: requestID(r), entry: e}
-		target, as, req, err := x.prepare()
+		var err error
+		if work := laterOf(r.Context()); work != nil && g.cfg.Guard != nil {
+			x.who, err = work.asked()
+		}
+		var target initiators.Target
+		var as offer
+		var req initiators.Request
+		if err == nil {
+			target, as, req, err = x.prepare()
+		}
 		if err == nil {
 			req.Key = keyOf(r.Context())
 			err = x.call(as, target, req)
@@ -283,5 +320,13 @@ func (x *exchange) tellLater(r *http.Request) {
 		fail(err)
 		return
 	}
-	in.later.status(x, r, func(string) (string, bool) { return x.principal(), true }, fail)
+	in.later.status(x, r, func(string) (string, bool) {
+		if g.cfg.Guard != nil {
+			if x.who, err = g.cfg.Guard.Authenticate(r); err != nil {
+				fail(err)
+				return "", false
+			}
+		}
+		return x.principal(), true
+	}, fail)
 }

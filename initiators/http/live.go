@@ -77,6 +77,7 @@ func (l *live) apply(g *Gateway, batch []kv.Entry[value]) {
 		s := stored(e)
 		l.revision = max(l.revision, s.Revision)
 		if s.Deleted {
+			g.limiter.Remove(s.Name)
 			delete(l.all, s.Name)
 			continue
 		}

@@ -28,6 +28,7 @@ type refusal struct {
 // served is an entry in service.
 type served struct {
 	Entry
+	access
 
 	gateway  *Gateway
 	name     string
@@ -140,6 +141,9 @@ func (g *Gateway) newServed(name string, revision uint64, e Entry) (*served, err
 		for _, n := range sorted(h.Set) {
 			out.header = append(out.header, [2]string{http.CanonicalHeaderKey(n), h.Set[n]})
 		}
+	}
+	if out.access, err = g.access(name, e.Access); err != nil {
+		return nil, err
 	}
 	if err := out.setKept(); err != nil {
 		return nil, err

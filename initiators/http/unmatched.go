@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/initiators/http/cors"
 	"github.com/skybus-io/skybus/internal/httpx"
 )
 
@@ -24,6 +25,9 @@ func (u unmatched) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	t := g.table.Load()
+	if cors.IsPreflight(r) && u.preflight(t, x, r) {
+		return
+	}
 	first := u.listener == ""
 	if first && (r.Method == http.MethodPost || r.Method == http.MethodGet || r.Method == http.MethodHead) && g.hasRoute(r) {
 		if r.Method == http.MethodPost {
@@ -39,7 +43,7 @@ func (u unmatched) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	g.metrics.refused.Add(1)
 	switch {
-	case !first:
+	case !first || r.Method == http.MethodPost && g.cfg.NoRoutes:
 		g.fail(x, r, Answer{}, bus.Errorf(bus.NotFound, "there is nothing at %.100q", r.URL.Path))
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		g.cfg.Pages.ServeHTTP(x, r)
@@ -50,6 +54,18 @@ func (u unmatched) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// preflight answers what a browser asks before it makes a request that an entry lets pages of other origins make.
+func (u unmatched) preflight(t *table, w http.ResponseWriter, r *http.Request) bool {
+	probe := *r
+	probe.Method = r.Header.Get("Access-Control-Request-Method")
+	e := t.entryAt(u.listener, &probe)
+	if e == nil || e.cors == nil {
+		return false
+	}
+	e.cors.Preflight(w, r)
+	return true
+}
+
 // allowed are the methods of anything that might be where a request goes.
 func (u unmatched) allowed(r *http.Request) []string {
 	allowed := u.gateway.table.Load().methodsAt(u.listener, r)
@@ -57,14 +73,14 @@ func (u unmatched) allowed(r *http.Request) []string {
 		return allowed
 	}
 	return slices.DeleteFunc(methods(), func(m string) bool {
-		return !slices.Contains(allowed, m) && m != http.MethodGet && m != http.MethodHead && m != http.MethodPost
+		return !slices.Contains(allowed, m) && m != http.MethodGet && m != http.MethodHead && (m != http.MethodPost || u.gateway.cfg.NoRoutes)
 	})
 }
 
 // hasRoute tells whether the path names a route that there is.
 func (g *Gateway) hasRoute(r *http.Request) bool {
 	name, err := routeName(r)
-	if err != nil || g.runner == nil {
+	if err != nil || g.runner == nil || g.cfg.NoRoutes {
 		return false
 	}
 	_, ok := g.runner.Route(name)

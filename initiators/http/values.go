@@ -1,7 +1,6 @@
 package http
 
 import (
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -11,8 +10,9 @@ import (
 	"github.com/skybus-io/skybus/bus"
 )
 
-// value is what placeholders of a mapping stand for: path.id, query.q, header.X-User, cookie.session, form.a, and method, host, path, remote.
-// Of what was sent several times it is the first. What path, query and form have of a name is there also where it is empty.
+// value is what placeholders of a mapping stand for: path.id, query.q, header.X-User, cookie.session, form.a, and method, host, path, remote; of who
+// sends it auth.id and what else [auth.Principal.Value] knows. Of what was sent several times it is the first. What path, query and form have of a name is
+// there also where it is empty. Headers that hold credentials, or that the gateway itself sets, are not there.
 func (x *exchange) value(name string) (string, bool) {
 	r := x.request
 	kind, rest, dotted := strings.Cut(name, ".")
@@ -25,7 +25,7 @@ func (x *exchange) value(name string) (string, bool) {
 		case "path":
 			return r.URL.Path, true
 		case "remote":
-			return remoteIP(r), true
+			return x.remote(), true
 		}
 		return "", false
 	}
@@ -36,8 +36,14 @@ func (x *exchange) value(name string) (string, bool) {
 		return first(x.query[rest])
 	case "form":
 		return first(x.form[rest])
+	case "auth", "claim":
+		if x.who != nil {
+			return x.who.Value(name)
+		}
 	case "header":
-		return first(r.Header[http.CanonicalHeaderKey(rest)])
+		if guard := x.gateway.cfg.Guard; guard == nil || !guard.Hides(rest) {
+			return first(r.Header[http.CanonicalHeaderKey(rest)])
+		}
 	case "cookie":
 		if c, err := r.Cookie(rest); err == nil {
 			return c.Value, true
@@ -67,13 +73,12 @@ func (x *exchange) members() (low, high map[string]any) {
 	return low, high
 }
 
-// remoteIP is the address of who is connected.
-func remoteIP(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
+// remote is the address of the client.
+func (x *exchange) remote() string {
+	if addr := x.gateway.proxies.ClientIP(x.request); addr.IsValid() {
+		return addr.String()
 	}
-	return host
+	return x.request.RemoteAddr
 }
 
 // parseTimeout reads the header Skybus-Timeout: milliseconds, or a duration such as 2s.
