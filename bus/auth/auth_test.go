@@ -200,6 +200,7 @@ func gatewayRoleTests() []roleTest {
 			+s skybus.kv.skybus_keys.shop.prod.* -s skybus.kv.skybus_keys.shop.dev.* -s skybus.kv.skybus_keys.> -s $KV.skybus_keys.shop.prod.*
 			-p $KV.skybus_keys.shop.prod.abc -p $JS.API.STREAM.CREATE.KV_skybus_keys -p $JS.API.STREAM.PURGE.KV_skybus_keys
 			-p $JS.API.CONSUMER.CREATE.KV_skybus_keys -p $JS.API.STREAM.MSG.DELETE.KV_skybus_keys
+			+p $KV.skybus_gateways.shop.prod.g1 -p $KV.skybus_gateways.shop.dev.g1 -p $JS.API.STREAM.CREATE.KV_skybus_gateways
 			+p shop.prod.pub.x -p shop.dev.pub.x -p shop.prod.x -p $KV.skybus_routes.shop.prod.http.x
 			-p skybus.tmr.0.s.shop.prod.t1`},
 		{auth.UserConfig{Role: auth.Gateway, Timers: true}, `

@@ -180,7 +180,10 @@ func worker() Permissions {
 
 // gateway is what bringing requests from outside takes beside what a client may.
 func gateway() Permissions {
-	return union(follower("skybus_keys"), Permissions{Publish: []string{namespace + ".pub.>"}})
+	return union(follower("skybus_keys"), follower("skybus_gateways"), Permissions{Publish: []string{
+		namespace + ".pub.>",
+		"$KV.skybus_gateways." + namespace + ".*", // what it serves
+	}})
 }
 
 // timers is what it takes to set, find and change timers, of users with [UserConfig].Timers.

@@ -58,9 +58,16 @@ func TestEntryAuth(t *testing.T) {
 		status    int
 		code      bus.Code
 	}{
-		{"/own", "", 401, bus.Unauthenticated}, {"/own", plain, 200, ""}, {"/own", admin, 200, ""}, {"/own", plain + "x", 401, bus.Unauthenticated},
-		{"/open", "", 200, ""}, {"/open", plain, 200, ""}, {"/open", "nonsense", 401, bus.Unauthenticated},
-		{"/admin", "", 401, bus.Unauthenticated}, {"/admin", plain, 403, bus.PermissionDenied}, {"/admin", admin, 200, ""},
+		{"/own", "", 401, bus.Unauthenticated},
+		{"/own", plain, 200, ""},
+		{"/own", admin, 200, ""},
+		{"/own", plain + "x", 401, bus.Unauthenticated},
+		{"/open", "", 200, ""},
+		{"/open", plain, 200, ""},
+		{"/open", "nonsense", 401, bus.Unauthenticated},
+		{"/admin", "", 401, bus.Unauthenticated},
+		{"/admin", plain, 403, bus.PermissionDenied},
+		{"/admin", admin, 200, ""},
 		{"/token", admin, 403, bus.PermissionDenied},
 	} {
 		var headers []string

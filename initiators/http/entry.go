@@ -147,7 +147,7 @@ func (e Entry) Validate() error {
 	if e.MaxBody < 0 || e.MaxBody > maxEntryBody {
 		f.add("maxBody", "%d: want 1 to %d bytes, or 0 for the gateway's", e.MaxBody, maxEntryBody)
 	}
-	e.Access.check(&f)
+	e.checkAccess(&f)
 	e.checkStatuses(&f)
 	e.Headers.check(&f)
 	if _, err := parseTemplates(e.Templates); err != nil {

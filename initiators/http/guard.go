@@ -26,7 +26,7 @@ type Access struct {
 	Compress *compress.Config `json:"compress,omitempty"`
 }
 
-func (a Access) check(f *faults) {
+func (a Access) checkAccess(f *faults) {
 	if a.Auth != nil {
 		f.take(a.Auth.Validate())
 	}

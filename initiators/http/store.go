@@ -79,6 +79,11 @@ func OpenStore(ctx context.Context, conn *bus.Conn, bind bool) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	if !bind { // for gateways that may not make it
+		if _, err := openReports(ctx, conn, false); err != nil && bus.CodeOf(err) != bus.PermissionDenied {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+	}
 	return &Store{table, conn.Namespace()}, nil
 }
 

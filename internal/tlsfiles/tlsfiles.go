@@ -19,8 +19,10 @@ const lookEvery = time.Second
 // Files names PEM files.
 type Files struct {
 	Cert, Key string
-	// ClientCA holds the authorities of clients' certificates, which are required then. Empty means that none is asked for.
-	ClientCA string
+	// ClientCA holds the authorities of clients' certificates, which are required then, or, with ClientsOptional, verified where a client
+	// shows one. Empty means that none is asked for.
+	ClientCA        string
+	ClientsOptional bool
 	// Protocols are offered by ALPN, such as h2 and http/1.1. Nil means none.
 	Protocols []string
 }
@@ -58,6 +60,9 @@ func (f Files) load() (*tls.Config, error) {
 		return nil, fmt.Errorf("authorities of clients: %w", err)
 	}
 	cfg.ClientCAs, cfg.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if f.ClientsOptional {
+		cfg.ClientAuth = tls.VerifyClientCertIfGiven
+	}
 	if !cfg.ClientCAs.AppendCertsFromPEM(data) {
 		return nil, fmt.Errorf("authorities of clients: %s holds no certificate in PEM", f.ClientCA)
 	}
