@@ -2,6 +2,7 @@ package http_test
 
 import (
 	"compress/gzip"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -258,5 +259,36 @@ func TestEntryCompress(t *testing.T) {
 	// A body that is too large is refused, and the connection closed.
 	if a := post(t, s.at+"/small", strings.Repeat("x", gateway.DefaultMaxBody+1)); a.status != 413 {
 		t.Errorf("a large body: %d", a.status)
+	}
+}
+
+// Who asked for something that is answered later is told to the target then, and is the only one to see the answer.
+func TestEntryAuthLater(t *testing.T) {
+	t.Parallel()
+	s, key := guarded(t, gateway.Config{}, map[string]string{"job": `{"path":"/job","call":"app.seen","async":{"always":true}}`})
+	mine, other := key("read"), key()
+	if a := send(t, "GET", s.at+"/job", ""); a.status != 401 {
+		t.Errorf("nobody: %d", a.status)
+	}
+	a := send(t, "GET", s.at+"/job", "", "X-Api-Key", mine, "X-User", "root")
+	where := a.header.Get("Location")
+	if a.status != 202 || where == "" {
+		t.Fatalf("%d %s %v", a.status, a.body, a.header)
+	}
+	var got seen
+	bustest.Eventually(t, "the answer", func() bool {
+		a := send(t, "GET", s.at+where+"/answer", "", "X-Api-Key", mine)
+		return a.status == 200 && json.Unmarshal([]byte(a.body), &got) == nil && got.LeftMS > 0 // else it is pending
+	})
+	if got.Header.Get("X-User") != strings.Split(mine, "_")[1] || got.Header.Get("X-User-Scopes") != "read" || got.Header.Get("X-Api-Key") != "" {
+		t.Errorf("the target is told %v: %+v", got.Header, got)
+	}
+	for name, headers := range map[string][]string{"another key": {"X-Api-Key", other}, "no key": nil} {
+		if a := send(t, "GET", s.at+where, "", headers...); a.status != 404 {
+			t.Errorf("%s sees %d %s", name, a.status, a.body)
+		}
+	}
+	if a := send(t, "GET", s.at+where, "", "X-Api-Key", mine+"x"); a.status != 401 {
+		t.Errorf("a wrong key sees %d %s", a.status, a.body)
 	}
 }
