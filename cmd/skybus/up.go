@@ -12,7 +12,7 @@ import (
 )
 
 type upCmd struct {
-	File platformFileFlag `short:"f" help:"File with the whole platform: these flags, routes, entries of the gateway, a mirror, listeners for TCP, sources of files. Flags and the environment count more." placeholder:"FILE"`
+	File platformFileFlag `short:"f" help:"File with the whole platform: these flags, routes, entries of the gateway, a mirror, listeners for TCP, sources of files. Flags and the environment count more." placeholder:"FILE" env:"-"`
 
 	gatewayFlags
 	timersFlags
