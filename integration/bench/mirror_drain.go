@@ -72,7 +72,7 @@ func (b *bench) mirrorDrain(ctx context.Context) (_ []section, err error) {
 	}
 	s := section{Name: nameMirrorDrain, Columns: []string{"requests/s", "p50 us", "p99 us", "drained/s"}, Notes: []string{fmt.Sprintf(
 		"mirror-drain: %d clients make %d writes a second together, with all backends up; with one down, for which %d writes wait; and"+
-			" while it is brought level. Times are the clients', who wait for the first answer. One window each.", drainCallers, drainRate, n)}}
+			" while it is brought level, at a rate that counts from the first write it gets on. Times are the clients', who wait for the first answer. One window each.", drainCallers, drainRate, n)}}
 	for _, r := range []struct {
 		what  string
 		load  load
@@ -137,8 +137,11 @@ func (t *troupe) drain(ctx context.Context, client *child) (l load, rate float64
 			}
 		}
 	}()
-	for {
+	for begun := false; ; {
 		writes, applied, err := t.behind()
+		if !begun && applied > before { // the mirror has asked again whether it is there, which it does every few seconds
+			begun, begin = true, time.Now()
+		}
 		if err == nil {
 			err = pause(ctx, drainPoll)
 		}
