@@ -202,7 +202,19 @@ func gatewayRoleTests() []roleTest {
 			-p $JS.API.CONSUMER.CREATE.KV_skybus_keys -p $JS.API.STREAM.MSG.DELETE.KV_skybus_keys
 			+p $KV.skybus_gateways.shop.prod.g1 -p $KV.skybus_gateways.shop.dev.g1 -p $JS.API.STREAM.CREATE.KV_skybus_gateways
 			+p shop.prod.pub.x -p shop.dev.pub.x -p shop.prod.x -p $KV.skybus_routes.shop.prod.http.x
+			+p $KV.skybus_answers.shop.prod.once.pay.abc -p $KV.skybus_answers.shop.dev.once.pay.abc +p $KV.skybus_answers.shop.prod.later.abc
+			-p $KV.skybus_answers.shop.prod.x +s skybus.kv.skybus_answers.shop.prod.later.* -s skybus.kv.skybus_answers.shop.dev.later.*
+			+p $KV.skybus_gateways.shop.prod.g1 -p $KV.skybus_gateways.shop.dev.g1
+			+p skybus.http.shop.prod.pay -p skybus.http.shop.dev.pay -s skybus.http.shop.prod.pay
+			+p $JS.API.CONSUMER.CREATE.SKYBUS_HTTP.shop=prod.skybus.http.shop.prod.> -p $JS.API.CONSUMER.CREATE.SKYBUS_HTTP.shop=prod.skybus.http.>
+			-p $JS.API.CONSUMER.CREATE.SKYBUS_HTTP.shop=dev.skybus.http.shop.dev.> +p $JS.API.CONSUMER.MSG.NEXT.SKYBUS_HTTP.shop=prod
+			+p $JS.ACK.SKYBUS_HTTP.shop=prod.1.1.1.1.0 -p $JS.ACK.SKYBUS_HTTP.shop=dev.1.1.1.1.0 -p $JS.API.STREAM.PURGE.SKYBUS_HTTP
+			+s shop.prod.pub.> +s shop.prod.ev.> -s shop.dev.pub.> -s shop.prod.>
+			-p $JS.API.STREAM.INFO.ORDERS -p $JS.API.CONSUMER.CREATE.ORDERS.x.shop.prod.pub.> -p $JS.API.STREAM.MSG.GET.ORDERS
 			-p skybus.tmr.0.s.shop.prod.t1`},
+		{auth.UserConfig{Role: auth.Gateway, Streams: []string{"ORDERS"}}, `
+			+p $JS.API.STREAM.INFO.ORDERS +p $JS.API.CONSUMER.CREATE.ORDERS.x.shop.prod.pub.> +p $JS.API.STREAM.MSG.GET.ORDERS
+			+p $JS.API.CONSUMER.MSG.NEXT.ORDERS.x -p $JS.API.STREAM.DELETE.ORDERS -p $JS.API.STREAM.INFO.OTHER`},
 		{auth.UserConfig{Role: auth.Gateway, Timers: true}, `
 			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1`},
 	}

@@ -17,7 +17,7 @@ const (
 	// may. It may not make room among dead letters.
 	Router Role = "router"
 	// Gateway brings requests from outside to services and routes, as `skybus gateway` does: what a Client may, publish what initiators publish,
-	// and read the hashes of API keys, which it cannot make.
+	// and hear it, keep answers and do the requests that are answered later, and read the hashes of API keys, which it cannot make.
 	Gateway Role = "gateway"
 	// Agent removes the records of dead instances, as `skybus agent` does: it may write the records of its namespace, ask
 	// instances whether they live, tell events of them, and read what a Client reads. It calls nobody.
@@ -39,7 +39,7 @@ func Roles() []Role { return []Role{Service, Client, Router, Gateway, Agent, Sch
 
 // Permissions are subjects that users of a role may publish to and subscribe to; nothing else is allowed. {{...}} stands for
 // what a server fills in from the user: its public key, or the tags app, env, svc (a service it serves), call (a service
-// it calls; * for all), timers, event, account and shard (for who may set timers: "tmr", "timer", "INFO" and each stream that holds some). A tag that a user has
+// it calls; * for all), timers, stream (of a gateway), event, account and shard (for who may set timers: "tmr", "timer", "INFO" and each stream that holds some). A tag that a user has
 // several of makes as many subjects, one that it lacks none.
 type Permissions struct {
 	Publish   []string
@@ -57,6 +57,9 @@ const (
 	shard         = "{{tag(shard)}}"
 	execConsumer  = shard + ".{{tag(app)}}={{tag(env)}}"
 
+	heard = "{{tag(stream)}}" // streams whose events a gateway gives out
+
+	laterConsumer = "SKYBUS_HTTP.{{tag(app)}}={{tag(env)}}"  // of the namespace
 	asyncConsumer = "SKYBUS_ASYNC.{{tag(app)}}={{tag(env)}}" // of the namespace
 )
 
@@ -180,10 +183,28 @@ func worker() Permissions {
 
 // gateway is what bringing requests from outside takes beside what a client may.
 func gateway() Permissions {
-	return union(follower("skybus_keys"), follower("skybus_gateways"), Permissions{Publish: []string{
-		namespace + ".pub.>",
-		"$KV.skybus_gateways." + namespace + ".*", // what it serves
-	}})
+	const answers = "skybus_answers"
+	return union(follower("skybus_keys"), follower(answers), follower("skybus_gateways"), Permissions{
+		Publish: []string{
+			namespace + ".pub.>",
+			"$KV." + answers + "." + namespace + ".once.*.*",
+			"$KV." + answers + "." + namespace + ".later.*",
+			"$KV.skybus_gateways." + namespace + ".*",
+			"skybus.http." + namespace + ".*",
+			"$JS.API.STREAM.INFO.SKYBUS_HTTP",
+			"$JS.API.CONSUMER.CREATE." + laterConsumer + ".skybus.http." + namespace + ".>",
+			"$JS.API.CONSUMER.INFO." + laterConsumer,
+			"$JS.API.CONSUMER.MSG.NEXT." + laterConsumer,
+			"$JS.ACK." + laterConsumer + ".>",
+			"$JS.API.STREAM.INFO." + heard,
+			"$JS.API.STREAM.MSG.GET." + heard,
+			"$JS.API.CONSUMER.CREATE." + heard + ".>",
+			"$JS.API.CONSUMER.INFO." + heard + ".*",
+			"$JS.API.CONSUMER.MSG.NEXT." + heard + ".*",
+			"$JS.API.CONSUMER.DELETE." + heard + ".*",
+		},
+		Subscribe: []string{namespace + ".pub.>"},
+	})
 }
 
 // timers is what it takes to set, find and change timers, of users with [UserConfig].Timers.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -36,6 +37,8 @@ type UserConfig struct {
 	Timers bool
 	// Shards is how many streams the account's timers are spread over, for who may set timers. 0 means 4; at most 64.
 	Shards int
+	// Streams are JetStream streams whose messages a [Gateway] may give out as events. It may read all of them, and make consumers there.
+	Streams []string
 	// Expires is when the servers close the user's connections and let it in no more. Zero means never.
 	Expires time.Time
 }
@@ -121,6 +124,9 @@ func (cfg UserConfig) check() error {
 	if cfg.Shards < 0 || cfg.Shards > maxShards || cfg.Shards > 0 && !cfg.timers() {
 		return fmt.Errorf("%d shards are given: want at most %d, for who may set timers", cfg.Shards, maxShards)
 	}
+	if err := cfg.checkStreams(); err != nil {
+		return err
+	}
 	if cfg.Role == Admin {
 		if cfg.App != "" || cfg.Env != "" || len(cfg.Services)+len(cfg.Calls) > 0 {
 			return errors.New("app, env, services and calls are given: this role is kept to none")
@@ -150,6 +156,24 @@ func (cfg UserConfig) check() error {
 	return nil
 }
 
+// checkStreams refuses those of NATS and skybus, which hold what is not for clients of a gateway.
+func (cfg UserConfig) checkStreams() error {
+	if len(cfg.Streams) > 0 && cfg.Role != Gateway {
+		return fmt.Errorf("%d streams are given: that is for the role %q", len(cfg.Streams), Gateway)
+	}
+	for _, name := range cfg.Streams {
+		if err := checkToken("stream", name); err != nil {
+			return err
+		}
+		for _, prefix := range []string{"KV_", "OBJ_", "SKYBUS_"} {
+			if strings.HasPrefix(name, prefix) {
+				return fmt.Errorf("stream %q: those that begin with %s are not given", name, prefix)
+			}
+		}
+	}
+	return nil
+}
+
 // tags are added without the jwt package's help, which would lower their case.
 func (cfg UserConfig) tags() jwt.TagList {
 	tags := jwt.TagList{"role:" + string(cfg.Role)}
@@ -165,6 +189,9 @@ func (cfg UserConfig) tags() jwt.TagList {
 	}
 	for _, name := range cfg.Services {
 		tags = append(tags, "svc:"+name)
+	}
+	for _, name := range cfg.Streams {
+		tags = append(tags, "stream:"+name)
 	}
 	switch cfg.Role {
 	case Agent:

@@ -40,7 +40,7 @@ func (r *rig) office(t testing.TB, cfg Async, next http.HandlerFunc) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := kv.Open[laterRecord](t.Context(), r.conn, AnswersBucket, answersConfig(false))
+	records, err := openAnswers[laterRecord](t.Context(), r.conn)
 	if err != nil {
 		t.Fatal(err)
 	}

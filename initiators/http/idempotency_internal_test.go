@@ -18,13 +18,12 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/internal/httpx"
-	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
 func (r *rig) once(t testing.TB) *once {
 	t.Helper()
-	records, err := kv.Open[onceRecord](t.Context(), r.conn, AnswersBucket, answersConfig(false))
+	records, err := openAnswers[onceRecord](t.Context(), r.conn)
 	if err != nil {
 		t.Fatal(err)
 	}

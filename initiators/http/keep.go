@@ -23,9 +23,9 @@ const MaxKeptAnswer = 512 << 10
 
 const maxKeptValue = MaxKeptAnswer/3*4 + 64<<10 // as JSON has it, with headers
 
-// answersConfig is how the bucket is opened. Restricted roles bind.
-func answersConfig(bind bool) kv.Config {
-	return kv.Config{MaxValue: maxKeptValue, Bind: bind, Description: "skybus: answers of gateways"}
+// openAnswers binds to the bucket of answers, and makes it where it does not exist.
+func openAnswers[T any](ctx context.Context, conn *bus.Conn) (*kv.Table[T], error) {
+	return kv.Open[T](ctx, conn, AnswersBucket, kv.Config{MaxValue: maxKeptValue, Description: "skybus: answers of gateways", Logger: conn.Logger()})
 }
 
 // keptAnswer is an answer as it is stored.

@@ -100,14 +100,14 @@ func (k *keeper) open(ctx context.Context) (*keptIn, error) {
 	if in := k.opened.Load(); in != nil {
 		return in, nil
 	}
-	cfg := kv.Config{MaxValue: maxKeptValue, Description: "skybus: answers of gateways", Logger: k.log}
-	keys, err := kv.Open[onceRecord](ctx, k.conn, AnswersBucket, cfg)
-	if err != nil {
-		return nil, unavailable(AnswersBucket, err)
+	keys, err := openAnswers[onceRecord](ctx, k.conn)
+	var requests *kv.Table[laterRecord]
+	if err == nil {
+		requests, err = openAnswers[laterRecord](ctx, k.conn)
 	}
-	requests, err := kv.Open[laterRecord](ctx, k.conn, AnswersBucket, cfg)
 	if err != nil {
-		return nil, unavailable(AnswersBucket, err)
+		k.log.WarnContext(ctx, "answers cannot be kept", "error", err)
+		return nil, bus.Wrap(bus.Unavailable, "this gateway cannot keep answers now", err) // whatever is the matter, it is not the client's
 	}
 	in := &keptIn{
 		once:  &once{records: keys, ns: k.conn.Namespace(), log: k.log},
@@ -115,6 +115,18 @@ func (k *keeper) open(ctx context.Context) (*keptIn, error) {
 	}
 	k.opened.Store(in)
 	return in, nil
+}
+
+// prepare makes what answers of e are kept in, which gateways only bind to.
+func prepare(ctx context.Context, conn *bus.Conn, e Entry) error {
+	if e.Async == nil && e.Idempotency == nil {
+		return nil
+	}
+	_, err := openAnswers[onceRecord](ctx, conn)
+	if err == nil && e.Async != nil {
+		err = openLater(ctx, conn)
+	}
+	return err
 }
 
 // setKept checks what the entry says of events, and of answers that are kept.

@@ -67,6 +67,7 @@ func ParseJSON(data []byte) (Entry, error) {
 // Store is the entries of one namespace. It is safe for concurrent use.
 type Store struct {
 	table *kv.Table[value]
+	conn  *bus.Conn
 	ns    bus.Namespace
 }
 
@@ -84,7 +85,7 @@ func OpenStore(ctx context.Context, conn *bus.Conn, bind bool) (*Store, error) {
 			return nil, fmt.Errorf("gateway: %w", err)
 		}
 	}
-	return &Store{table, conn.Namespace()}, nil
+	return &Store{table, conn, conn.Namespace()}, nil
 }
 
 func (s *Store) key(name string) (string, error) {
@@ -118,7 +119,7 @@ func (s *Store) Get(ctx context.Context, name string) (Stored, error) {
 // Put validates and stores an entry and returns its revision. Revision 0 replaces whatever is there; another one only
 // that revision, else the error has the code aborted. An entry that conflicts with another one is refused with the code
 // failed_precondition, which names both; where the other one was stored at the same time, the younger of the two is taken back and
-// refused so. A ctx without a deadline is given 10 s.
+// refused so. Where the answers of an entry are kept is made too, for gateways whose role makes nothing. A ctx without a deadline is given 10 s.
 func (s *Store) Put(ctx context.Context, name string, e Entry, revision uint64) (uint64, error) {
 	return s.write(ctx, "put", name, e, func(ctx context.Context, key string) (uint64, error) {
 		if revision == 0 {
@@ -190,6 +191,9 @@ func (s *Store) write(ctx context.Context, op, name string, e Entry, write func(
 	before, err := s.check(ctx, name, e, nil)
 	if err != nil {
 		return 0, err
+	}
+	if err := prepare(ctx, s.conn, e); err != nil {
+		return 0, storeError(op, name, err)
 	}
 	key := s.ns.Key(entryKind, name)
 	revision, err := write(ctx, key)
