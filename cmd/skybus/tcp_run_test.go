@@ -46,21 +46,6 @@ listeners:
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 	urls := waitPorts(t, ports)
-	ask := func(url string, dial func(network, addr string) (net.Conn, error)) (string, error) {
-		_, addr, _ := strings.Cut(url, "://")
-		c, err := dial("tcp", addr)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = c.Close() }()
-		if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
-			return "", err
-		}
-		if _, err := fmt.Fprintln(c, `{"a":1}`); err != nil {
-			return "", err
-		}
-		return bufio.NewReader(c).ReadString('\n')
-	}
 	plain := func(network, addr string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(t.Context(), network, addr)
 	}
@@ -68,13 +53,13 @@ listeners:
 		d := tls.Dialer{Config: &tls.Config{RootCAs: roots}}
 		return d.DialContext(t.Context(), network, addr)
 	}
-	if got, err := ask(urls["tcp_plain"], plain); err != nil || got != `{"subject":"default.dev.pub.a"}`+"\n" {
+	if got, err := askLine(urls["tcp_plain"], plain); err != nil || got != `{"subject":"default.dev.pub.a"}`+"\n" {
 		t.Errorf("plain at %s: %q, %v", urls["tcp_plain"], got, err)
 	}
-	if got, err := ask(urls["tcp_safe"], secure); err != nil || got != `{"subject":"default.dev.pub.b"}`+"\n" || !strings.HasPrefix(urls["tcp_safe"], "tls://") {
+	if got, err := askLine(urls["tcp_safe"], secure); err != nil || got != `{"subject":"default.dev.pub.b"}`+"\n" || !strings.HasPrefix(urls["tcp_safe"], "tls://") {
 		t.Errorf("TLS at %s: %q, %v", urls["tcp_safe"], got, err)
 	}
-	if got, err := ask(urls["tcp_known"], secure); err == nil {
+	if got, err := askLine(urls["tcp_known"], secure); err == nil {
 		t.Errorf("a client without a certificate was answered %q", got)
 	}
 	cancel()
@@ -82,4 +67,21 @@ listeners:
 	if code != exitOK || strings.Contains(stderr, "ERROR") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
+}
+
+// askLine sends a line and returns the one that comes back.
+func askLine(url string, dial func(network, addr string) (net.Conn, error)) (string, error) {
+	_, addr, _ := strings.Cut(url, "://")
+	c, err := dial("tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
+		return "", err
+	}
+	if _, err := fmt.Fprintln(c, `{"a":1}`); err != nil {
+		return "", err
+	}
+	return bufio.NewReader(c).ReadString('\n')
 }
