@@ -63,6 +63,7 @@ type (
 		RequestBody *apiBody              `json:"requestBody,omitempty"`
 		Responses   map[string]any        `json:"responses"`
 		Security    []map[string][]string `json:"security,omitempty"`
+		Servers     []apiServer           `json:"servers,omitempty"`
 	}
 	apiBody struct {
 		Description string              `json:"description,omitempty"`
@@ -83,6 +84,7 @@ type (
 		Description string `json:"description,omitempty"`
 		Required    bool   `json:"required,omitempty"`
 		Schema      any    `json:"schema"`
+		Rest        bool   `json:"x-skybus-rest,omitempty"` // of a parameter in the path that may hold slashes
 	}
 )
 
@@ -205,8 +207,8 @@ func sharedComponents() map[string]map[string]any {
 			"Retry-After":   map[string]any{"description": "Seconds after which to try again.", "schema": map[string]string{"type": "integer"}},
 		},
 		"parameters": {
-			"Version":  apiParameter{"version", "query", "Only instances of this version.", false, map[string]string{"type": "string"}},
-			"Instance": apiParameter{"instance", "query", "Only this instance.", false, map[string]string{"type": "string"}},
+			"Version":  apiParameter{Name: "version", In: "query", Description: "Only instances of this version.", Schema: map[string]string{"type": "string"}},
+			"Instance": apiParameter{Name: "instance", In: "query", Description: "Only this instance.", Schema: map[string]string{"type": "string"}},
 		},
 		"securitySchemes": {},
 	}

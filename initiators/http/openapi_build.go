@@ -26,11 +26,12 @@ type docBuilder struct {
 	room     int  // for operations
 	left     int  // what did not fit
 	guarded  bool // calls are
+	shapes   map[string]shapedPath
 }
 
 func newDocBuilder(g *Gateway, schemas bool, room int) *docBuilder {
 	return &docBuilder{
-		g: g, services: g.runner.Client().Registry().Services(), schemas: schemas, room: room, guarded: g.cfg.Call.Guard != nil,
+		g: g, services: g.runner.Client().Registry().Services(), schemas: schemas, room: room, guarded: g.cfg.Call.Guard != nil, shapes: map[string]shapedPath{},
 		doc: &apiDocument{
 			OpenAPI: "3.1.0", Servers: []apiServer{{"/"}}, Tags: []apiTag{}, Paths: map[string]map[string]any{}, Components: sharedComponents(),
 		},
@@ -39,6 +40,7 @@ func newDocBuilder(g *Gateway, schemas bool, room int) *docBuilder {
 
 func (b *docBuilder) build() *apiDocument {
 	b.mounted()
+	b.entries()
 	b.routes()
 	if !b.g.cfg.Call.Off {
 		b.calls()

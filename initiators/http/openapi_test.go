@@ -112,12 +112,19 @@ type checked struct {
 
 func (c *checked) post(path, body string, status int, headers ...string) {
 	c.t.Helper()
-	a := post(c.t, c.at+path, body, append([]string{"Content-Type", typeJSON}, headers...)...)
+	c.send(http.MethodPost, path, body, status, headers...)
+}
+
+func (c *checked) send(method, path, body string, status int, headers ...string) {
+	c.t.Helper()
+	if body != "" {
+		headers = append([]string{"Content-Type", typeJSON}, headers...)
+	}
+	a := send(c.t, method, c.at+path, body, headers...)
 	if a.status != status {
 		c.t.Errorf("%s: %d %s, want %d", path, a.status, a.body, status)
 	}
-	req := httptest.NewRequestWithContext(c.t.Context(), http.MethodPost, path, strings.NewReader(body))
-	req.Header.Set("Content-Type", typeJSON)
+	req := httptest.NewRequestWithContext(c.t.Context(), method, path, strings.NewReader(body))
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}

@@ -83,16 +83,14 @@ func (g *Gateway) build(entries []*served) (t *table, bad *served, err error) {
 	for _, name := range names {
 		t.listeners[name] = http.NewServeMux()
 	}
-	roots := map[string]bool{} // listeners where an entry takes all there is
 	for _, e := range entries {
-		if err := t.add(e, names, roots); err != nil {
+		if err := t.add(e, names); err != nil {
 			return nil, e, err
 		}
 	}
 	for _, name := range names {
-		if !roots[name] {
-			t.listeners[name].Handle("/", unmatched{g, name})
-		}
+		// It conflicts with an entry that takes all there is, as / and as /{rest...}, alone: then nothing is unmatched.
+		_ = register(t.listeners[name], "/", unmatched{g, name})
 	}
 	return t, nil, nil
 }
@@ -189,7 +187,7 @@ func contentTypeOf(codec string) string {
 }
 
 // add puts an entry in service, or says with which other it conflicts.
-func (t *table) add(e *served, listeners []string, roots map[string]bool) error {
+func (t *table) add(e *served, listeners []string) error {
 	if e.Listener != AllListeners {
 		listeners = []string{e.Listener}
 	}
@@ -198,7 +196,6 @@ func (t *table) add(e *served, listeners []string, roots map[string]bool) error 
 			if err := register(t.listeners[name], p, e); err != nil {
 				return t.explain(e, err)
 			}
-			roots[name] = roots[name] || p == "/"
 		}
 	}
 	t.byName[e.name] = e
