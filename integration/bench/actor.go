@@ -120,6 +120,8 @@ func (a *actor) start(ctx context.Context, o order) (ans answer, err error) {
 		ans.URL, stop, err = newProxy(ctx, o)
 	case a.role == roleTimers:
 		a.act, ans.URL, stop, err = newTimers(ctx, o)
+	case a.role == roleSlowloris:
+		a.act, stop, err = newSlowloris(o)
 	case a.role == roleSink:
 		a.act, ans.URLs, stop, err = newSink(ctx, o)
 	default:
@@ -170,6 +172,12 @@ func (a *actor) startPart(ctx context.Context, o order) (ans answer, stop func()
 		ans.URL, stop, err = startBackend(ctx)
 	case a.role == roleClient && o.Part == nameClient:
 		a.call, stop, err = newHTTPCaller(o)
+	case a.role == roleService && o.Part == nameGatewayCall && o.Side == sideSkybus:
+		stop, err = startThingService(ctx, o.URL)
+	case a.role == roleService && o.Part == nameGatewayCall:
+		ans.URL, stop, err = startThingBackend(ctx)
+	case a.role == roleClient && o.Part == nameGatewayCall:
+		a.call, stop, err = newThingCaller(ctx, o)
 	case a.role == roleClient && o.Part == nameTCP:
 		a.call, stop, err = newLineCaller(ctx, o)
 	default:

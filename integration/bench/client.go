@@ -27,15 +27,28 @@ const (
 
 const clientBody = 1 << 10
 
-// startBackend takes bodies, and gives one out.
-func startBackend(ctx context.Context) (addr string, stop func() error, err error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+// serveHTTP serves h on a free port.
+func serveHTTP(ctx context.Context, h http.Handler) (addr string, stop func() error, err error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", freePort)
 	if err != nil {
 		return "", nil, err
 	}
+	s := &http.Server{ReadHeaderTimeout: callTimeout, Handler: h}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	return l.Addr().String(), func() error {
+		err := s.Close()
+		if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+			err = errors.Join(err, end)
+		}
+		return err
+	}, nil
+}
+
+// startBackend takes bodies, and gives one out.
+func startBackend(ctx context.Context) (addr string, stop func() error, err error) {
 	data := bytes.Repeat([]byte("x"), clientBody)
-	s := &http.Server{ReadHeaderTimeout: callTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serveHTTP(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		if r.Method == http.MethodGet {
 			_, _ = w.Write(data) // the client counts
@@ -43,16 +56,7 @@ func startBackend(ctx context.Context) (addr string, stop func() error, err erro
 		}
 		n, _ := io.Copy(io.Discard, r.Body) // the client compares
 		fmt.Fprint(w, n)
-	})}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	return l.Addr().String(), func() error {
-		err := s.Close()
-		if served := <-done; !errors.Is(served, http.ErrServerClosed) {
-			err = errors.Join(err, served)
-		}
-		return err
-	}, nil
+	}))
 }
 
 func clientHeader() [][2]string {

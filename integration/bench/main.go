@@ -100,7 +100,9 @@ Measurements, for -only:
   typed    call with a struct of 128 B as MessagePack: skybus against nats.go + msgpack v5
   raw      call with 128 bytes as they are: skybus against nats.go
   up       'skybus up --demo --memory': time until ready, memory, size of the program
-  gateway  POST /getwidgets at that platform, 1 and 32 at a time
+  gateway  POST /getwidgets at that platform, 1 and 32 at a time; and all that begin with its name
+  gateway-call       JSON to a typed service and back by the gateway, against proxies before net/http
+  gateway-slowloris  200 requests a second at a gateway, beside 10,000 connections that dribble headers
   lookup   finding a service in the local registry and a value in the local configuration, against reading from the bucket
   slow     one slow instance of three: queue group, round robin, best quality, hedged calls
   outlier  one instance of three that fails: calls with and without ejection

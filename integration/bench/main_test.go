@@ -215,7 +215,7 @@ func TestParts(t *testing.T) {
 // mayBeZero tells whether a figure may be 0 although all works: there should be no errors, and few timers may fit into memory that a
 // process has anyway.
 func mayBeZero(column string) bool {
-	return slices.ContainsFunc([]string{"error", "failed", "RSS", "rest", "heap"}, func(s string) bool { return strings.Contains(column, s) })
+	return slices.ContainsFunc([]string{"error", "failed", "closed", "CPU %", "RSS", "rest", "heap"}, func(s string) bool { return strings.Contains(column, s) })
 }
 
 // TestMoved holds the promise of the consistent hash, by the count that the measurement makes.

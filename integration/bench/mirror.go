@@ -138,12 +138,17 @@ func (t *troupe) requesting(ctx context.Context, what string, method workload, c
 	if err != nil {
 		return variant{}, fmt.Errorf("%s: %w", what, err)
 	}
+	return t.b.requesting(what, client, callers, all), nil
+}
+
+// requesting is a variant whose client makes requests; all are the processes whose CPU time counts. It has requestColumns.
+func (b *bench) requesting(what string, client *child, callers int, all []int) variant {
 	return variant{what, func() ([]float64, error) {
 		before, err := cpuOfProcesses(all)
 		if err != nil {
 			return nil, err
 		}
-		ans, err := client.do(order{Op: opLoad, Callers: callers, For: t.b.set.window})
+		ans, err := client.do(order{Op: opLoad, Callers: callers, For: b.set.window})
 		if err != nil {
 			return nil, err
 		}
@@ -151,7 +156,7 @@ func (t *troupe) requesting(ctx context.Context, what string, method workload, c
 		l := ans.Load
 		calls := float64(l.Calls)
 		return []float64{calls / l.Elapsed.Seconds(), micros(l.P50), micros(l.P99), micros(after-before) / calls}, err
-	}}, nil
+	}}
 }
 
 func cpuOfProcesses(pids []int) (sum time.Duration, err error) {
@@ -165,14 +170,16 @@ func cpuOfProcesses(pids []int) (sum time.Duration, err error) {
 	return sum, nil
 }
 
-func (t *troupe) pids() (all []int) {
-	for _, p := range t.programs {
+func (t *troupe) pids() []int { return pidsOf(t.programs) }
+
+func pidsOf(programs []*platform) (all []int) {
+	for _, p := range programs {
 		all = append(all, p.cmd.Process.Pid)
 	}
 	return all
 }
 
-func mirrorColumns() []string { return []string{"requests/s", "p50 us", "p99 us", "CPU us each"} }
+func requestColumns() []string { return []string{"requests/s", "p50 us", "p99 us", "CPU us each"} }
 
 // mirrorWrite is writes through a mirror, and through a proxy that has one backend and keeps nothing.
 func (b *bench) mirrorWrite(ctx context.Context) (_ []section, err error) {
@@ -218,7 +225,7 @@ func (b *bench) mirrorWrite(ctx context.Context) (_ []section, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := section{Name: nameMirrorWrite, Columns: mirrorColumns(), Notes: []string{
+	s := section{Name: nameMirrorWrite, Columns: requestColumns(), Notes: []string{
 		"mirror: 1 KB to one of 1,000 paths over 32 connections that stay open, three backends of net/http in one process. CPU is that of the" +
 			" mirror and its servers, or of the proxy, without the client and the backends, with whom they share the machine. The proxies" +
 			" have one backend and keep nothing; nginx with mirror sends each request to three and waits for the first alone.",
@@ -263,7 +270,7 @@ func (t *troupe) proxies(ctx context.Context, method workload) ([]variant, error
 
 // mirrorCluster is writes that three servers hold.
 func (b *bench) mirrorCluster(ctx context.Context) (_ []section, err error) {
-	s := section{Name: nameMirrorCluster, Columns: mirrorColumns()}
+	s := section{Name: nameMirrorCluster, Columns: requestColumns()}
 	syncs := []string{"2m", "always"}
 	if b.set.quick {
 		syncs = syncs[:1]
@@ -316,7 +323,7 @@ func (b *bench) mirrorRead(ctx context.Context) (_ []section, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := section{Name: nameMirrorRead, Columns: mirrorColumns()}
+	s := section{Name: nameMirrorRead, Columns: requestColumns()}
 	if s.Rows, err = b.turns(ctx, s.Name, b.set.windows, append([]variant{v}, more...)); err != nil {
 		return nil, err
 	}

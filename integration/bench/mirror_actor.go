@@ -95,24 +95,17 @@ func newProxy(ctx context.Context, o order) (address string, stop func() error, 
 	if err != nil {
 		return "", nil, err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", freePort)
+	transport := &http.Transport{MaxIdleConnsPerHost: proxyIdle, DisableCompression: true}
+	address, end, err := serveHTTP(ctx, &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
+	})
 	if err != nil {
 		return "", nil, err
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: proxyIdle, DisableCompression: true}
-	s := &http.Server{ReadHeaderTimeout: callTimeout, Handler: &httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
-	}}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	return "http://" + l.Addr().String(), func() error {
-		err := s.Close()
-		if end := <-served; !errors.Is(end, http.ErrServerClosed) {
-			err = errors.Join(err, end)
-		}
-		transport.CloseIdleConnections()
-		return err
+	return "http://" + address, func() error {
+		defer transport.CloseIdleConnections()
+		return end()
 	}, nil
 }
 
@@ -155,7 +148,7 @@ func (c *mirrorCaller) call(ctx context.Context, _ int64) error {
 		return err
 	}
 	conn.request = c.paths[int(c.n.Add(1))%len(c.paths)].bytes
-	status, err := conn.do()
+	status, _, err := conn.do()
 	if err == nil && status != c.want[0] && status != c.want[1] {
 		err = fmt.Errorf("status %d: want %d", status, c.want[0])
 	}

@@ -43,7 +43,12 @@ func startDemo(ctx context.Context, program, dir string) (*platform, error) {
 
 // startUp starts `skybus up` on free ports.
 func startUp(ctx context.Context, program, dir string, args ...string) (*platform, error) {
-	return startProgram(ctx, program, dir, "up", append(args, "--http", freePort, "--timers", freePort, "--admin", freePort, "--nats", freePort)...)
+	return startProgram(ctx, program, dir, "up", upArgs(args...)...)
+}
+
+// upArgs are those of `skybus up` on free ports, and others.
+func upArgs(others ...string) []string {
+	return append(others, "--http", freePort, "--timers", freePort, "--admin", freePort, "--nats", freePort)
 }
 
 // startProgram starts a command of the program and returns when that says it is ready.

@@ -13,6 +13,7 @@ const (
 	sideGateway side = "gateway"
 	sideTimers  side = "timers"
 	sideMirror  side = "mirror" // the load for a mirror and its peers
+	sidePlain   side = "net/http"
 )
 
 // roleVariable tells a process that the measurement started what it is to be.
@@ -30,6 +31,7 @@ const (
 	roleSink      role = "sink"     // receives webhooks
 	roleBackends  role = "backends" // applications behind a mirror
 	roleProxy     role = "proxy"    // httputil.ReverseProxy
+	roleSlowloris role = "slowloris"
 )
 
 // op is what a process is asked to do.
@@ -87,5 +89,5 @@ type answer struct {
 	Made     made          `json:"made,omitzero"`
 	Hooks    hooks         `json:"hooks,omitzero"`
 	URLs     []string      `json:"urls,omitempty"`   // of a sink, of backends
-	Counts   []int64       `json:"counts,omitempty"` // of what each backend has applied
+	Counts   []int64       `json:"counts,omitempty"` // of what each backend has applied, of what attackers count
 }

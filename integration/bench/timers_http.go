@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 const timerCallers = 32
@@ -57,31 +56,7 @@ func (b *bench) posting(ctx context.Context, what string, apis, all []*platform)
 	if err != nil {
 		return v, nil, errors.Join(err, client.close())
 	}
-	return variant{what, func() ([]float64, error) {
-		before, err := cpuOfAll(all)
-		if err != nil {
-			return nil, err
-		}
-		ans, err := client.do(order{Op: opLoad, Callers: timerCallers, For: b.set.window})
-		if err != nil {
-			return nil, err
-		}
-		after, err := cpuOfAll(all)
-		l := ans.Load
-		calls := float64(l.Calls)
-		return []float64{calls / l.Elapsed.Seconds(), micros(l.P50), micros(l.P99), micros(after-before) / calls}, err
-	}}, client.close, nil
-}
-
-func cpuOfAll(all []*platform) (sum time.Duration, err error) {
-	for _, p := range all {
-		used, err := cpuOf(p.cmd.Process.Pid)
-		if err != nil {
-			return 0, err
-		}
-		sum += used
-	}
-	return sum, nil
+	return b.requesting(what, client, timerCallers, pidsOf(all)), client.close, nil
 }
 
 // cluster is programs that run together. Those who need others are started after them, and stopped before.
