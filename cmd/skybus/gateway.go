@@ -14,12 +14,18 @@ type gatewayFlags struct {
 	HTTP          string   `name:"http" help:"Where the gateway listens. Port 0 picks a free one." default:"127.0.0.1:8080"`
 	TrustedOrigin []string `help:"Web origins whose pages may post to the gateway, besides its own." placeholder:"ORIGIN"`
 	NoCall        bool     `help:"No /v1/call and /v1/services: only entries and routes are reached."`
+	Access        string   `help:"File that says who may use the gateway: API keys, tokens, certificates. Default: everybody may." placeholder:"FILE"`
+
+	access gatewayAccess // that the file says
 }
 
 // listen takes the gateway's address, and checks what can be checked before anything is started.
 func (c *gatewayFlags) listen(ctx context.Context, p *platform) (err error) {
 	if _, err := gateway.New(nil, gateway.Config{TrustedOrigins: c.TrustedOrigin}); err != nil {
 		return usagef("--trusted-origin: %s", message(err))
+	}
+	if c.access, err = readAccess(c.Access); err != nil {
+		return err
 	}
 	if p.http, err = listen(ctx, "gateway", "--http", c.HTTP); err != nil {
 		return err
@@ -34,6 +40,9 @@ func (c *gatewayFlags) serve(ctx context.Context, app *App, p *platform, runner 
 	cfg.Call.Off = c.NoCall
 	open, cancel := app.toStart(ctx)
 	defer cancel()
+	if err := c.admit(open, p, &cfg); err != nil {
+		return err
+	}
 	g, err := gateway.Open(open, p.sources(p.client, runner, prefixes), cfg)
 	if err != nil {
 		return err
@@ -64,7 +73,7 @@ Examples:
 
     skybus gateway --http 0.0.0.0:8080 --server nats://nats.example.org:4222
     skybus gateway --trusted-origin https://app.example.org --admin 127.0.0.1:8081
-    skybus gateway --no-call`
+    skybus gateway --access access.yaml --no-call`
 }
 
 // Validate finds the mistakes that need no look at the machine.
@@ -87,7 +96,7 @@ func (c *gatewayCmd) Run(ctx context.Context, app *App) error {
 		if err != nil {
 			return err
 		}
-		warnOpen(app, "gateway", c.HTTP)
+		warnOpenAPI(app, "gateway", c.HTTP, !c.access.none(), false)
 		prefixes := (&guardFlags{PublishPrefix: c.PublishPrefix}).prefixes()
 		return c.serve(ctx, app, p, runner, prefixes, gateway.Config{Timeout: c.Timeout, Drain: c.Drain})
 	}})

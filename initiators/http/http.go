@@ -72,7 +72,7 @@ type Config struct {
 	TrustedOrigins []string
 	// Guard finds out who sends requests. Nil takes no credentials: entries that ask for one are refused. It stays the caller's.
 	Guard *auth.Guard
-	// Policy is what is asked where an entry does not say, and for routes by their name. Nil asks for a credential, of whatever kind, where there is a
+	// Policy is what is asked where an entry does not say, for routes and endpoints by their names, and for Mux. Config.Pages is for everybody. Nil asks for a credential, of whatever kind, where there is a
 	// Guard, and for nothing where there is none.
 	Policy *auth.Policy
 	// TrustedProxies are addresses and networks of proxies that tell for whom they ask (X-Forwarded-For). Nil trusts none.
@@ -91,7 +91,7 @@ type Config struct {
 	Listeners []string
 	// Pages serves GET and HEAD of any path that is no route's. Nil means one page that tells how to run a route.
 	Pages http.Handler
-	// Mux is asked first: what it has a pattern for is its own, and passes none of the gateway's checks. Nil means nothing.
+	// Mux is asked first: what it has a pattern for is its own, and passes none of the gateway's checks but Policy. Nil means nothing.
 	Mux *http.ServeMux
 	// Answer is the page that shows a browser what came of its request, executed with an [Answer]. Nil means a plain one.
 	Answer *template.Template
@@ -190,6 +190,9 @@ func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	if g.cfg.Call.Guard == nil && g.cfg.Guard != nil && byName.policy != nil {
+		g.cfg.Call.Guard = callGuard{g.cfg.Guard, *byName.policy}
+	}
 	g.byRoute = &served{
 		access:  byName,
 		gateway: g, lenient: true, offers: offersOf(nil), timeout: cfg.Timeout, longest: cfg.Timeout, maxBody: cfg.MaxBody, metrics: g.metrics.entry(""),
@@ -251,6 +254,9 @@ func (g *Gateway) Close() error {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if g.cfg.Mux != nil {
 		if _, pattern := g.cfg.Mux.Handler(r); pattern != "" {
+			if !g.admitMux(w, r) {
+				return
+			}
 			g.cfg.Mux.ServeHTTP(w, r) // which sets the values of the path
 			return
 		}

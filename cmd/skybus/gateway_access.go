@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/skybus-io/skybus/bus"
+	gateway "github.com/skybus-io/skybus/initiators/http"
+	"github.com/skybus-io/skybus/initiators/http/auth"
+	"github.com/skybus-io/skybus/initiators/http/limit"
+)
+
+const maxAccessFile = 1 << 20
+
+// gatewayAccess says who may use a gateway, as its file does.
+type gatewayAccess struct {
+	auth.Config
+
+	// Policy is what is asked for where an entry does not say; nil means any credential, if some are taken.
+	Policy *auth.Policy `json:"policy,omitempty"`
+	// TrustedProxies are addresses and networks whose X-Forwarded-For is believed.
+	TrustedProxies []string `json:"trustedProxies,omitempty"`
+}
+
+// none tells whether no credential is taken.
+func (a *gatewayAccess) none() bool { return a.Keys == nil && len(a.JWT) == 0 && a.MTLS == nil }
+
+// validate finds what is wrong with it, without looking at files or servers. The error begins with the field.
+func (a *gatewayAccess) validate() error {
+	if err := a.Validate(); err != nil {
+		return err
+	}
+	if p := a.Policy; p != nil {
+		if err := p.Validate(); err != nil {
+			return bus.Errorf(bus.InvalidArgument, "policy.%s", strings.TrimPrefix(bus.AsError(err).Message, "auth."))
+		}
+		if a.none() && !p.Anonymous {
+			return bus.Errorf(bus.InvalidArgument, "policy: it asks for a credential, and none is taken: want keys, jwt or mtls, or anonymous")
+		}
+	}
+	_, err := limit.ParseProxies(a.TrustedProxies)
+	return err
+}
+
+// readAccess reads who may use the gateway. The empty name is no file: everybody may.
+func readAccess(name string) (gatewayAccess, error) {
+	if name == "" {
+		return gatewayAccess{}, nil
+	}
+	info, err := os.Stat(name)
+	if err == nil && info.Size() > maxAccessFile {
+		return gatewayAccess{}, usagef("--access: %s has more than %d bytes", name, maxAccessFile)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return gatewayAccess{}, usagef("--access: %v", err)
+	}
+	a, err := parseAccess(name, data)
+	if err != nil {
+		return a, usagef("%s", message(err))
+	}
+	return a, nil
+}
+
+// parseAccess reads it from YAML, of which JSON is a part. Mistakes are told with their lines and fields.
+func parseAccess(file string, data []byte) (gatewayAccess, error) {
+	f := entryFile{yamlFile: yamlFile{what: "list of who may use a gateway"}}
+	var a gatewayAccess
+	body := f.read(data)
+	if body == nil {
+		return a, f.err(file)
+	}
+	v := f.decode("", body, reflect.TypeFor[gatewayAccess]())
+	if len(f.mistakes) > 0 {
+		return a, f.err(file)
+	}
+	text, err := json.Marshal(v)
+	if err == nil {
+		err = json.Unmarshal(text, &a)
+	}
+	if err == nil {
+		err = a.validate()
+	}
+	if err != nil {
+		field, why, ok := strings.Cut(bus.AsError(err).Message, ": ")
+		if !ok || f.lineOf(field) == 0 {
+			field, why = "", bus.AsError(err).Message
+		}
+		f.mistake(f.lineOf(field), field, "%s", why)
+	}
+	return a, f.err(file)
+}
+
+// admit makes the gateway hold requests against what the file of --access says.
+func (c *gatewayFlags) admit(ctx context.Context, p *platform, cfg *gateway.Config) error {
+	a := c.access
+	cfg.Policy, cfg.TrustedProxies = a.Policy, a.TrustedProxies
+	if a.none() {
+		return nil
+	}
+	guard, err := auth.Open(ctx, p.conn, a.Config, auth.Options{Logger: p.conn.Logger()})
+	if err != nil {
+		return withHint(err, "%s says who may use the gateway; API keys take the bucket that `skybus keys new` makes, with an admin's login", c.Access)
+	}
+	p.onClose(guard.Close)
+	cfg.Guard = guard
+	return nil
+}
