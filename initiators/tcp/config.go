@@ -13,7 +13,7 @@ import (
 const (
 	DefaultMaxFrame      = 64 << 10
 	DefaultPipeline      = 16
-	DefaultMaxInFlight   = 1024
+	DefaultMaxInFlight   = 256 // as many as an instance of a service takes by default: clients are held up, and not refused
 	DefaultMaxConns      = 1024
 	DefaultMaxConnsPerIP = 256
 	DefaultTimeout       = 10 * time.Second
@@ -48,7 +48,7 @@ type Config struct {
 	// Pipeline is how many frames of a connection may be read that are not answered yet. 0 means 16; at most 65,536.
 	Pipeline int
 	// MaxInFlight is how many requests of all connections are worked on at a time. A frame that waits for longer than Timeout is answered with
-	// unavailable, and not sent on. 0 means 1024; at most 1,048,576.
+	// unavailable, and not sent on. 0 means 256; at most 1,048,576.
 	MaxInFlight int
 	// MaxConns is how many connections there may be at a time. Others are told so in an error frame, and closed. 0 means 1024; at most 1,048,576.
 	MaxConns int
