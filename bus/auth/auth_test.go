@@ -211,7 +211,10 @@ func gatewayRoleTests() []roleTest {
 			+p $JS.ACK.SKYBUS_HTTP.shop=prod.1.1.1.1.0 -p $JS.ACK.SKYBUS_HTTP.shop=dev.1.1.1.1.0 -p $JS.API.STREAM.PURGE.SKYBUS_HTTP
 			+s shop.prod.pub.> +s shop.prod.ev.> -s shop.dev.pub.> -s shop.prod.>
 			-p $JS.API.STREAM.INFO.ORDERS -p $JS.API.CONSUMER.CREATE.ORDERS.x.shop.prod.pub.> -p $JS.API.STREAM.MSG.GET.ORDERS
-			-p skybus.tmr.0.s.shop.prod.t1`},
+			-p skybus.tmr.0.s.shop.prod.t1
+			+p $KV.skybus_files.shop.prod.file.a.b +p $KV.skybus_files.shop.prod.source.a -p $KV.skybus_files.shop.dev.file.a.b
+			+p $KV.skybus_leases.shop.prod.files.a -p $KV.skybus_leases.shop.prod.timers.0 +p $JS.API.DIRECT.GET.KV_skybus_files
+			-p $JS.API.STREAM.CREATE.KV_skybus_files -p $JS.API.STREAM.PURGE.KV_skybus_files`},
 		{auth.UserConfig{Role: auth.Gateway, Streams: []string{"ORDERS"}}, `
 			+p $JS.API.STREAM.INFO.ORDERS +p $JS.API.CONSUMER.CREATE.ORDERS.x.shop.prod.pub.> +p $JS.API.STREAM.MSG.GET.ORDERS
 			+p $JS.API.CONSUMER.MSG.NEXT.ORDERS.x -p $JS.API.STREAM.DELETE.ORDERS -p $JS.API.STREAM.INFO.OTHER`},

@@ -17,7 +17,8 @@ const (
 	// may. It may not make room among dead letters.
 	Router Role = "router"
 	// Gateway brings requests from outside to services and routes, as `skybus gateway` does: what a Client may, publish what initiators publish,
-	// and hear it, keep answers and do the requests that are answered later, and read the hashes of API keys, which it cannot make.
+	// and hear it, keep answers and do the requests that are answered later, and read the hashes of API keys, which it cannot make. It also does what
+	// `skybus tcp` and `skybus files` do: it keeps how far files are, and the leases of who works on them.
 	Gateway Role = "gateway"
 	// Agent removes the records of dead instances, as `skybus agent` does: it may write the records of its namespace, ask
 	// instances whether they live, tell events of them, and read what a Client reads. It calls nobody.
@@ -86,7 +87,7 @@ func (r Role) Permissions() Permissions {
 	case Router:
 		return union(client(), service(), worker())
 	case Gateway:
-		return union(client(), timers(), gateway())
+		return union(client(), timers(), gateway(), files())
 	case Agent:
 		return union(reader(), agent())
 	case Scheduler:
@@ -205,6 +206,15 @@ func gateway() Permissions {
 		},
 		Subscribe: []string{namespace + ".pub.>"},
 	})
+}
+
+// files is what sending the records of files takes beside.
+func files() Permissions {
+	return union(follower("skybus_files"), Permissions{Publish: []string{
+		"$KV.skybus_files." + namespace + ".file.*.*",
+		"$KV.skybus_files." + namespace + ".source.*",
+		"$KV.skybus_leases." + namespace + ".files.*",
+	}})
 }
 
 // timers is what it takes to set, find and change timers, of users with [UserConfig].Timers.

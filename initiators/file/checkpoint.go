@@ -28,15 +28,15 @@ type Checkpoint struct {
 	Head     mark       `json:"head"` // what it begins with
 	Tail     mark       `json:"tail"` // what stands before Offset
 	Offset   int64      `json:"offset"`
-	Number   int64      `json:"number"`  // of the last record before Offset
-	Refused  int64      `json:"refused"` // of them
+	Number   int64      `json:"number"`           // of the last record before Offset
+	Refused  int64      `json:"refused,omitzero"` // of them
 	Size     int64      `json:"size"`
 	Modified time.Time  `json:"modified"`
 	Done     bool       `json:"done,omitzero"`     // all of it; where it grows, what comes is sent too
 	Rejected bool       `json:"rejected,omitzero"` // the file itself goes to the failed directory
 	Missing  *time.Time `json:"missing,omitempty"`
-	Updated  time.Time  `json:"updated"`
-	Term     string     `json:"term"`
+	Term     string     `json:"term"` // of the lease of who wrote it
+	Updated  time.Time  `json:"-"`    // when it was written, by the server's clock
 }
 
 // Summary is what the process that works on a source says of it.
@@ -97,7 +97,7 @@ func (n *session) save(ctx context.Context, st *stored, cp Checkpoint) error {
 	if !n.lease.Valid() {
 		return errLeaseLost
 	}
-	cp.Term, cp.Updated = n.term, time.Now().UTC()
+	cp.Term = n.term
 	key, value := n.fileKey(st.id), row{File: &cp}
 	var rev uint64
 	var err error

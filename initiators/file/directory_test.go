@@ -295,7 +295,8 @@ func TestLinksAndPipes(t *testing.T) {
 	outside, dir, s := t.TempDir(), t.TempDir(), &sink{}
 	write(t, outside, "secret", "secret")
 	write(t, dir, "f", "f")
-	for link, to := range map[string]string{"out": filepath.Join(outside, "secret"), "rel": "../" + filepath.Base(outside) + "/secret", "in": "f", "dir": outside, "loop": "loop"} {
+	write(t, dir, ".hidden", "hidden")
+	for link, to := range map[string]string{"out": filepath.Join(outside, "secret"), "rel": "../" + filepath.Base(outside) + "/secret", "in": ".hidden", "dir": outside, "loop": "loop"} {
 		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
 			t.Skip(err)
 		}

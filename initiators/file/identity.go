@@ -33,7 +33,7 @@ type place struct {
 // mark is a part of a file by which it is known.
 type mark struct {
 	Bytes int    `json:"bytes"`
-	Sum   string `json:"sum"` // SHA-256, the first half, in hex
+	Sum   string `json:"sum"` // SHA-256, its first 8 bytes, in hex
 }
 
 // markOf reads the n bytes before end.
@@ -50,7 +50,7 @@ func markOf(r io.ReaderAt, end int64, n int) (mark, error) {
 
 func markBytes(b []byte) mark {
 	sum := sha256.Sum256(b)
-	return mark{len(b), hex.EncodeToString(sum[:len(sum)/2])}
+	return mark{len(b), hex.EncodeToString(sum[:8])}
 }
 
 // fits tells whether the file has the mark before end.

@@ -48,6 +48,7 @@ func List(ctx context.Context, conn *bus.Conn) ([]Status, error) {
 		case len(parts) == 2 && e.Value.Source != nil:
 			of(parts[1]).Summary = e.Value.Source
 		case len(parts) == 3 && e.Value.File != nil:
+			e.Value.File.Updated = e.Created
 			of(parts[1]).Files = append(of(parts[1]).Files, *e.Value.File)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/initiators/file"
+	"github.com/skybus-io/skybus/kv"
 )
 
 // repeats counts records that were taken more than once, and fails where one was taken never, or had another key.
@@ -327,5 +328,35 @@ func TestList(t *testing.T) {
 	}
 	if sum := all[0].Summary; sum.Dir != dir || sum.Owner != "me" || sum.Stats.Sent != 2 || sum.Stats.Refused != 1 || sum.Stats.Active {
 		t.Errorf("summary %+v", sum)
+	}
+}
+
+// TestBucketFull waits when there is no room for checkpoints, and sends nothing twice for it.
+func TestBucketFull(t *testing.T) {
+	t.Parallel()
+	conn, dir, s := connect(t), t.TempDir(), &sink{}
+	if _, err := kv.Open[any](t.Context(), conn, file.Bucket, kv.Config{NoExpiry: true, MaxBytes: 8 << 10}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		write(t, dir, fmt.Sprint(i), numbered(i, i))
+	}
+	r := run(t, conn, s, file.Config{Dir: dir, Format: file.NDJSON, After: file.Leave})
+	eventually(t, "it is told", func() bool { return strings.Contains(r.Stats().LastFault, "full") && r.Stats().Faults > 20 })
+	if r.Stats().Takeovers != 1 {
+		t.Errorf("stats %+v", r.Stats())
+	}
+	stream, err := conn.JetStream().Stream(t.Context(), "KV_"+file.Bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxBytes = 1 << 20
+	if _, err := conn.JetStream().UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all are done", func() bool { return r.Stats().Files == 100 })
+	if n := repeats(t, s.all(), numberedBodies(0, 99)); n > 0 {
+		t.Errorf("%d were repeated", n)
 	}
 }

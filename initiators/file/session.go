@@ -143,8 +143,14 @@ func (n *session) keep(ctx context.Context, over <-chan struct{}) error {
 		case <-over:
 			return n.keepLast(ctx)
 		}
-		if err := n.keepOnce(ctx, false); err != nil {
+		err := n.keepOnce(ctx, false)
+		switch {
+		case err == nil:
+			n.fine(ctx, Bucket)
+		case errors.Is(err, errLeaseLost), errors.Is(err, errFenced), ctx.Err() != nil:
 			return err
+		default: // to begin anew would send all again that no checkpoint covers
+			n.trouble(ctx, Bucket, err)
 		}
 	}
 }
@@ -175,12 +181,11 @@ func (n *session) commit(ctx context.Context) error {
 		all = append(all, r)
 	}
 	n.mu.Unlock()
+	var errs []error
 	for _, r := range all {
-		if err := r.commit(ctx); err != nil {
-			return err
-		}
+		errs = append(errs, r.commit(ctx))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // summarise tells others what this process does, now and then while that changes.

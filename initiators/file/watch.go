@@ -96,6 +96,7 @@ func (n *session) readAll(ctx context.Context, ready []candidate, failed bool) (
 		case errors.Is(err, errActive):
 			f.busy++
 		case errors.Is(err, errFinished), errors.Is(err, fs.ErrNotExist):
+			n.s.counts.left.Add(-c.info.Size())
 		default:
 			n.trouble(ctx, c.name, err)
 			f.failed = true

@@ -55,6 +55,7 @@ func (b *bench) files(ctx context.Context) (_ []section, err error) {
 	if err != nil {
 		return nil, err
 	}
+	t.ends = append(t.ends, in.close) // before its server
 	large, few := int64(filesBytes), int64(filesBytesFew)
 	if b.set.quick {
 		large, few = filesBytesTest, filesBytesTest
