@@ -33,11 +33,11 @@ func (g *Gateway) serveAPI(t *table, x *exchange, r *http.Request) bool {
 		}
 		x.serve(g.byCall, r)
 	case path == servicesPath:
-		x.show(g.listServices)
+		x.show(g.byCall, g.listServices)
 	case path == openAPIPath:
-		x.show(g.describe)
+		x.show(g.byCall, func(*exchange) (*rendered, error) { return g.openAPI() })
 	default:
-		x.show(docsPage)
+		x.show(g.byPage, docsPage) // which asks for a credential itself
 	}
 	return true
 }
@@ -50,21 +50,22 @@ func (g *Gateway) isOwn(path string) bool {
 	return !g.cfg.OpenAPI.Off && (path == openAPIPath || docsFile(path) != "")
 }
 
-// show answers a GET or HEAD with a document.
-func (x *exchange) show(document func(*exchange) (*rendered, error)) {
+// show answers a GET or HEAD with a document, for who is let in as e says.
+func (x *exchange) show(e *served, document func(*exchange) (*rendered, error)) {
 	g, r := x.gateway, x.request
-	x.answer.RequestID = requestID(r)
+	x.entry, x.answer.RequestID = e, requestID(r)
+	e.metrics.begin()
 	x.Header()[requestIDHeader] = []string{x.answer.RequestID}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		g.refuseMethod(x, r, []string{http.MethodGet, http.MethodHead})
 		return
 	}
-	release, err := g.enter()
+	leave, err := x.admit()
 	if err != nil {
 		g.fail(x, r, x.answer, err)
 		return
 	}
-	defer release()
+	defer leave()
 	doc, err := document(x)
 	if err != nil {
 		g.fail(x, r, x.answer, err)

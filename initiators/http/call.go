@@ -7,10 +7,9 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/initiators/http/auth"
 	"github.com/skybus-io/skybus/micro"
 )
 
@@ -23,59 +22,34 @@ const (
 )
 
 // CallConfig is about what a gateway reaches without an entry or a route: POST /v1/call/<service>/<endpoint>, all endpoints of all
-// services but those marked [micro.Internal]. The zero value lets everybody in.
+// services but those marked [micro.Internal].
 type CallConfig struct {
 	// Off: there is neither /v1/call nor /v1/services.
 	Off bool
-	// Guard lets requests in, to the list of services and the description of the API too. Nil means by Config.Guard and Config.Policy, and lets
-	// in all where there is none.
-	Guard Guard
+	// Auth is what is asked of who calls, and of who reads the list of services and the description of the API. Nil means Config.Policy.
+	Auth *auth.Policy
 }
 
-// Guard tells whether a request is let in. It is safe for concurrent use.
-type Guard interface {
-	// Authorize returns what goes on to the service as headers, or refuses r with a [bus.Error], having set in h what the
-	// answer must tell (WWW-Authenticate).
-	Authorize(h http.Header, r *http.Request) (nats.Header, error)
-	// Schemes are the security schemes of OpenAPI 3.1 that requests may use, by name; any one of them is enough.
-	Schemes() map[string]json.RawMessage
-}
-
-// callTarget is the endpoint that the path names, if the request is let in.
+// callTarget is the endpoint that the path names.
 func (x *exchange) callTarget() (initiators.Target, error) {
 	req, err := callRequest(x.request)
 	if err != nil {
 		return nil, err
 	}
 	x.answer.Route = req.Service + "." + req.Endpoint
-	var header nats.Header
-	if _, own := x.gateway.cfg.Call.Guard.(callGuard); own { // which has let it in
-		header, err = x.forwarded()
-	} else {
-		header, err = x.gateway.authorizeCall(x, x.request)
-	}
-	return callTarget{x.gateway.runner.Client(), req, header}, err
-}
-
-// authorizeCall is what goes on to the service, or why the request is not let in.
-func (g *Gateway) authorizeCall(w http.ResponseWriter, r *http.Request) (nats.Header, error) {
-	if g.cfg.Call.Guard == nil {
-		return nil, nil
-	}
-	return g.cfg.Call.Guard.Authorize(w.Header(), r)
+	return callTarget{x.gateway.runner.Client(), req}, nil
 }
 
 // callTarget is an endpoint that outsiders may call, of one version or instance.
 type callTarget struct {
 	client *micro.Client
 	to     micro.Request
-	header nats.Header
 }
 
 // Send calls the endpoint.
 func (t callTarget) Send(ctx context.Context, in initiators.Request) (initiators.Reply, error) {
 	req := t.to
-	req.ContentType, req.Body, req.Header = in.ContentType, in.Body, t.header
+	req.ContentType, req.Body, req.Header = in.ContentType, in.Body, in.Header
 	e, err := t.client.Lookup(ctx, req)
 	switch {
 	case err == nil && e.Internal, bus.CodeOf(err) == bus.NotFound:

@@ -1,7 +1,6 @@
 package http_test
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -9,12 +8,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats.go"
 	natsmicro "github.com/nats-io/nats.go/micro"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	gateway "github.com/skybus-io/skybus/initiators/http"
+	"github.com/skybus-io/skybus/initiators/http/auth"
 	"github.com/skybus-io/skybus/micro"
 )
 
@@ -271,49 +270,58 @@ func TestCallOff(t *testing.T) {
 	}
 }
 
-// password is a guard that knows one key.
-type password string
-
-func (p password) Authorize(h http.Header, r *http.Request) (nats.Header, error) {
-	switch r.Header.Get("X-Api-Key") {
-	case string(p):
-		return nats.Header{"X-User": {"me"}}, nil
-	case "":
-		h.Set("WWW-Authenticate", `Bearer realm="x"`)
-		return nil, bus.Errorf(bus.Unauthenticated, "who are you?")
-	}
-	return nil, bus.Errorf(bus.PermissionDenied, "not you")
-}
-
-func (p password) Schemes() map[string]json.RawMessage {
-	return map[string]json.RawMessage{"key": json.RawMessage(`{"type":"apiKey","in":"header","name":"X-Api-Key"}`)}
-}
-
-// A guard stands before all that tells of endpoints, not before the page, which asks for a credential.
-func TestCallGuard(t *testing.T) {
+// What tells of endpoints, and the endpoints, are for who may call; the page is for everybody, and asks for a credential.
+func TestCallAuth(t *testing.T) {
 	t.Parallel()
-	h := build(t)
-	h.shop(t, "1.0.0", "one")
-	at := h.listen(t, gateway.Config{Call: gateway.CallConfig{Guard: password("secret")}})
+	s, key := guarded(t, gateway.Config{Call: gateway.CallConfig{Auth: &auth.Policy{Scopes: []string{"call"}}}}, nil)
+	s.shop(t, "1.0.0", "one")
+	may, mayNot := key("call"), key("other")
 	for _, what := range []struct{ method, path string }{
 		{"POST", "/v1/call/shop/put"}, {"POST", "/v1/call/shop/purge"}, {"POST", "/v1/call/nobody/get"}, {"GET", "/v1/services"}, {"GET", "/v1/services?service=x"}, {"GET", "/v1/openapi.json"},
 	} {
-		if a := send(t, what.method, at+what.path, "{}"); a.status != http.StatusUnauthorized || a.header.Get("WWW-Authenticate") == "" {
+		if a := send(t, what.method, s.at+what.path, "{}"); a.status != http.StatusUnauthorized || a.header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%v: %d %s", what, a.status, a.body)
 		}
-		if a := send(t, what.method, at+what.path, "{}", "X-Api-Key", "other"); a.status != http.StatusForbidden {
+		if a := send(t, what.method, s.at+what.path, "{}", "X-Api-Key", mayNot); a.status != http.StatusForbidden {
 			t.Errorf("%v: %d %s", what, a.status, a.body)
 		}
 	}
-	if h.calls.Load() != 0 {
+	if s.calls.Load() != 0 {
 		t.Error("it was called")
 	}
 	for _, what := range []struct{ method, path string }{{"POST", "/v1/call/shop/put"}, {"GET", "/v1/services"}, {"GET", "/v1/openapi.json"}, {"GET", "/v1/docs"}} {
-		if a := send(t, what.method, at+what.path, "{}", "X-Api-Key", "secret"); a.status != http.StatusOK {
+		if a := send(t, what.method, s.at+what.path, "{}", "Authorization", "Bearer "+may); a.status != http.StatusOK {
 			t.Errorf("%v: %d %s", what, a.status, a.body)
 		}
 	}
-	if a := send(t, "GET", at+"/v1/docs", ""); a.status != http.StatusOK {
-		t.Errorf("the page: %d %s", a.status, a.body)
+	for _, path := range []string{"/v1/docs", "/v1/docs/docs.js"} {
+		if a := send(t, "GET", s.at+path, ""); a.status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	if a := post(t, s.at+"/echo", "{}", "X-Api-Key", mayNot); a.status != http.StatusOK {
+		t.Errorf("a route: %d %s", a.status, a.body)
+	}
+	// The service is told who it is.
+	if a := post(t, s.at+"/v1/call/app/seen", "{}", "X-Api-Key", may, "X-User", "root"); a.status != http.StatusOK || strings.Contains(a.body, "root") || !strings.Contains(a.body, "X-User") || strings.Contains(a.body, may) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// Calls may be for everybody where all else is not, but ask for nothing that nobody can give.
+func TestCallAnonymous(t *testing.T) {
+	t.Parallel()
+	s, _ := guarded(t, gateway.Config{Call: gateway.CallConfig{Auth: &auth.Policy{Anonymous: true}}}, nil)
+	if a := post(t, s.at+"/v1/call/app/echo", "{}"); a.status != http.StatusOK {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := post(t, s.at+"/echo", "{}"); a.status != http.StatusUnauthorized {
+		t.Errorf("a route: %d %s", a.status, a.body)
+	}
+	if _, err := gateway.New(s.runner, gateway.Config{Call: gateway.CallConfig{Auth: &auth.Policy{}}}); err == nil {
+		t.Error("a policy without a guard is taken")
+	}
+	if _, err := gateway.New(s.runner, gateway.Config{Call: gateway.CallConfig{Auth: &auth.Policy{Anonymous: true, Scopes: []string{"x"}}}}); err == nil {
+		t.Error("a policy that makes no sense is taken")
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -120,7 +121,8 @@ type Gateway struct {
 	rules   httpx.Rules
 	metrics metrics
 	byRoute *served // for routes that the path names
-	byCall  *served // for endpoints that it names
+	byCall  *served // for endpoints that it names, and for who lists them
+	byPage  *served // for the page that shows what there is
 	table   atomic.Pointer[table]
 	live    *live     // nil where there are no entries to follow
 	hub     *eventHub // nil without a client
@@ -186,25 +188,41 @@ func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
 	if g.proxies, err = limit.ParseProxies(cfg.TrustedProxies); err != nil {
 		return nil, bus.Errorf(bus.InvalidArgument, "gateway: TrustedProxies: %w", err)
 	}
-	byName, err := g.access("", Access{})
-	if err != nil {
+	if err := g.makeOwn(); err != nil {
 		return nil, err
 	}
-	if g.cfg.Call.Guard == nil && g.cfg.Guard != nil && byName.policy != nil {
-		g.cfg.Call.Guard = callGuard{g.cfg.Guard, *byName.policy}
-	}
-	g.byRoute = &served{
-		access:  byName,
-		gateway: g, lenient: true, offers: offersOf(nil), timeout: cfg.Timeout, longest: cfg.Timeout, maxBody: cfg.MaxBody, metrics: g.metrics.entry(""),
-		find: (*exchange).routeTarget,
-	}
-	g.byCall = new(*g.byRoute)
-	g.byCall.find = (*exchange).callTarget
 	g.table.Store(g.compile(nil, nil))
 	return g, nil
 }
 
+// makeOwn makes what stands in for entries where there is none.
+func (g *Gateway) makeOwn() error {
+	byRoute, err := g.access("", Access{})
+	if err != nil {
+		return err
+	}
+	byCall, err := g.access("", Access{Auth: g.cfg.Call.Auth})
+	if err != nil {
+		return fmt.Errorf("gateway: Call.Auth: %w", err)
+	}
+	cfg := g.cfg
+	g.byRoute = &served{
+		access:  byRoute,
+		gateway: g, lenient: true, offers: offersOf(nil), timeout: cfg.Timeout, longest: cfg.Timeout, maxBody: cfg.MaxBody, metrics: g.metrics.entry(""),
+		find: (*exchange).routeTarget,
+	}
+	g.byCall, g.byPage = new(*g.byRoute), new(*g.byRoute)
+	g.byCall.access, g.byCall.find = byCall, (*exchange).callTarget
+	g.byPage.access = access{limits: byRoute.limits}
+	return nil
+}
+
 func (cfg *Config) check() error {
+	if cfg.Call.Auth != nil {
+		if err := cfg.Call.Auth.Validate(); err != nil {
+			return bus.Errorf(bus.InvalidArgument, "gateway: Call.Auth: %w", err)
+		}
+	}
 	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 || cfg.Drain < 0 || cfg.MaxConns < 0 || cfg.MaxSubscribers < 0 || cfg.AsyncWork < 0 || cfg.OpenAPI.MaxBytes < 0 {
 		return bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout, MaxInFlight, MaxConns, MaxSubscribers, AsyncWork, Drain and OpenAPI.MaxBytes must not be negative")
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -103,14 +102,6 @@ func (g *Gateway) openAPI() (*rendered, error) {
 		return nil, bus.Errorf(bus.FailedPrecondition, "the gateway is told not to describe its API")
 	}
 	return g.document.get(g.runner.Client().Registry().Changed, g.tableKey(), g.buildOpenAPI)
-}
-
-// describe is the document, for who may see it.
-func (g *Gateway) describe(x *exchange) (*rendered, error) {
-	if _, err := g.authorizeCall(x, x.request); err != nil {
-		return nil, err
-	}
-	return g.openAPI()
 }
 
 // tableKey says which entries and routes there are, as they are now.
@@ -215,20 +206,16 @@ func sharedComponents() map[string]map[string]any {
 }
 
 // answers are the responses of an operation whose good one has a schema.
-func answers(description string, schema any, guarded bool) map[string]any {
+func answers(description string, schema any) map[string]any {
 	good := apiResponse{
 		Description: description,
 		Headers:     map[string]any{requestIDHeader: ref("headers", requestIDHeader)},
 		Content:     contentOf(schema, typeJSON, typeMessagePack),
 	}
-	all := map[string]any{
+	return map[string]any{
 		"200": good, "400": ref("responses", "BadRequest"), "413": ref("responses", "TooLarge"), "503": ref("responses", "Unavailable"),
 		"504": ref("responses", "DeadlineExceeded"), "default": ref("responses", "Error"),
 	}
-	if guarded {
-		all["401"], all["403"] = ref("responses", "Unauthenticated"), ref("responses", "PermissionDenied")
-	}
-	return all
 }
 
 func contentOf(schema any, types ...string) map[string]apiMedia {
@@ -237,13 +224,4 @@ func contentOf(schema any, types ...string) map[string]apiMedia {
 		content[t] = apiMedia{schema}
 	}
 	return content
-}
-
-// security is that any one of schemes is enough.
-func security(schemes map[string]json.RawMessage) []map[string][]string {
-	var all []map[string][]string
-	for _, name := range slices.Sorted(maps.Keys(schemes)) {
-		all = append(all, map[string][]string{name: {}})
-	}
-	return all
 }

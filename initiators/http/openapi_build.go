@@ -25,13 +25,12 @@ type docBuilder struct {
 	schemas  bool // are shown
 	room     int  // for operations
 	left     int  // what did not fit
-	guarded  bool // calls are
 	shapes   map[string]shapedPath
 }
 
 func newDocBuilder(g *Gateway, schemas bool, room int) *docBuilder {
 	return &docBuilder{
-		g: g, services: g.runner.Client().Registry().Services(), schemas: schemas, room: room, guarded: g.cfg.Call.Guard != nil, shapes: map[string]shapedPath{},
+		g: g, services: g.runner.Client().Registry().Services(), schemas: schemas, room: room, shapes: map[string]shapedPath{},
 		doc: &apiDocument{
 			OpenAPI: "3.1.0", Servers: []apiServer{{"/"}}, Tags: []apiTag{}, Paths: map[string]map[string]any{}, Components: sharedComponents(),
 		},
@@ -73,6 +72,17 @@ func (b *docBuilder) tag(tag apiTag) {
 	}
 }
 
+// secure adds what an entry asks of who sends a request.
+func (b *docBuilder) secure(op *apiOperation, e *served) {
+	guard := b.g.cfg.Guard
+	if guard == nil || e.policy == nil {
+		return
+	}
+	maps.Copy(b.doc.Components["securitySchemes"], guard.SecuritySchemes())
+	op.Security = guard.SecurityRequirements(*e.policy)
+	op.Responses["401"], op.Responses["403"] = ref("responses", "Unauthenticated"), ref("responses", "PermissionDenied")
+}
+
 // schema makes a component and returns a reference to it, or any where there is none to show.
 func (b *docBuilder) schema(name string, schema map[string]any) any {
 	switch {
@@ -88,11 +98,6 @@ func (b *docBuilder) schema(name string, schema map[string]any) any {
 
 // calls adds the endpoints that can be called, by service.
 func (b *docBuilder) calls() {
-	if b.guarded {
-		for name, scheme := range b.g.cfg.Call.Guard.Schemes() {
-			b.doc.Components["securitySchemes"][name] = scheme
-		}
-	}
 	for _, name := range slices.Sorted(maps.Keys(b.services)) {
 		s := b.services[name]
 		instances := slices.Concat(s.Online, s.Rest)
@@ -135,11 +140,9 @@ func (b *docBuilder) call(service string, e registry.Endpoint) bool {
 		Tags: []string{service}, OperationID: "call." + id, Summary: id, Description: endpointDescription(e),
 		Parameters:  []any{ref("parameters", "Version"), ref("parameters", "Instance")},
 		RequestBody: &apiBody{Content: contentOf(b.schema(id+".Request", request), typeJSON, typeMessagePack, typeForm)},
-		Responses:   answers("What the endpoint answers.", b.schema(id+".Response", response), b.guarded),
+		Responses:   answers("What the endpoint answers.", b.schema(id+".Response", response)),
 	}
-	if b.guarded {
-		op.Security = security(b.g.cfg.Call.Guard.Schemes())
-	}
+	b.secure(op, b.g.byCall)
 	return b.add(callPath+service+"/"+e.Name, http.MethodPost, op)
 }
 
@@ -157,8 +160,9 @@ func (b *docBuilder) routes() {
 		op := &apiOperation{
 			Tags: []string{routesTag}, OperationID: "route." + name, Summary: name, Description: routeDescription(stored.Route),
 			RequestBody: &apiBody{Content: contentOf(b.schema("route."+name+".Request", allOf(request)), typeJSON, typeMessagePack, typeForm)},
-			Responses:   answers("What the steps made of the response.", b.schema("route."+name+".Response", allOf(response)), false),
+			Responses:   answers("What the steps made of the response.", b.schema("route."+name+".Response", allOf(response))),
 		}
+		b.secure(op, b.g.byRoute)
 		added = b.add("/"+name, http.MethodPost, op) || added
 	}
 	if added {

@@ -96,6 +96,10 @@ func (b *docBuilder) entry(e *served, method string, params []pathParameter, sev
 		op.RequestBody = b.entryBody(e, params, request)
 	}
 	op.Responses = b.entryAnswers(e, response)
+	if e.limits != nil {
+		op.Responses["429"] = ref("responses", "TooMany")
+	}
+	b.secure(op, e)
 	if e.Host != "" {
 		op.Servers = []apiServer{{"//" + e.Host + "/"}}
 	}
@@ -313,7 +317,7 @@ func without(schema map[string]any, names []string) map[string]any {
 
 // entryAnswers are the answers of an entry.
 func (b *docBuilder) entryAnswers(e *served, response map[string]any) map[string]any {
-	all := answers("", nil, false)
+	all := answers("", nil)
 	delete(all, "200")
 	shared := map[int]any{}
 	for code, status := range e.Statuses {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus/bustest"
 	gateway "github.com/skybus-io/skybus/initiators/http"
+	"github.com/skybus-io/skybus/initiators/http/auth"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro/registry"
 	"github.com/skybus-io/skybus/micro/route"
@@ -154,28 +155,53 @@ func (c *checked) send(method, path, body string, status int, headers ...string)
 // What is sent and answered fits the document.
 func TestOpenAPIFits(t *testing.T) {
 	t.Parallel()
-	h := build(t)
+	h, newKey := guarded(t, gateway.Config{Policy: &auth.Policy{Anonymous: true}, Call: gateway.CallConfig{Auth: &auth.Policy{Scopes: []string{"call"}}}}, map[string]string{
+		"read": `{"method":"GET","path":"/read","call":"app.echo","auth":{"kinds":["key"],"scopes":["read","more"]}}`, "free": `{"method":"GET","path":"/free","call":"app.echo"}`,
+		"token": `{"method":"GET","path":"/token","call":"app.echo","auth":{"kinds":["jwt"]}}`,
+	})
 	h.shop(t, "1.0.0", "one")
-	at := h.listen(t, gateway.Config{Call: gateway.CallConfig{Guard: password("secret")}})
-	router, err := legacy.NewRouter(document(t, at, "X-Api-Key", "secret"))
+	key, other := []string{"X-Api-Key", newKey("call")}, newKey("other")
+	doc := document(t, h.at, key...)
+	checkSecurity(t, doc)
+	router, err := legacy.NewRouter(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &checked{t, at, router}
-	key := []string{"X-Api-Key", "secret"}
+	c := &checked{t, h.at, router}
 	c.post("/v1/call/shop/put", `{"id":"a","number":7,"articles":[{"name":"hat","price":2}],"due":"2030-01-01T00:00:00Z"}`, 200, key...)
 	c.post("/v1/call/shop/put?version=1.0.0&instance=one", `{}`, 200, key...)
 	c.post("/v1/call/shop/put", `{"articles":null,"other":1}`, 200, key...)
 	c.post("/v1/call/shop/put?version=2.0.0", `{}`, 503, key...)
 	c.post("/v1/call/shop/put", `{"number":"x"}`, 400, key...)
 	c.post("/v1/call/shop/put", `{}`, 401)
-	c.post("/v1/call/shop/put", `{}`, 403, "X-Api-Key", "other")
+	c.post("/v1/call/shop/put", `{}`, 403, "X-Api-Key", other)
 	c.post("/v1/call/app/fail", `{"code":"aborted","message":"no","details":{"a":"b"}}`, 409, key...)
 	c.post("/v1/call/app/echo", `{"anything":[1,null]}`, 200, key...)
 	c.post("/echo", `{"a":1}`, 200)
 	c.post("/nothing", `{}`, 200)
 	c.post("/nowhere", `{}`, 503)
 	c.post("/v1/call/app/echo", `"`+strings.Repeat("x", gateway.DefaultMaxBody)+`"`, 413, key...)
+}
+
+// checkSecurity tells whether operations say what they ask for.
+func checkSecurity(t *testing.T, doc *openapi3.T) {
+	t.Helper()
+	for path, want := range map[string]openapi3.SecurityRequirements{
+		"/v1/call/shop/put": {{"apiKey": {"call"}}, {"bearer": {"call"}}},
+		"/echo":             {{"apiKey": {}}, {"bearer": {}}, {}},
+		"/read":             {{"apiKey": {"read", "more"}}, {"bearer": {"read", "more"}}},
+		"/free":             {{"apiKey": {}}, {"bearer": {}}, {}},
+	} {
+		for method, op := range doc.Paths.Find(path).Operations() {
+			if op.Security == nil || !cmp.Equal(*op.Security, want) || op.Responses.Value("401") == nil {
+				t.Errorf("%s %s asks for %v, want %v", method, path, op.Security, want)
+			}
+		}
+	}
+	schemes := doc.Components.SecuritySchemes
+	if len(schemes) != 2 || schemes["apiKey"].Value.Name != "X-Api-Key" || schemes["bearer"].Value.Scheme != "bearer" {
+		t.Errorf("schemes %+v", schemes)
+	}
 }
 
 // The document is another one as soon as what it tells of is, and is not sent again to who has it.

@@ -3,35 +3,20 @@ package interop_test
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	gateway "github.com/skybus-io/skybus/initiators/http"
+	"github.com/skybus-io/skybus/initiators/http/auth"
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/route"
 )
-
-// oneKey is a guard that lets in who has the key "secret".
-type oneKey struct{}
-
-func (oneKey) Authorize(_ http.Header, r *http.Request) (nats.Header, error) {
-	if r.Header.Get("X-Api-Key") != "secret" {
-		return nil, bus.Errorf(bus.Unauthenticated, "this needs a credential")
-	}
-	return nil, nil
-}
-
-func (oneKey) Schemes() map[string]json.RawMessage {
-	return map[string]json.RawMessage{"key": json.RawMessage(`{"type":"apiKey","in":"header","name":"X-Api-Key"}`)}
-}
 
 type (
 	person struct {
@@ -46,9 +31,21 @@ type (
 )
 
 // docsGateway serves a gateway with the services of a greeter.
-func docsGateway(t *testing.T) string {
+func docsGateway(t *testing.T) (url, key string) {
 	t.Helper()
 	conn := connect(t, bustest.Server(t, bustest.TCP()))
+	keys, err := auth.OpenKeys(t.Context(), conn, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, key, err = keys.New(t.Context(), auth.NewKey{}); err != nil {
+		t.Fatal(err)
+	}
+	guard, err := auth.Open(t.Context(), conn, auth.Config{Keys: &auth.KeysConfig{}}, auth.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = guard.Close() })
 	serveGreeter(t, conn)
 	client, err := micro.NewClient(t.Context(), conn, micro.ClientConfig{})
 	if err != nil {
@@ -62,14 +59,14 @@ func docsGateway(t *testing.T) string {
 	}
 	t.Cleanup(func() { _ = runner.Close() })
 	g, err := gateway.New(runner, gateway.Config{
-		Call: gateway.CallConfig{Guard: oneKey{}}, OpenAPI: gateway.OpenAPIConfig{Title: "Greetings", Description: "All <img src=x> of them."},
+		Guard: guard, OpenAPI: gateway.OpenAPIConfig{Title: "Greetings", Description: "All <img src=x> of them."},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(g)
 	t.Cleanup(srv.Close)
-	return srv.URL
+	return srv.URL, key
 }
 
 func serveGreeter(t *testing.T, conn *bus.Conn) {
@@ -111,7 +108,8 @@ func TestDocsPage(t *testing.T) {
 	t.Parallel()
 	dir := packages(t, "docs", "page.js")
 	var got pageSeen
-	if err := json.Unmarshal(node(t, dir, "page.js", docsGateway(t)), &got); err != nil {
+	url, key := docsGateway(t)
+	if err := json.Unmarshal(node(t, dir, "page.js", url, key), &got); err != nil {
 		t.Fatal(err)
 	}
 	if len(got.Faults) > 0 {
@@ -137,16 +135,16 @@ func TestDocsPage(t *testing.T) {
 	if got.Focus != "filter" || !cmp.Equal(got.Filtered, []string{"op-call.greeter.hello"}) {
 		t.Errorf("focus %q, filtered %q", got.Focus, got.Filtered)
 	}
-	checkAnswers(t, got)
+	checkAnswers(t, got, key)
 }
 
-func checkAnswers(t *testing.T, got pageSeen) {
+func checkAnswers(t *testing.T, got pageSeen, key string) {
 	t.Helper()
 	good := got.Good
 	if !strings.HasPrefix(good.Status, "200 OK in ") || good.Body != "{\n  \"text\": \"Hello Ann\",\n  \"number\": 9007199254740993\n}" || !strings.Contains(good.Headers, "x-request-id: ") {
 		t.Errorf("%+v", good)
 	}
-	if !strings.HasPrefix(good.Curl, "curl -X POST ") || strings.Contains(good.Curl, "secret") || !strings.Contains(good.Curl, `'X-Api-Key: '"$SECRET"`) {
+	if !strings.HasPrefix(good.Curl, "curl -X POST ") || strings.Contains(good.Curl, key) || !strings.Contains(good.Curl, `'X-Api-Key: '"$SECRET"`) {
 		t.Errorf("command %s", good.Curl)
 	}
 	if !strings.Contains(got.Chosen.Curl, "?version=1.2.3'") || !strings.HasPrefix(got.Chosen.Status, "200") {

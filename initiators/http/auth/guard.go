@@ -3,7 +3,6 @@ package auth
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -161,22 +160,6 @@ func (g *Guard) Authorize(h http.Header, r *http.Request, p Policy) (*Principal,
 // challenge says how one may log in. Certificates have no scheme of their own, and a 401 must name one.
 func (g *Guard) challenge(h http.Header, params ...string) {
 	h.Set("WWW-Authenticate", strings.Join(append([]string{`Bearer realm="` + g.realm + `"`}, params...), ", "))
-}
-
-// Schemes are the security schemes of OpenAPI 3.1 for the credentials that are taken, by name.
-func (g *Guard) Schemes() map[string]json.RawMessage {
-	schemes := map[string]json.RawMessage{}
-	if g.cfg.Keys != nil {
-		schemes["apiKey"] = json.RawMessage(`{"type":"apiKey","in":"header","name":"` + g.cfg.Keys.header() + `"}`)
-		schemes["bearer"] = json.RawMessage(`{"type":"http","scheme":"bearer"}`)
-	}
-	if len(g.cfg.JWT) > 0 {
-		schemes["bearer"] = json.RawMessage(`{"type":"http","scheme":"bearer","bearerFormat":"JWT"}`)
-	}
-	if g.cfg.MTLS != nil {
-		schemes["mutualTLS"] = json.RawMessage(`{"type":"mutualTLS"}`)
-	}
-	return schemes
 }
 
 // Hides tells whether what a client sends under the name of a header must go no further: credentials, and what [Guard.SetHeader]

@@ -1,7 +1,7 @@
-// Uses the page of a gateway as a person would: node page.js <URL of the gateway>. Prints what it saw, as JSON.
+// Uses the page of a gateway as a person would: node page.js <URL of the gateway> <API key>. Prints what it saw, as JSON.
 import { JSDOM, VirtualConsole } from "jsdom";
 
-const [gateway] = process.argv.slice(2);
+const [gateway, key] = process.argv.slice(2);
 const faults = [];
 
 // open loads the page with its scripts, from the gateway itself.
@@ -62,14 +62,14 @@ const byId = (id) => document.getElementById(id);
 await until("the refusal", () => byId("state").textContent.startsWith("401"));
 out.refused = byId("state").textContent;
 byId("scheme").value = [...byId("scheme").options].find((o) => o.textContent === "API key").value;
-byId("secret").value = "secret";
+byId("secret").value = key;
 byId("credential").requestSubmit();
 await until("the operations", () => document.querySelector(".op"));
 out.title = document.title;
 out.state = byId("state").textContent;
 out.tags = [...document.querySelectorAll("section.tag h2")].map((e) => e.textContent);
 out.paths = [...document.querySelectorAll(".op .path")].map((e) => e.textContent);
-out.secretShown = byId("secret").value + document.documentElement.outerHTML.includes("secret<");
+out.secretShown = byId("secret").value + document.documentElement.outerHTML.includes(key);
 
 const op = await openOperation(window, "call.greeter.hello");
 out.example = op.querySelector("textarea").value;
