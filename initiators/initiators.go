@@ -34,6 +34,8 @@ type Request struct {
 	Body        []byte
 	// Header is what the target is given beside the body, within the limits of [bus.CheckHeader]. It is not changed.
 	Header nats.Header
+	// Trace asks a target that is an endpoint what each instance did for the request: see Reply.Trace.
+	Trace bool
 	// Values are what placeholders of a [Mapping] stand for, by names such as path.id. It is called by one goroutine at a time, while Send runs. Nil means none.
 	Values func(name string) (value string, ok bool)
 	// Members are what [BodyMerge] merges beside the body: low counts less than it, high more. The maps are the target's then. Nil means none.
@@ -47,6 +49,8 @@ type Reply struct {
 	Header      nats.Header
 	// Hops are the calls that were made for it, also those of a request that failed.
 	Hops []route.Hop
+	// Trace is what each instance did, where Request.Trace asked for it, also for a request that failed.
+	Trace []micro.Hop
 }
 
 // Target is what traffic is sent to. Send must be safe for concurrent use; its errors are [bus.Error]s.
@@ -103,8 +107,11 @@ type endpointTarget struct {
 
 // Send calls the endpoint.
 func (t endpointTarget) Send(ctx context.Context, req Request) (Reply, error) {
-	rep, err := t.client.Do(micro.WithRequestID(ctx, req.ID), micro.Request{
-		Service: t.service, Endpoint: t.endpoint, ContentType: req.ContentType, Body: req.Body, Header: req.header(),
-	})
-	return Reply{ContentType: rep.ContentType, Body: rep.Body, Header: rep.Header}, err
+	r := micro.Request{Service: t.service, Endpoint: t.endpoint, ContentType: req.ContentType, Body: req.Body, Header: req.header()}
+	var hops []micro.Hop
+	if req.Trace {
+		r.Trace = &hops
+	}
+	rep, err := t.client.Do(micro.WithRequestID(ctx, req.ID), r)
+	return Reply{ContentType: rep.ContentType, Body: rep.Body, Header: rep.Header, Trace: hops}, err
 }

@@ -60,8 +60,12 @@ func (t callTarget) Send(ctx context.Context, in initiators.Request) (initiators
 	case e.Streams:
 		return initiators.Reply{}, bus.Errorf(bus.Unimplemented, "%s.%s is a stream: it needs an entry with events", req.Service, req.Endpoint)
 	}
+	var hops []micro.Hop
+	if in.Trace {
+		req.Trace = &hops
+	}
 	reply, err := t.client.Do(micro.WithRequestID(ctx, in.ID), req)
-	out := initiators.Reply{ContentType: reply.ContentType, Body: reply.Body, Header: reply.Header}
+	out := initiators.Reply{ContentType: reply.ContentType, Body: reply.Body, Header: reply.Header, Trace: hops}
 	if out.ContentType == "" && !json.Valid(reply.Body) { // services of other libraries need not tell
 		out.ContentType = typeBytes
 	}

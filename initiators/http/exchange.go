@@ -194,6 +194,7 @@ func (x *exchange) read() (initiators.Request, error) {
 	x.form = form
 	req.ID = x.answer.RequestID
 	x.answer.body = req.Body
+	req.Trace = len(r.Header[headerTrace]) > 0
 	req.Header, err = x.forwarded()
 	return req, err
 }
@@ -264,6 +265,9 @@ func (x *exchange) deadline() (context.Context, context.CancelFunc, error) {
 // done notes what was done for the request.
 func (x *exchange) done(reply initiators.Reply) {
 	x.answer.Hops = reply.Hops
+	if len(x.request.Header[headerTrace]) > 0 {
+		x.Header()[headerServerTiming] = []string{x.serverTiming(reply)}
+	}
 	if len(reply.Hops) == 0 {
 		return
 	}

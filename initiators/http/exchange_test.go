@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"mime/multipart"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -452,5 +453,29 @@ func TestMetrics(t *testing.T) {
 	var b strings.Builder
 	if err := s.gate.WriteMetrics(&b); err != nil || strings.Contains(b.String(), `"item"`) {
 		t.Errorf("%v, a removed entry is told of: %s", err, b.String())
+	}
+}
+
+// What each step took is told to who asks.
+func TestServerTiming(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.open(t, gateway.Config{}, map[string]string{
+		"call": `{"path":"/call","call":"app.echo"}`, "route": `{"path":"/route","route":"may"}`, "fail": `{"path":"/fail","call":"app.fail"}`,
+	})
+	for path, want := range map[string]string{
+		"/call": `^gateway;dur=[0-9.]+, app\.echo;dur=[0-9.]+$`, "/route": `^gateway;dur=[0-9.]+, app\.echo;dur=[0-9.]+, app\.fail;dur=[0-9.]+$`,
+		"/fail": `^gateway;dur=[0-9.]+, app\.fail;dur=[0-9.]+$`, "/v1/call/app/echo": `^gateway;dur=[0-9.]+, app\.echo;dur=[0-9.]+$`,
+	} {
+		method := "GET"
+		if strings.HasPrefix(path, "/v1") {
+			method = "POST"
+		}
+		if a := send(t, method, s.at+path, "", "Skybus-Trace", "1"); !regexp.MustCompile(want).MatchString(a.header.Get("Server-Timing")) {
+			t.Errorf("%s: %d, Server-Timing %q", path, a.status, a.header.Get("Server-Timing"))
+		}
+		if a := send(t, method, s.at+path, ""); a.header.Get("Server-Timing") != "" {
+			t.Errorf("%s: nobody asked for %q", path, a.header.Get("Server-Timing"))
+		}
 	}
 }
