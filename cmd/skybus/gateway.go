@@ -16,11 +16,13 @@ type gatewayFlags struct {
 	NoCall        bool     `help:"No /v1/call and /v1/services: only entries and routes are reached."`
 	Access        string   `help:"File that says who may use the gateway: API keys, tokens, certificates. Default: everybody may." placeholder:"FILE"`
 
+	gatewayServing
+
 	access gatewayAccess // that the file says
 }
 
 // listen takes the gateway's address, and checks what can be checked before anything is started.
-func (c *gatewayFlags) listen(ctx context.Context, p *platform) (err error) {
+func (c *gatewayFlags) listen(ctx context.Context, app *App, p *platform) (err error) {
 	if _, err := gateway.New(nil, gateway.Config{TrustedOrigins: c.TrustedOrigin}); err != nil {
 		return usagef("--trusted-origin: %s", message(err))
 	}
@@ -31,13 +33,14 @@ func (c *gatewayFlags) listen(ctx context.Context, p *platform) (err error) {
 		return err
 	}
 	p.onClose(p.http.Close)
-	return nil
+	return c.listenFurther(ctx, app, p)
 }
 
 // serve starts the gateway at the platform's listener. Entries publish on subjects that begin with one of prefixes.
 func (c *gatewayFlags) serve(ctx context.Context, app *App, p *platform, runner *route.Runner, prefixes []string, cfg gateway.Config) error {
 	cfg.TrustedOrigins, cfg.Logger = c.TrustedOrigin, p.conn.Logger()
 	cfg.Call.Off = c.NoCall
+	c.adjust(&cfg)
 	open, cancel := app.toStart(ctx)
 	defer cancel()
 	if err := c.admit(open, p, &cfg); err != nil {
@@ -51,7 +54,7 @@ func (c *gatewayFlags) serve(ctx context.Context, app *App, p *platform, runner 
 	if p.admin != nil {
 		p.admin.Handle("GET /metrics", g.Metrics())
 	}
-	p.run(ctx, func(ctx context.Context) error { return g.Serve(ctx, p.http) })
+	c.serveAll(ctx, app, p, g)
 	return nil
 }
 
@@ -73,7 +76,8 @@ Examples:
 
     skybus gateway --http 0.0.0.0:8080 --server nats://nats.example.org:4222
     skybus gateway --trusted-origin https://app.example.org --admin 127.0.0.1:8081
-    skybus gateway --access access.yaml --no-call`
+    skybus gateway --http 0.0.0.0:443 --http-tls-cert cert.pem --http-tls-key key.pem --http-listener inner=127.0.0.1:8090
+    skybus gateway --access access.yaml --no-call --access-log`
 }
 
 // Validate finds the mistakes that need no look at the machine.
@@ -84,6 +88,9 @@ func (c *gatewayCmd) Validate() error {
 	if err := checkAddr("--http", c.HTTP); err != nil {
 		return err
 	}
+	if err := c.checkServing(); err != nil {
+		return err
+	}
 	return c.check()
 }
 
@@ -91,12 +98,14 @@ func (*gatewayCmd) daemon() {}
 
 // Run runs the gateway until ctx ends.
 func (c *gatewayCmd) Run(ctx context.Context, app *App) error {
-	return c.run(ctx, app, part{name: "gateway", drain: c.Drain, listen: c.listen, serve: func(ctx context.Context, p *platform) error {
+	return c.run(ctx, app, part{name: "gateway", drain: c.Drain, listen: func(ctx context.Context, p *platform) error {
+		return c.listen(ctx, app, p)
+	}, serve: func(ctx context.Context, p *platform) error {
 		_, runner, err := p.startRunner(ctx, app, micro.ClientConfig{Name: "gateway"})
 		if err != nil {
 			return err
 		}
-		warnOpenAPI(app, "gateway", c.HTTP, !c.access.none(), false)
+		warnOpenAPI(app, "gateway", c.HTTP, !c.access.none(), c.TLSCert != "")
 		prefixes := (&guardFlags{PublishPrefix: c.PublishPrefix}).prefixes()
 		return c.serve(ctx, app, p, runner, prefixes, gateway.Config{Timeout: c.Timeout, Drain: c.Drain})
 	}})

@@ -106,7 +106,7 @@ func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part)
 	}
 	namespace := p.conn.Namespace().String()
 	if what.quiet || !isTerminal(app.stdout) {
-		app.log.InfoContext(ctx, "ready", "part", what.name, "nats", urls["nats"], "http", urls["http"], "timers", urls["timers"], "mirror", urls["mirror"], "mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "tcp", p.tcpText(), "namespace", namespace)
+		app.log.InfoContext(ctx, "ready", "part", what.name, "nats", urls["nats"], "http", urls["http"], "listeners", p.gatewayText(), "timers", urls["timers"], "mirror", urls["mirror"], "mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "tcp", p.tcpText(), "namespace", namespace)
 		return nil
 	}
 	var b strings.Builder
@@ -115,6 +115,7 @@ func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part)
 		{"NATS", urls["nats"]},
 		{"Namespace", namespace},
 		{"Gateway", urls["http"]},
+		{"Listeners", p.gatewayText()},
 		{"Timers", urls["timers"]},
 		{"Mirror", urls["mirror"]},
 		{"Mirror API", urls["mirror_admin"]},

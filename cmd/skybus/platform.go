@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"expvar"
@@ -42,11 +43,12 @@ const (
 
 // platform is all that `skybus up` runs, or a part of it that runs alone. It is put together in one order and taken apart in the opposite one.
 type platform struct {
-	server *embed.Server // nil where somebody else's is used
-	conn   *bus.Conn
-	client *micro.Client // nil in a part that calls nobody
-	http   net.Listener
-	admin  *admin
+	server  *embed.Server // nil where somebody else's is used
+	conn    *bus.Conn
+	client  *micro.Client // nil in a part that calls nobody
+	http    net.Listener
+	gateway *gatewayListeners // nil in a part without
+	admin   *admin
 
 	timers    *scheduler.Scheduler // nil in a part that has nothing to do with them
 	timersURL string               // of their API, empty where nobody listens for it
@@ -135,7 +137,7 @@ type upListeners struct {
 // listenAll takes all addresses but that of the NATS server: a taken port is the most likely reason to stop, and the cheapest to find.
 func (c *upCmd) listenAll(ctx context.Context, app *App, p *platform) (*upListeners, error) {
 	var l upListeners
-	err := c.listen(ctx, p)
+	err := c.listen(ctx, app, p)
 	if err != nil {
 		return nil, err
 	}
@@ -376,9 +378,6 @@ func (p *platform) urls() map[string]string {
 	if p.server != nil {
 		urls["nats"] = p.server.URL()
 	}
-	if p.http != nil {
-		urls["http"] = httpURL(p.http)
-	}
 	if p.timersURL != "" {
 		urls["timers"] = p.timersURL
 	}
@@ -391,6 +390,7 @@ func (p *platform) urls() map[string]string {
 		urls["admin"] = p.admin.URL()
 	}
 	maps.Copy(urls, p.tcpURLs())
+	maps.Copy(urls, p.gatewayURLs())
 	return urls
 }
 
@@ -427,7 +427,13 @@ func (p *platform) firstRequest(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := http.DefaultClient
+	if p.gateway.tls != nil { // whose certificate may be for other names than this machine's own
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}}
+		defer transport.CloseIdleConnections()
+		client = &http.Client{Transport: transport}
+	}
+	resp, err := client.Do(req)
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		return editedHint(fmt.Sprintf("nothing within %v", firstTimeout)), nil
 	}

@@ -228,7 +228,7 @@ func (c *upCmd) screen(app *App, p *platform, first string) string {
 		fmt.Fprintln(&b, printable(first))
 	}
 	b.WriteString("\n")
-	line("Gateway", urls["http"])
+	line("Gateway", strings.TrimSpace(urls["http"]+"  "+p.gatewayText()))
 	line("Timers", urls["timers"]+"  (/timer /v1/timers, also at the gateway; they may call "+c.callable()+")")
 	if c.mirror != nil {
 		line("Mirror", urls["mirror"]+"  (admin API: "+cmp.Or(urls["mirror_admin"], "nowhere")+")")
