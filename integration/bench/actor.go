@@ -168,6 +168,8 @@ func (a *actor) startPart(ctx context.Context, o order) (ans answer, stop func()
 		a.call, stop, err = newRouteCaller(ctx, o)
 	case a.role == roleService && o.Part == nameFiles:
 		a.act, stop, err = newIntake(ctx, o)
+	case a.role == roleClient && o.Part == nameSSE:
+		a.act, stop, err = newSubscribers(o)
 	case a.role == roleService && o.Part == nameClient:
 		ans.URL, stop, err = startBackend(ctx)
 	case a.role == roleClient && o.Part == nameClient:

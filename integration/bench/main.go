@@ -113,6 +113,7 @@ Measurements, for -only:
   route    a route of three steps, against its calls one after the other
   client   HTTP clients for a backend near by: leanhttp against fasthttp and net/http
   tcp      lines over TCP into a service by 'skybus tcp', and its memory
+  sse      10,000 idle subscribers to events of the gateway: memory of each, and how long one event takes to reach all
   timers   all that follow but the last two
   timers-create      creating timers, against publishing as many plain messages
   timers-http        creating them by POST /timer at 'skybus up --memory', 32 at a time
