@@ -139,6 +139,7 @@ type later struct {
 	// answerer answers the requests of an entry, as it is now; ok is false where this gateway has none.
 	answerer func(entry string) (h http.Handler, cfg Async, ok bool)
 	places   int
+	stats    *keptStats
 }
 
 func (l *later) key(id string) string { return l.conn.Namespace().Key("later", id) }
@@ -165,6 +166,7 @@ func (l *later) accept(w http.ResponseWriter, r *http.Request, p preferences, wo
 		fail(err)
 		return
 	}
+	l.stats.accepted.Add(1)
 	h := w.Header()
 	h.Set("Location", requestsPath+work.ID)
 	applied := "respond-async"

@@ -48,7 +48,7 @@ func (r *rig) office(t testing.TB, cfg Async, next http.HandlerFunc) *office {
 		t.Fatal(err)
 	}
 	l := &later{
-		conn: r.conn, records: records, log: slog.New(slog.DiscardHandler), places: 8,
+		conn: r.conn, records: records, log: slog.New(slog.DiscardHandler), places: 8, stats: &keptStats{},
 		answerer: func(entry string) (http.Handler, Async, bool) { return next, cfg, entry == "report" },
 	}
 	mux := http.NewServeMux()

@@ -283,9 +283,12 @@ func (a *laterAttempt) conclude(ctx context.Context) error {
 		return a.notWritten(err)
 	}
 	switch a.rec.State {
+	case stateDone, stateFailed:
+		a.later.stats.answered.Add(1)
 	case statePending:
 		return a.msg.NakWithDelay(max(laterBackoff/10, backoff.Full(a.rec.Attempts, laterBackoff, laterBackoffMax)))
 	case stateGone:
+		a.later.stats.givenUp.Add(1)
 		a.later.log.WarnContext(ctx, "a request that was to be answered later is given up",
 			"entry", a.work.Entry, "id", a.work.ID, "attempts", a.rec.Attempts, "error", a.rec.Error)
 	}

@@ -233,6 +233,11 @@ func TestEntryEvents(t *testing.T) {
 	if a := post(t, s.at+"/e", `{}`); a.status != 200 {
 		t.Errorf("another request: %d %s", a.status, a.body)
 	}
+	var figures strings.Builder
+	if err := s.gate.WriteMetrics(&figures); err != nil || !strings.Contains(figures.String(), "\nskybus_http_event_subscribers 3\n") ||
+		!strings.Contains(figures.String(), "\nskybus_http_events_total 3\n") || !strings.Contains(figures.String(), `skybus_http_kept_total{what="replayed"} 0`) {
+		t.Errorf("figures %s, %v", figures.String(), err)
+	}
 	if a := send(t, http.MethodGet, s.at+"/events/*", ""); a.status != 400 {
 		t.Errorf("a wildcard: %d %s", a.status, a.body)
 	}

@@ -113,6 +113,7 @@ type once struct {
 	records *kv.Table[onceRecord]
 	ns      bus.Namespace
 	log     *slog.Logger
+	stats   *keptStats
 }
 
 // onceRequest is a request with a key.
@@ -217,6 +218,7 @@ func (o *once) serve(w http.ResponseWriter, r *http.Request, cfg Idempotency, en
 	case claim == nil && answer.Size > 0:
 		fail(bus.Errorf(bus.Aborted, "this request was done before, with status %d; its answer of %d bytes was too large to be kept", answer.Status, answer.Size))
 	case claim == nil:
+		o.stats.replayed.Add(1)
 		w.Header().Set(headerReplayed, "true")
 		answer.write(w)
 	default:

@@ -27,7 +27,7 @@ func (r *rig) once(t testing.TB) *once {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &once{records: records, ns: r.conn.Namespace(), log: slog.New(slog.DiscardHandler)}
+	return &once{records: records, ns: r.conn.Namespace(), log: slog.New(slog.DiscardHandler), stats: &keptStats{}}
 }
 
 // onceHandler is next behind the keys of an entry; who asks stands in the header User.

@@ -26,12 +26,19 @@ type keeper struct {
 	conn    *bus.Conn
 	log     *slog.Logger
 
+	stats keptStats
+
 	opening chan struct{} // of capacity 1: held by who opens
 	opened  atomic.Pointer[keptIn]
 	wanted  chan struct{} // closed when there is an entry that is answered later
 	want    func()
 	stop    context.CancelFunc
 	running sync.WaitGroup
+}
+
+// keptStats counts since the gateway was made.
+type keptStats struct {
+	replayed, accepted, answered, givenUp atomic.Uint64
 }
 
 // keptIn is what answers are kept in.
@@ -110,8 +117,8 @@ func (k *keeper) open(ctx context.Context) (*keptIn, error) {
 		return nil, bus.Wrap(bus.Unavailable, "this gateway cannot keep answers now", err) // whatever is the matter, it is not the client's
 	}
 	in := &keptIn{
-		once:  &once{records: keys, ns: k.conn.Namespace(), log: k.log},
-		later: &later{conn: k.conn, records: requests, log: k.log, answerer: k.gateway.answerer, places: k.gateway.cfg.AsyncWork},
+		once:  &once{records: keys, ns: k.conn.Namespace(), log: k.log, stats: &k.stats},
+		later: &later{conn: k.conn, records: requests, log: k.log, answerer: k.gateway.answerer, places: k.gateway.cfg.AsyncWork, stats: &k.stats},
 	}
 	k.opened.Store(in)
 	return in, nil

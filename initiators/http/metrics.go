@@ -132,6 +132,10 @@ func (g *Gateway) WriteMetrics(w io.Writer) error {
 	}
 	f.head("unmatched_total", "counter", "Requests that neither an entry nor a route was there for.")
 	f.value("", float64(g.metrics.refused.Load()))
+	if g.hub != nil {
+		f.events(g.hub)
+		f.kept(g.keeper)
+	}
 	t := g.table.Load()
 	f.head("entries", "gauge", "Entries by whether they are in service.")
 	f.value("", float64(len(t.byName)), "state", "served")
@@ -162,6 +166,30 @@ func (f *figures) value(suffix string, v float64, labels ...string) {
 		_, _ = f.w.WriteString("}")
 	}
 	_, _ = f.w.WriteString(" " + strconv.FormatFloat(v, 'g', -1, 64) + "\n")
+}
+
+func (f *figures) events(h *eventHub) {
+	f.head("event_subscribers", "gauge", "Clients that are answered with events.")
+	f.value("", float64(h.subscribers()))
+	f.head("events_total", "counter", "Events that were sent, to each client.")
+	f.value("", float64(h.stats.events.Load()))
+	f.head("event_clients_total", "counter", "Clients of events that were cut off because they fell behind, refused because there were too many, that resumed, and that were told of a gap.")
+	for _, v := range []struct {
+		what string
+		n    uint64
+	}{{"slow", h.stats.slow.Load()}, {"refused", h.stats.refused.Load()}, {"resumed", h.stats.resumed.Load()}, {"reset", h.stats.resets.Load()}} {
+		f.value("", float64(v.n), "what", v.what)
+	}
+}
+
+func (f *figures) kept(k *keeper) {
+	f.head("kept_total", "counter", "Requests that were answered again with what was kept for their key, taken to be answered later, answered later by this gateway, and given up by it.")
+	for _, v := range []struct {
+		what string
+		n    uint64
+	}{{"replayed", k.stats.replayed.Load()}, {"accepted", k.stats.accepted.Load()}, {"answered", k.stats.answered.Load()}, {"given_up", k.stats.givenUp.Load()}} {
+		f.value("", float64(v.n), "what", v.what)
+	}
 }
 
 func (f *figures) latencies(name string, m *entryMetrics) {
