@@ -240,7 +240,9 @@ func (l *later) publish(ctx context.Context, work laterWork, data []byte) error 
 // publishError says that a stream is full.
 func publishError(err error) error {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok && (api.ErrorCode == codeStreamFull || api.ErrorCode == codeStoreFull) {
-		return bus.Wrap(bus.ResourceExhausted, LaterStream+" is full", err)
+		e := bus.Wrap(bus.ResourceExhausted, LaterStream+" is full", err)
+		e.Status = http.StatusInsufficientStorage
+		return e
 	}
 	return err
 }

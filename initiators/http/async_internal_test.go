@@ -595,7 +595,7 @@ func TestAsyncNotStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp := ask(o.h, http.MethodPost, "/reports/7", "")
-	if says := detail(t, resp); bus.Code("") == "x" || !strings.Contains(says, "full") || resp.StatusCode < 400 || resp.Header.Get("Location") != "" {
+	if says := detail(t, resp); !strings.Contains(says, "full") || resp.StatusCode != http.StatusInsufficientStorage || resp.Header.Get("Location") != "" {
 		t.Errorf("a full stream: %s %s", resp.Status, says)
 	}
 	n := 0

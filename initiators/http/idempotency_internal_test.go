@@ -18,6 +18,7 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/internal/httpx"
+	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
@@ -422,6 +423,36 @@ func TestIdempotencyNoStore(t *testing.T) {
 		}
 		r.node.Start(t)
 	})
+}
+
+// A full store refuses what it could not promise, and goes on with all else.
+func TestIdempotencyFull(t *testing.T) {
+	t.Parallel()
+	r := bareRig(t, bustest.Server(t))
+	if _, err := kv.Open[onceRecord](t.Context(), r.conn, AnswersBucket, kv.Config{MaxBytes: 8 << 10}); err != nil {
+		t.Fatal(err)
+	}
+	var calls atomic.Int64
+	h := onceHandler(t, r.once(t), Idempotency{}, "pay", func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		_, _ = w.Write(bytes.Repeat([]byte("x"), 1000))
+	})
+	status, n := 0, int64(0)
+	for ; status != http.StatusInsufficientStorage && n < 50; n++ {
+		resp := ask(h, http.MethodPost, "/", "", "Idempotency-Key", fmt.Sprint("k", n))
+		if status = resp.StatusCode; status == http.StatusOK && calls.Load() != n+1 || status != http.StatusOK && calls.Load() != n {
+			t.Errorf("%s, %d calls", resp.Status, calls.Load())
+		}
+	}
+	if n == 50 || n < 3 {
+		t.Errorf("full after %d keys", n)
+	}
+	if resp := ask(h, http.MethodPost, "/", "", "Idempotency-Key", "k0"); resp.StatusCode != http.StatusOK || resp.Header.Get(headerReplayed) != "true" {
+		t.Errorf("a repeat: %s", resp.Status)
+	}
+	if resp := ask(h, http.MethodPost, "/", ""); resp.StatusCode != http.StatusOK {
+		t.Errorf("without a key: %s", resp.Status)
+	}
 }
 
 // What a gateway did that died is done again by a repeat, with the same key for the target, once its lease is over, and not before. What
