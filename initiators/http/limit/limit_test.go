@@ -260,6 +260,13 @@ func TestConcurrent(t *testing.T) {
 	if !edited.Begin() || edited.Begin() {
 		t.Error("an edited entry does not count what runs")
 	}
+	if n := edited.Running(); n != 4 { // who is refused has taken no place
+		t.Errorf("%d run, want 4", n)
+	}
+	edited.End()
+	if !edited.Begin() {
+		t.Error("a place that was given back is not taken again")
+	}
 	if err := edited.ErrBusy(); err.HTTPStatus() != http.StatusServiceUnavailable || !strings.Contains(err.Message, "4") {
 		t.Error(err)
 	}
