@@ -3,6 +3,7 @@ package initiators
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -272,6 +273,11 @@ func bodyValues(id, contentType string, body []byte, more lookup) lookup {
 }
 
 func invalid(field, format string, args ...any) *bus.Error {
+	for i, arg := range args {
+		if e, ok := arg.(*bus.Error); ok {
+			args[i] = errors.New(e.Message) // its code is ours
+		}
+	}
 	e := bus.Errorf(bus.InvalidArgument, field+": "+format, args...)
 	return e.With("field", field)
 }

@@ -47,14 +47,9 @@ func (f *yamlFile) checkTarget(path string, s initiators.Spec) {
 	if name := bus.AsError(err).Details["field"]; name != "" && name != "target" {
 		at += "." + name
 	}
-	text := specText(err)
+	text := message(err)
 	for _, own := range []string{at[len(path):], "target"} { // how the specification speaks of it
 		text = strings.TrimPrefix(text, strings.TrimPrefix(own, ".")+": ")
 	}
 	f.mistake(f.lineOf(at), at, "%s", strings.TrimPrefix(text, "target "))
-}
-
-// specText is what is wrong with a target, without the code that what it was found by put into the middle of it.
-func specText(err error) string {
-	return strings.Replace(message(err), string(bus.InvalidArgument)+": ", "", 1)
 }

@@ -118,7 +118,7 @@ func (c *tcpCmd) complete(app *App, l *tcpListener) (err error) {
 		if bus.AsError(err).Details["field"] == "target" {
 			return usagef("want one of --call, --route, --publish and --stream")
 		}
-		return usagef("--%s", specText(err))
+		return usagef("--%s", message(err))
 	}
 	if err := l.complete(); err != nil {
 		flags := map[string]string{"Framing": "framing", "Errors": "errors", "MaxFrame": "max-frame", "Pipeline": "pipeline"}
