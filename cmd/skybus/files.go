@@ -187,7 +187,7 @@ func (c *filesRunCmd) Run(ctx context.Context, app *App) error {
 		if err != nil {
 			return err
 		}
-		bar := newProgress(app, "records", 0)
+		bar := newProgress(app, "records", 1) // how much there is turns up later
 		log := slog.New(clearing{p.conn.Logger().Handler(), bar})
 		from := p.sources(p.client, runner, s.PublishPrefixes)
 		if err := s.start(ctx, p, from, log, func() { stop(errAllSent) }); err != nil {
@@ -235,10 +235,12 @@ func showFiles(ctx context.Context, bar *progress, all []*file.Source) {
 			done += int64(stats.Bytes)              //nolint:gosec // far below
 			size += int64(stats.Bytes) + stats.Left //nolint:gosec // far below
 		}
-		bar.of(size)
-		bar.read(done - bytes)
-		bar.add(n - records)
-		records, bytes = n, done
+		if n != records || done != bytes {
+			bar.of(size)
+			bar.read(done - bytes)
+			bar.add(n - records)
+			records, bytes = n, done
+		}
 		select {
 		case <-ctx.Done():
 			return
