@@ -156,6 +156,14 @@ func (e Entry) Validate() error {
 	return f.err()
 }
 
+// String names what e sends to, such as call orders.get, or what it answers with events of.
+func (e Entry) String() string {
+	if e.Events != nil {
+		return e.Events.String()
+	}
+	return e.Spec.String()
+}
+
 // checkTarget checks what becomes of requests.
 func (e Entry) checkTarget(f *faults) {
 	if e.Events == nil {

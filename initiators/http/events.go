@@ -86,6 +86,17 @@ func (e Events) Validate() error {
 	return err
 }
 
+// String names what the events are of, such as events of default.dev.pub.orders.
+func (e Events) String() string {
+	switch {
+	case e.Call != "":
+		return "events of call " + e.Call
+	case e.Stream != "":
+		return "events of stream " + e.Stream + " " + e.Subject
+	}
+	return "events of " + e.Subject
+}
+
 // eventSource is an Events that was checked, with its defaults.
 type eventSource struct {
 	Events

@@ -246,6 +246,20 @@ func TestEntryEvents(t *testing.T) {
 	}
 }
 
+func TestEntryNamesTarget(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{"path":"/a","call":"a.b"}`:                            "call a.b",
+		`{"path":"/a","events":{"call":"a.b"}}`:                 "events of call a.b",
+		`{"path":"/a","events":{"subject":"a.>"}}`:              "events of a.>",
+		`{"path":"/a","events":{"subject":"a.>","stream":"S"}}`: "events of stream S a.>",
+	} {
+		if got := parse(t, text).String(); got != want {
+			t.Errorf("%s sends to %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestFeatureFields(t *testing.T) {
 	t.Parallel()
 	for field, text := range map[string]string{
