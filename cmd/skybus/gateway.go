@@ -18,7 +18,8 @@ type gatewayFlags struct {
 
 	gatewayServing
 
-	access gatewayAccess // that the file says
+	access         gatewayAccess  // that the file says
+	platformAccess *gatewayAccess // that the platform's file says; nil for nothing
 }
 
 // listen takes the gateway's address, and checks what can be checked before anything is started.
@@ -26,7 +27,9 @@ func (c *gatewayFlags) listen(ctx context.Context, app *App, p *platform) (err e
 	if _, err := gateway.New(nil, gateway.Config{TrustedOrigins: c.TrustedOrigin}); err != nil {
 		return usagef("--trusted-origin: %s", message(err))
 	}
-	if c.access, err = readAccess(c.Access); err != nil {
+	if c.Access == "" && c.platformAccess != nil {
+		c.access = *c.platformAccess
+	} else if c.access, err = readAccess(c.Access); err != nil {
 		return err
 	}
 	if p.http, err = listen(ctx, "gateway", "--http", c.HTTP); err != nil {

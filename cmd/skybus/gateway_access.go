@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/goccy/go-yaml/ast"
+
 	"github.com/skybus-io/skybus/bus"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 	"github.com/skybus-io/skybus/initiators/http/auth"
@@ -69,13 +71,17 @@ func readAccess(name string) (gatewayAccess, error) {
 func parseAccess(file string, data []byte) (gatewayAccess, error) {
 	f := entryFile{yamlFile: yamlFile{what: "list of who may use a gateway"}}
 	var a gatewayAccess
-	body := f.read(data)
-	if body == nil {
-		return a, f.err(file)
+	if body := f.read(data); body != nil {
+		a = f.access(body)
 	}
+	return a, f.err(file)
+}
+
+// access reads and validates who may use a gateway.
+func (f *entryFile) access(body ast.Node) (a gatewayAccess) {
 	v := f.decode("", body, reflect.TypeFor[gatewayAccess]())
 	if len(f.mistakes) > 0 {
-		return a, f.err(file)
+		return a
 	}
 	text, err := json.Marshal(v)
 	if err == nil {
@@ -91,7 +97,7 @@ func parseAccess(file string, data []byte) (gatewayAccess, error) {
 		}
 		f.mistake(f.lineOf(field), field, "%s", why)
 	}
-	return a, f.err(file)
+	return a
 }
 
 // admit makes the gateway hold requests against what the file of --access says.

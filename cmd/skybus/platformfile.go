@@ -27,6 +27,7 @@ type platformFile struct {
 	tcp     *tcpSetup      // likewise
 	files   *filesSetup    // likewise
 	entries []namedEntry
+	access  *gatewayAccess // nil without one
 	routes  []namedRoute
 	config  *file.Layer    // nil without one
 	lines   map[string]int // of fields, by path
@@ -172,7 +173,15 @@ func (p *platformFile) readFiles(f *yamlFile) field {
 func (p *platformFile) readGateway(f *yamlFile) field {
 	return func(path string, n ast.Node) {
 		part := entryFile{yamlFile: f.part("gateway", path)}
-		part.fields("", n, map[string]field{"entries": func(path string, n ast.Node) { p.entries = part.entries(path, n) }})
+		part.fields("", n, map[string]field{
+			"entries": func(path string, n ast.Node) { p.entries = part.entries(path, n) },
+			"access": func(path string, n ast.Node) {
+				of := entryFile{yamlFile: part.part("list of who may use a gateway", path)}
+				a := of.access(n)
+				part.take(&of.yamlFile)
+				p.access = &a
+			},
+		})
 		f.take(&part.yamlFile)
 	}
 }
@@ -240,7 +249,7 @@ func (platformFileFlag) BeforeResolve(ctx *kong.Context, trace *kong.Path) error
 	if err != nil {
 		return err
 	}
-	up.platform = p
+	up.platform, up.platformAccess = p, p.access
 	ctx.AddResolver(kong.ResolverFunc(func(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		if saidElsewhere(ctx, flag) {
 			return nil, nil //nolint:nilnil // kong's way to say that it is not known here

@@ -183,6 +183,7 @@ func TestPlatformMistakes(t *testing.T) {
 		"gateway:\n  entries:\n    a:\n      path: b\n":    "gateway.entries.a",
 		"routes:\n  a:\n    steps:\n    - service: b\n":    "line 4: routes.a.steps",
 		"config:\n  any:\n    a: b\n":                      "line 2: config: ",
+		"gateway:\n  access:\n    kees: {}\n":              "line 3: gateway.access.kees: unknown field",
 		"mirror: 5\n":                                      "line 1: mirror: want fields",
 		"password: x\n":                                    "line 1: password: unknown field",
 		"data: a\nmemory: true\n":                          "--data and --memory",

@@ -55,12 +55,15 @@ func asNamed(of schema, description string) schema {
 // platformSchema describes the files of up, whose flags those are.
 func platformSchema(flags map[string]*kong.Flag) ([]byte, error) {
 	fields := map[string]schema{
-		"routes":  asNamed(routeSchema(), "Routes by their names. They take the place of those of the same names; others stay."),
-		"gateway": asObject("The gateway", map[string]schema{"entries": asNamed(structSchema(reflect.TypeFor[gateway.Entry]()), "Entries by their names. They take the place of those of the same names; others stay.")}),
-		"config":  configSchema(),
-		"mirror":  mirrorSchema(),
-		"tcp":     tcpSchema(),
-		"files":   filesSchema(),
+		"routes": asNamed(routeSchema(), "Routes by their names. They take the place of those of the same names; others stay."),
+		"gateway": asObject("The gateway", map[string]schema{
+			"access":  structSchema(reflect.TypeFor[gatewayAccess]()),
+			"entries": asNamed(structSchema(reflect.TypeFor[gateway.Entry]()), "Entries by their names. They take the place of those of the same names; others stay."),
+		}),
+		"config": configSchema(),
+		"mirror": mirrorSchema(),
+		"tcp":    tcpSchema(),
+		"files":  filesSchema(),
 	}
 	for name, flag := range flags {
 		fields[name] = flagSchema(flag)
