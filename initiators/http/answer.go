@@ -117,9 +117,8 @@ func (x *exchange) rendered(as offer, status int, reply initiators.Reply) error 
 
 // send writes an answer that is at hand as a whole.
 func (x *exchange) send(status int, contentType string, body []byte) {
-	h := x.Header()
-	h["Content-Type"] = []string{contentType}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	x.set("Content-Type", contentType)
+	x.set("Content-Length", strconv.Itoa(len(body)))
 	x.WriteHeader(status)
 	_, _ = x.Write(body) // the client has gone
 }

@@ -32,6 +32,19 @@ type exchange struct {
 
 	status  int // of the answer, 0 until it has one
 	written int64
+	values  [4]string // of the answer's header, so many
+	fields  int
+}
+
+// set sets a field of the answer's header by its canonical name. Those that every answer has take no memory of their own.
+func (x *exchange) set(name, value string) {
+	if x.fields == len(x.values) {
+		x.Header()[name] = []string{value}
+		return
+	}
+	x.values[x.fields] = value
+	x.fields++
+	x.Header()[name] = x.values[x.fields-1 : x.fields : x.fields]
 }
 
 // WriteHeader notes the status.
@@ -84,7 +97,7 @@ func (e *served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (x *exchange) serve(e *served, r *http.Request) {
 	x.entry, x.request = e, r
 	x.answer = Answer{Route: e.name, RequestID: requestID(r), entry: e}
-	x.Header()[requestIDHeader] = []string{x.answer.RequestID}
+	x.set(requestIDHeader, x.answer.RequestID)
 	x.trace = childTrace(r.Header)
 	e.metrics.begin()
 	if err := x.run(); err != nil {

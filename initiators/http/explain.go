@@ -80,8 +80,9 @@ func sketch(all []Stored, listener string) *Gateway {
 		byName[s.Name] = s
 	}
 	cfg.setDefaults()
-	g := &Gateway{cfg: cfg, log: cfg.Logger, places: make(chan struct{}, 1), origin: http.NewCrossOriginProtection(), blind: true}
+	g := &Gateway{cfg: cfg, log: cfg.Logger, origin: http.NewCrossOriginProtection(), blind: true}
 	g.limiter, _ = limit.New(limit.Config{}) // which is valid
+	g.setPlaces(1)
 	g.rules.AbsoluteForm = true
 	g.resolve = func(initiators.Spec) (initiators.Target, error) { return nowhere{}, nil }
 	g.table.Store(g.compile(byName, nil))

@@ -114,6 +114,7 @@ type Gateway struct {
 	cfg     Config
 	log     *slog.Logger
 	places  chan struct{}
+	left    func() // gives one back: made once, not for each request
 	origin  *http.CrossOriginProtection
 	limiter *limit.Limiter
 	proxies limit.Proxies
@@ -178,7 +179,6 @@ func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
 		resolve: sources.Target,
 		cfg:     cfg,
 		log:     cfg.Logger.With("component", "gateway"),
-		places:  make(chan struct{}, cfg.MaxInFlight),
 		origin:  origin,
 		rules:   httpx.Rules{AbsoluteForm: true},
 	}
@@ -191,6 +191,7 @@ func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
 	if err := g.makeOwn(); err != nil {
 		return nil, err
 	}
+	g.setPlaces(cfg.MaxInFlight)
 	g.table.Store(g.compile(nil, nil))
 	return g, nil
 }
@@ -294,7 +295,7 @@ func (g *Gateway) Handler(listener string) http.Handler {
 func (g *Gateway) serveAt(listener string, w http.ResponseWriter, r *http.Request) {
 	x := &exchange{ResponseWriter: w, server: w, gateway: g, request: r, begin: time.Now()}
 	defer x.end()
-	w.Header()["X-Content-Type-Options"] = []string{"nosniff"}
+	x.set("X-Content-Type-Options", "nosniff")
 	if p := g.rules.Check(r); p != nil {
 		unmatched{g, listener}.refuse(x, r, p)
 		return
@@ -318,11 +319,16 @@ func (g *Gateway) serveAt(listener string, w http.ResponseWriter, r *http.Reques
 	mux.ServeHTTP(x, r)
 }
 
+func (g *Gateway) setPlaces(n int) {
+	g.places = make(chan struct{}, n)
+	g.left = g.leave
+}
+
 // enter takes one of the places of requests that are worked on.
 func (g *Gateway) enter() (leave func(), err error) {
 	select {
 	case g.places <- struct{}{}:
-		return g.leave, nil
+		return g.left, nil
 	default:
 		return nil, bus.Errorf(bus.Unavailable, "this gateway works on %d requests already", g.cfg.MaxInFlight)
 	}

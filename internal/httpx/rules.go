@@ -214,11 +214,11 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *Pro
 	}
 	var body []byte
 	var err error
-	if reader := http.MaxBytesReader(w, r.Body, limit); r.ContentLength > 0 && r.ContentLength <= trusted {
+	if r.ContentLength > 0 && r.ContentLength <= trusted { // within the limit, as was seen above
 		body = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(reader, body)
+		_, err = io.ReadFull(r.Body, body)
 	} else {
-		body, err = io.ReadAll(reader)
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
 	if err == nil {
 		return body, nil
