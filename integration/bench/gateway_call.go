@@ -24,6 +24,7 @@ const (
 	endpointThing      = "thing"
 	thingRoute         = "/thing"  // without any configuration of the gateway
 	thingEntry         = "/things" // by an entry
+	thingCall          = "/v1/call/" + serviceName + "/" + endpointThing
 	thingPoll          = 10 * time.Millisecond
 )
 
@@ -203,10 +204,11 @@ func (b *bench) gatewayCall(ctx context.Context) (_ []section, err error) {
 	if err != nil {
 		return nil, err
 	}
-	const entry, peer = 0, 3 // in the list of variants
+	const entry, peer = 0, 4 // in the list of variants
 	err = cmp.Or(
 		add("skybus up, entry", up.gateway.urls["http"]+thingEntry, up.all),
 		add("skybus up, route", up.gateway.urls["http"]+thingRoute, up.all),
+		add("skybus up, /v1/call", up.gateway.urls["http"]+thingCall, up.all),
 		add("gateway and server apart, entry", apart.gateway.urls["http"]+thingEntry, apart.all),
 		add("httputil.ReverseProxy", ans.URL+thingEntry, []int{proxy.cmd.Process.Pid, backend.cmd.Process.Pid}),
 	)
