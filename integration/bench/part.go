@@ -54,7 +54,7 @@ func parts() []part {
 		{name: nameClient, run: (*bench).client},
 		{name: nameGatewayCall, run: (*bench).gatewayCall, group: nameGateway, program: true},
 		{name: nameGatewaySlowloris, run: (*bench).gatewaySlowloris, group: nameGateway, program: true, limit: 2 * time.Minute},
-		{name: nameSSE, run: (*bench).sse, program: true, limit: 3 * time.Minute},
+		{name: nameSSE, run: (*bench).sse, group: nameGateway, program: true, limit: 3 * time.Minute},
 		{name: nameTCP, run: (*bench).tcp, program: true},
 		{name: nameTimersCreate, run: (*bench).timersCreate, group: nameTimers},
 		{name: nameTimersHTTP, run: (*bench).timersHTTP, group: nameTimers, program: true},
