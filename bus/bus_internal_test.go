@@ -11,6 +11,7 @@ func TestStoreSharesAddUp(t *testing.T) {
 	var sum int64
 	for _, stream := range []string{
 		"KV_skybus_instances", "KV_skybus_liveness", "KV_skybus_config", "KV_skybus_routes", "KV_skybus_leases", "KV_skybus_mirrors",
+		"KV_skybus_secrets", "KV_skybus_keys", "KV_skybus_gateways", "KV_skybus_files", "OBJ_skybus_mirror_bodies",
 		"KV_skybus_answers", "SKYBUS_HTTP", "SKYBUS_ASYNC", "SKYBUS_DLQ", "SKYBUS_MIR", "SKYBUS_MIRW", "SKYBUS_MIRL",
 	} {
 		share := storeShare(stream)

@@ -42,12 +42,10 @@ func storeShare(stream string) int64 {
 		return 1
 	case "SKYBUS_MIRL":
 		return 2
-	case "SKYBUS_ASYNC", "SKYBUS_DLQ":
-		return 10
+	case "SKYBUS_ASYNC", "SKYBUS_DLQ", "OBJ_skybus_mirror_bodies":
+		return 8
 	case "SKYBUS_MIR":
 		return 16
-	case "OBJ_skybus_mirror_bodies":
-		return 8
 	}
 	return 1
 }

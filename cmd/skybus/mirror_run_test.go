@@ -152,7 +152,7 @@ func TestStoreSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := stream.CachedInfo().Config.MaxBytes; got != 2e9 {
-		t.Errorf("the stream of writes may have %d bytes, want 20 %% of 10 GB", got)
+	if got := stream.CachedInfo().Config.MaxBytes; got != 1.6e9 {
+		t.Errorf("the stream of writes may have %d bytes, want 16 %% of 10 GB", got)
 	}
 }

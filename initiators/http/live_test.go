@@ -235,7 +235,7 @@ func TestListeners(t *testing.T) {
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	x := explain(t, "GET", "/orders/7?a=1", "", "")
-	if x.Entry != "order" || x.Parameters["id"] != "7" || x.Request == nil || string(x.Request.Body) != `{"a":"1","id":"7"}` || time.Duration(x.Timeout) != 3*time.Second || x.Target != "call orders.get" {
+	if x.Entry != "order" || x.Parameters["id"] != "7" || x.Request == nil || string(x.Request.Body) != `{"a":"1","id":"7"}` || time.Duration(x.Timeout).Round(time.Second) != 3*time.Second || x.Target != "call orders.get" {
 		t.Errorf("%+v, %s", x, x.Request.Body)
 	}
 	whys := map[string]string{}
