@@ -192,14 +192,21 @@ func readEvents(r io.Reader, out chan<- seen) {
 // next is the next event that is no comment and not only the time to connect again.
 func (l *listener) next(t testing.TB) seen {
 	t.Helper()
+	e, ok := l.more(t)
+	if !ok {
+		t.Fatal("the stream of events has ended")
+	}
+	return e
+}
+
+// more is next, or tells that the stream of events has ended.
+func (l *listener) more(t testing.TB) (seen, bool) {
+	t.Helper()
 	for {
 		select {
 		case e, ok := <-l.events:
-			if !ok {
-				t.Fatal("the stream of events has ended")
-			}
-			if e.Comment == "" && e.Retry == "" {
-				return e
+			if !ok || e.Comment == "" && e.Retry == "" {
+				return e, ok
 			}
 		case <-time.After(30 * time.Second):
 			t.Fatal("no event came")
