@@ -24,7 +24,7 @@ type gatewayAccess struct {
 	// Policy is what is asked for where an entry does not say; nil means any credential, if some are taken.
 	Policy *auth.Policy `json:"policy,omitempty"`
 	// TrustedProxies are addresses and networks whose X-Forwarded-For is believed.
-	TrustedProxies []string `json:"trustedProxies,omitempty"`
+	TrustedProxies []string `json:"trusted_proxies,omitempty"`
 }
 
 // none tells whether no credential is taken.

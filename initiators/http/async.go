@@ -66,7 +66,7 @@ type Async struct {
 	// Attempts is how often it is tried, at most 1,000 times. 0 means 10.
 	Attempts int `json:"attempts,omitempty"`
 	// MaxAnswer is the largest answer that is kept, at most 512KiB; of a larger one the status and size are. 0 means 256KiB.
-	MaxAnswer Bytes `json:"maxAnswer,omitempty"`
+	MaxAnswer Bytes `json:"max_answer,omitempty"`
 }
 
 // Validate finds what is wrong with c. The errors have the code invalid_argument and the detail field.
@@ -88,7 +88,7 @@ func (c Async) withDefaults() (Async, error) {
 	case c.Attempts < 1 || c.Attempts > maxAsyncAttempts:
 		return c, invalid("async.attempts", "%d: want 1 to %d", c.Attempts, maxAsyncAttempts)
 	case c.MaxAnswer < 1 || c.MaxAnswer > MaxKeptAnswer:
-		return c, invalid("async.maxAnswer", "%d bytes: want 1 to %d", c.MaxAnswer, MaxKeptAnswer)
+		return c, invalid("async.max_answer", "%d bytes: want 1 to %d", c.MaxAnswer, MaxKeptAnswer)
 	}
 	return c, nil
 }

@@ -613,11 +613,11 @@ func TestAsyncNotStored(t *testing.T) {
 func TestAsyncConfig(t *testing.T) {
 	t.Parallel()
 	for field, cfg := range map[string]Async{
-		"":                {Always: true, Keep: route.Duration(time.Hour), Timeout: route.Duration(time.Hour), Attempts: 1000, MaxAnswer: 512 << 10},
-		"async.keep":      {Keep: route.Duration(time.Second)},
-		"async.timeout":   {Timeout: route.Duration(2 * time.Hour)},
-		"async.attempts":  {Attempts: -1},
-		"async.maxAnswer": {MaxAnswer: 1 << 20},
+		"":                 {Always: true, Keep: route.Duration(time.Hour), Timeout: route.Duration(time.Hour), Attempts: 1000, MaxAnswer: 512 << 10},
+		"async.keep":       {Keep: route.Duration(time.Second)},
+		"async.timeout":    {Timeout: route.Duration(2 * time.Hour)},
+		"async.attempts":   {Attempts: -1},
+		"async.max_answer": {MaxAnswer: 1 << 20},
 	} {
 		err := cfg.Validate()
 		if field == "" && err != nil || field != "" && (bus.CodeOf(err) != bus.InvalidArgument || bus.AsError(err).Details["field"] != field) {

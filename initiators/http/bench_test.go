@@ -14,7 +14,7 @@ func BenchmarkEntry(b *testing.B) {
 	h := build(b)
 	s := h.open(b, gateway.Config{}, map[string]string{
 		"pass": `{"method":"POST","path":"/pass","call":"app.echo"}`, "merge": `{"method":"GET","path":"/merge/{id}","call":"app.echo"}`,
-		"refused": `{"method":"POST","path":"/refused","call":"app.echo","maxBody":1}`,
+		"refused": `{"method":"POST","path":"/refused","call":"app.echo","max_body":1}`,
 	})
 	for _, bench := range []struct{ name, method, path, body string }{
 		{"pass", "POST", "/pass", `{"name":"someone","number":17,"list":[1,2,3]}`},

@@ -61,9 +61,9 @@ type Entry struct {
 	// Timeout is how long a request may take once its body is read. 0 means the gateway's. MaxTimeout is the longest that a client may ask
 	// for by the header Skybus-Timeout; 0 means Timeout. At most 1 h.
 	Timeout    route.Duration `json:"timeout,omitzero"`
-	MaxTimeout route.Duration `json:"maxTimeout,omitzero"`
+	MaxTimeout route.Duration `json:"max_timeout,omitzero"`
 	// MaxBody is how many bytes a body may have. 0 means as the gateway's Config says; at most 64 MiB.
-	MaxBody Bytes `json:"maxBody,omitempty"`
+	MaxBody Bytes `json:"max_body,omitempty"`
 
 	// Headers are those that pass between client and target, and those set on answers.
 	Headers *Headers `json:"headers,omitempty"`
@@ -136,16 +136,16 @@ func (e Entry) Validate() error {
 	for _, d := range []struct {
 		name string
 		d    route.Duration
-	}{{"timeout", e.Timeout}, {"maxTimeout", e.MaxTimeout}} {
+	}{{"timeout", e.Timeout}, {"max_timeout", e.MaxTimeout}} {
 		if d.d < 0 || time.Duration(d.d) > MaxTimeout {
 			f.add(d.name, "%v: want 0s to %v", time.Duration(d.d), MaxTimeout)
 		}
 	}
 	if e.MaxTimeout != 0 && e.MaxTimeout < e.Timeout {
-		f.add("maxTimeout", "%v is less than timeout", time.Duration(e.MaxTimeout))
+		f.add("max_timeout", "%v is less than timeout", time.Duration(e.MaxTimeout))
 	}
 	if e.MaxBody < 0 || e.MaxBody > maxEntryBody {
-		f.add("maxBody", "%d: want 1 to %d bytes, or 0 for the gateway's", e.MaxBody, maxEntryBody)
+		f.add("max_body", "%d: want 1 to %d bytes, or 0 for the gateway's", e.MaxBody, maxEntryBody)
 	}
 	e.checkAccess(&f)
 	e.checkStatuses(&f)

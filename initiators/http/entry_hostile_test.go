@@ -143,7 +143,7 @@ func FuzzExplain(f *testing.F) {
 	f.Add("GET http://x/item//7 HTTP/1.0\r\nCookie: c=\"\r\nSkybus-Timeout: 1h\r\n\r\n")
 	entries := []gateway.Stored{}
 	for i, text := range []string{
-		`{"path":"/item/{id}","call":"a.b"}`, `{"path":"/f","call":"a.b","codec":"json","maxBody":1000}`, `{"path":"/v/{rest...}","host":"a.b","route":"r"}`,
+		`{"path":"/item/{id}","call":"a.b"}`, `{"path":"/f","call":"a.b","codec":"json","max_body":1000}`, `{"path":"/v/{rest...}","host":"a.b","route":"r"}`,
 		`{"path":"/m/{a}/{b}","call":"a.b","request":{"fields":{"x.y":"{path.a}","n":"{query.n|int|optional}","c":"{cookie.c|optional}","h":"{header.X|default:0}","f":"{form.a|optional}","v":"{body.a.b|optional}"},"header":{"X-A":"{query.h|default:}"}}}`,
 	} {
 		entries = append(entries, gateway.Stored{Name: fmt.Sprint("e", i), Entry: parse(f, text), Revision: uint64(i + 1)})

@@ -73,11 +73,11 @@ type Events struct {
 	// Retry is how long clients wait before they connect again. 0 means 2 s.
 	Retry route.Duration `json:"retry,omitzero"`
 	// MaxDuration is when a client is made to connect again, at most 168h; a tenth of it is left to chance. 0 means 1 h.
-	MaxDuration route.Duration `json:"maxDuration,omitzero"`
+	MaxDuration route.Duration `json:"max_duration,omitzero"`
 	// Buffer is how many events may wait for one client. 0 means 256, at most 65,536.
 	Buffer int `json:"buffer,omitempty"`
 	// MaxSubscribers is how many clients the entry has at a time in one gateway; more is 503. 0 means 10,000.
-	MaxSubscribers int `json:"maxSubscribers,omitempty"`
+	MaxSubscribers int `json:"max_subscribers,omitempty"`
 }
 
 // Validate finds what is wrong with e. The errors have the code invalid_argument and the detail field.
@@ -153,7 +153,7 @@ func (e *eventSource) setDefaults() error {
 	}{
 		{"heartbeat", &e.Heartbeat, time.Second, time.Hour, DefaultHeartbeat},
 		{"retry", &e.Retry, 10 * time.Millisecond, time.Hour, DefaultEventRetry},
-		{"maxDuration", &e.MaxDuration, time.Second, maxEventDuration, DefaultEventDuration},
+		{"max_duration", &e.MaxDuration, time.Second, maxEventDuration, DefaultEventDuration},
 	} {
 		if *d.value == 0 {
 			*d.value = route.Duration(d.none)
@@ -167,7 +167,7 @@ func (e *eventSource) setDefaults() error {
 		return invalid("events.buffer", "%d: want 1 to %d events", e.Buffer, maxEventBuffer)
 	}
 	if e.MaxSubscribers < 1 || e.MaxSubscribers > maxEventSubscribers {
-		return invalid("events.maxSubscribers", "%d: want 1 to %d", e.MaxSubscribers, maxEventSubscribers)
+		return invalid("events.max_subscribers", "%d: want 1 to %d", e.MaxSubscribers, maxEventSubscribers)
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (h *eventHub) enter(entry string, limit int) (leave func(), err error) {
 	case h.total >= h.limit:
 		err = bus.Errorf(bus.Unavailable, "this gateway has %d subscribers already", h.total)
 	case h.entries[entry] >= limit:
-		err = bus.Errorf(bus.Unavailable, "%s has %d subscribers already (maxSubscribers)", entry, limit)
+		err = bus.Errorf(bus.Unavailable, "%s has %d subscribers already (max_subscribers)", entry, limit)
 	}
 	if err != nil {
 		h.stats.refused.Add(1)

@@ -229,7 +229,7 @@ func TestEntryTimeout(t *testing.T) {
 	t.Parallel()
 	h := build(t)
 	s := h.open(t, gateway.Config{Timeout: 20 * time.Second}, map[string]string{
-		"seen": `{"path":"/seen","call":"app.seen","timeout":"5s","maxTimeout":"1m"}`,
+		"seen": `{"path":"/seen","call":"app.seen","timeout":"5s","max_timeout":"1m"}`,
 		"own":  `{"path":"/own","call":"app.seen"}`,
 		"wait": `{"path":"/wait","call":"app.wait","timeout":"100ms"}`,
 	})

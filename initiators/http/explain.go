@@ -43,7 +43,7 @@ type Explanation struct {
 
 // ExplainedRequest is a request as a target is sent it.
 type ExplainedRequest struct {
-	ContentType string          `json:"contentType"`
+	ContentType string          `json:"content_type"`
 	Body        json.RawMessage `json:"body,omitempty"` // where it is JSON
 	Text        string          `json:"text,omitempty"` // else
 	Size        int             `json:"size"`

@@ -29,7 +29,7 @@ func TestEntryIdempotency(t *testing.T) {
 	t.Parallel()
 	h := build(t)
 	s := h.open(t, gateway.Config{}, map[string]string{
-		"pay":  `{"method":"POST","path":"/pay/{id}","call":"app.echo","idempotency":{"ttl":"1h","required":true,"maxAnswer":"1KiB"},"statuses":{"ok":201}}`,
+		"pay":  `{"method":"POST","path":"/pay/{id}","call":"app.echo","idempotency":{"ttl":"1h","required":true,"max_answer":"1KiB"},"statuses":{"ok":201}}`,
 		"fail": `{"method":"POST","path":"/fail","call":"app.fail","idempotency":{},"statuses":{"aborted":418}}`,
 	})
 	other := h.serveAnother(t)

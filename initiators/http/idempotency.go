@@ -62,7 +62,7 @@ type Idempotency struct {
 	// Required refuses writes without a key (400).
 	Required bool `json:"required,omitempty"`
 	// MaxAnswer is the largest answer that is kept, at most 512KiB. 0 means 64KiB.
-	MaxAnswer Bytes `json:"maxAnswer,omitempty"`
+	MaxAnswer Bytes `json:"max_answer,omitempty"`
 	// Errors keeps server errors, 408 and 429 too.
 	Errors bool `json:"errors,omitempty"`
 	// Wait is how long a repeat waits for the first, at most 1m. 0 means 10s.
@@ -94,7 +94,7 @@ func (c Idempotency) withDefaults() (Idempotency, error) {
 	}
 	c.MaxAnswer = cmp.Or(c.MaxAnswer, DefaultKeyAnswer)
 	if c.MaxAnswer < 1 || c.MaxAnswer > MaxKeptAnswer {
-		return c, invalid("idempotency.maxAnswer", "%d bytes: want 1 to %d", c.MaxAnswer, MaxKeptAnswer)
+		return c, invalid("idempotency.max_answer", "%d bytes: want 1 to %d", c.MaxAnswer, MaxKeptAnswer)
 	}
 	return c, nil
 }

@@ -206,11 +206,11 @@ func TestIdempotencyRefuses(t *testing.T) {
 func TestIdempotencyConfig(t *testing.T) {
 	t.Parallel()
 	for field, cfg := range map[string]Idempotency{
-		"":                      {TTL: route.Duration(time.Hour), MaxAnswer: 512 << 10, Wait: 1e9, Lease: 2e9},
-		"idempotency.ttl":       {TTL: 1e9},
-		"idempotency.wait":      {Wait: route.Duration(time.Hour)},
-		"idempotency.lease":     {Lease: 1e9},
-		"idempotency.maxAnswer": {MaxAnswer: 512<<10 + 1},
+		"":                       {TTL: route.Duration(time.Hour), MaxAnswer: 512 << 10, Wait: 1e9, Lease: 2e9},
+		"idempotency.ttl":        {TTL: 1e9},
+		"idempotency.wait":       {Wait: route.Duration(time.Hour)},
+		"idempotency.lease":      {Lease: 1e9},
+		"idempotency.max_answer": {MaxAnswer: 512<<10 + 1},
 	} {
 		err := cfg.Validate()
 		if field == "" && err != nil || field != "" && (bus.CodeOf(err) != bus.InvalidArgument || bus.AsError(err).Details["field"] != field) {
@@ -218,7 +218,7 @@ func TestIdempotencyConfig(t *testing.T) {
 		}
 	}
 	var cfg Idempotency
-	if err := json.Unmarshal([]byte(`{"ttl":"48h","required":true,"maxAnswer":"64KiB","lease":"5s"}`), &cfg); err != nil {
+	if err := json.Unmarshal([]byte(`{"ttl":"48h","required":true,"max_answer":"64KiB","lease":"5s"}`), &cfg); err != nil {
 		t.Fatal(err)
 	}
 	if cfg != (Idempotency{TTL: route.Duration(48 * time.Hour), Required: true, MaxAnswer: 64 << 10, Lease: 5e9}) {

@@ -17,7 +17,7 @@ import (
 // shopEntries are entries of all kinds of targets.
 func shopEntries() map[string]string {
 	return map[string]string{
-		"put":    `{"method":"PUT","path":"/orders/{id}","call":"shop.put","description":"Stores an order.","tags":["orders"],"statuses":{"ok":201,"not_found":410},"idempotency":{"required":true},"maxTimeout":"30s","timeout":"5s"}`,
+		"put":    `{"method":"PUT","path":"/orders/{id}","call":"shop.put","description":"Stores an order.","tags":["orders"],"statuses":{"ok":201,"not_found":410},"idempotency":{"required":true},"max_timeout":"30s","timeout":"5s"}`,
 		"get":    `{"method":"GET","path":"/orders/{order}","call":"shop.put","tags":["orders"],"templates":{"text/csv":"{{.Raw}}"}}`,
 		"all":    `{"methods":["GET","POST"],"path":"/files/{rest...}","route":"echo"}`,
 		"exact":  `{"method":"POST","path":"/exact/{$}","call":"app.echo","async":{"always":true}}`,

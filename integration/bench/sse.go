@@ -54,42 +54,16 @@ func (b *bench) sse(ctx context.Context) (_ []section, err error) {
 	if _, err := client.do(order{Op: opStart, Part: nameSSE, URL: p.urls["http"], URLs: []string{p.urls["nats"]}}); err != nil {
 		return nil, err
 	}
-	var rows [][]float64
-	before, err := memoryOf(p.cmd.Process.Pid)
+	f, err := b.subscribed(ctx, p, client, n, rest)
 	if err != nil {
 		return nil, err
 	}
-	b.progress.step(nameSSE, fmt.Sprintf("%d subscribers", n))
-	ans, err := client.do(order{Op: opAct, Variant: actCreate, Count: n})
-	if err != nil {
-		return nil, err
-	}
-	created := ans.Took
-	b.progress.step(nameSSE, "resting")
-	if err := b.rest(ctx, rest); err != nil {
-		return nil, err
-	}
-	idle, err := memoryOf(p.cmd.Process.Pid)
-	if err != nil {
-		return nil, err
-	}
-	for i := range b.set.windows {
-		b.progress.step(nameSSE, fmt.Sprintf("event %d of %d", i+1, b.set.windows))
-		if ans, err = client.do(order{Op: opAct, Variant: actPut}); err != nil {
-			return nil, err
-		}
-		rows = append(rows, []float64{float64(ans.Spread.First[0].Microseconds()) / 1000, float64(ans.Spread.Last[0].Microseconds()) / 1000})
-	}
-	after, err := memoryOf(p.cmd.Process.Pid)
-	if err != nil {
-		return nil, err
-	}
-	each := func(now int64) float64 { return float64(now-before) / float64(n) }
-	events := newRow("one event to all", rows)
+	each := func(now int64) float64 { return float64(now-f.before) / float64(n) }
+	events := newRow("one event to all", f.spread)
 	return []section{
 		{
 			Name: nameSSE, Columns: []string{"subscribers", "connected in s", "bytes each, idle", "bytes each, after events"},
-			Rows: []row{{What: "skybus up", Values: []float64{float64(n), created.Seconds(), each(idle), each(after)}}},
+			Rows: []row{{What: "skybus up", Values: []float64{float64(n), f.created.Seconds(), each(f.idle), each(f.after)}}},
 			Notes: []string{fmt.Sprintf("sse: resident memory of 'skybus up --memory' while %d clients of another process are connected to one entry with events, less that before, by"+
 				" their number. Idle is %v after the last connected, with a heartbeat every 15 s.", n, rest)},
 		},
@@ -98,6 +72,41 @@ func (b *bench) sse(ctx context.Context) (_ []section, err error) {
 			Notes: []string{"sse fan-out: from the publish of an event of 128 B until the first and the last of these clients have read it, in their process, which shares the machine."},
 		},
 	}, nil
+}
+
+// sseFigures are what was seen of n subscribers.
+type sseFigures struct {
+	created             time.Duration
+	before, idle, after int64 // resident memory
+	spread              [][]float64
+}
+
+func (b *bench) subscribed(ctx context.Context, p *platform, client *child, n int, rest time.Duration) (f sseFigures, err error) {
+	if f.before, err = memoryOf(p.cmd.Process.Pid); err != nil {
+		return f, err
+	}
+	b.progress.step(nameSSE, fmt.Sprintf("%d subscribers", n))
+	ans, err := client.do(order{Op: opAct, Variant: actCreate, Count: n})
+	if err != nil {
+		return f, err
+	}
+	f.created = ans.Took
+	b.progress.step(nameSSE, "resting")
+	if err := b.rest(ctx, rest); err != nil {
+		return f, err
+	}
+	if f.idle, err = memoryOf(p.cmd.Process.Pid); err != nil {
+		return f, err
+	}
+	for i := range b.set.windows {
+		b.progress.step(nameSSE, fmt.Sprintf("event %d of %d", i+1, b.set.windows))
+		if ans, err = client.do(order{Op: opAct, Variant: actPut}); err != nil {
+			return f, err
+		}
+		f.spread = append(f.spread, []float64{float64(ans.Spread.First[0].Microseconds()) / 1000, float64(ans.Spread.Last[0].Microseconds()) / 1000})
+	}
+	f.after, err = memoryOf(p.cmd.Process.Pid)
+	return f, err
 }
 
 // putEvents stores the entry, and returns when the gateway serves it.

@@ -56,7 +56,7 @@ func refusedTokens() []refused {
 		{"jwt", auth.Config{JWT: make([]auth.JWTConfig, 33)}},
 		{"jwt[0].audience", jwtWith(func(c *auth.JWTConfig) { c.Audience = nil })},
 		{"jwt[0].audience", jwtWith(func(c *auth.JWTConfig) { c.Audience = []string{""} })},
-		{"jwt[0].anyAudience", jwtWith(func(c *auth.JWTConfig) { c.AnyAudience = true })},
+		{"jwt[0].any_audience", jwtWith(func(c *auth.JWTConfig) { c.AnyAudience = true })},
 		{"jwt[0].algorithms", jwtWith(func(c *auth.JWTConfig) { c.Algorithms = nil })},
 		{"jwt[0].algorithms", jwtWith(func(c *auth.JWTConfig) { c.Algorithms = []string{"none"} })},
 		{"jwt[0].algorithms", jwtWith(func(c *auth.JWTConfig) { c.Algorithms = []string{"RS256", "none"} })},

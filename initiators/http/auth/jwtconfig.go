@@ -32,7 +32,7 @@ type JWTConfig struct {
 	// Audience are the values of the claim aud of which a token must have one. Required, unless AnyAudience says that tokens
 	// which were made for somebody else are taken too.
 	Audience    []string `json:"audience,omitempty"`
-	AnyAudience bool     `json:"anyAudience,omitempty"`
+	AnyAudience bool     `json:"any_audience,omitempty"`
 	// Algorithms are those that tokens may be signed by: HS256, RS256, PS256, ES256 (each also with 384 and 512) and EdDSA. Required.
 	// HS is for secrets and the others for public keys, so they do not go together.
 	Algorithms []string `json:"algorithms"`
@@ -100,9 +100,9 @@ func (c *JWTConfig) validate(prefix string) error {
 	}
 	switch {
 	case c.AnyAudience && len(c.Audience) > 0:
-		return bad("anyAudience", "there is an audience: want one of the two")
+		return bad("any_audience", "there is an audience: want one of the two")
 	case !c.AnyAudience && len(c.Audience) == 0, len(c.Audience) > MaxAudiences:
-		return bad("audience", "there are %d: want 1 to %d, or anyAudience", len(c.Audience), MaxAudiences)
+		return bad("audience", "there are %d: want 1 to %d, or any_audience", len(c.Audience), MaxAudiences)
 	case slices.Contains(c.Audience, ""):
 		return bad("audience", "one is empty")
 	}

@@ -36,7 +36,7 @@ const (
 // Config says what is compressed, as data. The zero value works.
 type Config struct {
 	// MinSize is how many bytes an answer has at least. 0 means 1,024; at most 1 MiB.
-	MinSize int `json:"minSize,omitempty"`
+	MinSize int `json:"min_size,omitempty"`
 	// Level is from 1, which is fastest, to 9. 0 means 1.
 	Level int `json:"level,omitempty"`
 	// Types are the media types that are compressed: "application/json", "text/*". Empty means texts, JSON, XML and JavaScript.
@@ -50,7 +50,7 @@ func (c Config) Validate() error {
 	for _, f := range []struct {
 		field       string
 		value, most int
-	}{{"minSize", c.MinSize, MaxMinSize}, {"level", c.Level, 9}, {"jitter", c.Jitter, MaxJitter}} {
+	}{{"min_size", c.MinSize, MaxMinSize}, {"level", c.Level, 9}, {"jitter", c.Jitter, MaxJitter}} {
 		if f.value < 0 || f.value > f.most {
 			return bus.Errorf(bus.InvalidArgument, "compress.%s: %d: want 0 to %d", f.field, f.value, f.most)
 		}

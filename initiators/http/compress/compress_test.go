@@ -153,7 +153,7 @@ func TestEventsAreNotHeldBack(t *testing.T) {
 func TestConfigRefuses(t *testing.T) {
 	t.Parallel()
 	for field, cfg := range map[string]compress.Config{
-		"compress.minSize": {MinSize: -1}, "compress.minSize:": {MinSize: 2 << 20}, "compress.level": {Level: 10}, "compress.jitter": {Jitter: 5000},
+		"compress.min_size": {MinSize: -1}, "compress.min_size:": {MinSize: 2 << 20}, "compress.level": {Level: 10}, "compress.jitter": {Jitter: 5000},
 		"compress.types[0]": {Types: []string{"json"}}, "compress.types[1]": {Types: []string{"text/*", "*/*"}}, "compress.types[0]:": {Types: []string{"text/html; charset=utf-8"}},
 		"compress.types:": {Types: make([]string, 200)}, "compress.types[0]: ": {Types: []string{"text/event-stream"}},
 	} {

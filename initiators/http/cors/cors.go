@@ -40,7 +40,7 @@ type Config struct {
 	// looks at it. Tokens that a page sends itself, in Authorization, need it not.
 	Credentials bool `json:"credentials,omitempty"`
 	// MaxAge is how long browsers may keep the answer to a preflight. 0 means 10 min; at most 24 h.
-	MaxAge route.Duration `json:"maxAge,omitempty"`
+	MaxAge route.Duration `json:"max_age,omitempty"`
 }
 
 // Validate tells whether c can be used. The error has the code [bus.InvalidArgument] and names the field.
@@ -83,7 +83,7 @@ func (c Config) Validate() error {
 		}
 	}
 	if c.MaxAge < 0 || time.Duration(c.MaxAge) > MaxMaxAge {
-		return bad("maxAge", "%s: want 0s to %s", time.Duration(c.MaxAge), MaxMaxAge)
+		return bad("max_age", "%s: want 0s to %s", time.Duration(c.MaxAge), MaxMaxAge)
 	}
 	return nil
 }

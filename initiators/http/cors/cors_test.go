@@ -146,8 +146,8 @@ func TestConfigRefuses(t *testing.T) {
 		{"cors.headers[0]", cors.Config{Origins: one, Headers: []string{"*"}, Credentials: true}},
 		{"cors.expose[0]", cors.Config{Origins: one, Expose: []string{"*"}, Credentials: true}},
 		{"cors.expose", cors.Config{Origins: one, Expose: make([]string, 200)}},
-		{"cors.maxAge", cors.Config{Origins: one, MaxAge: -1}},
-		{"cors.maxAge", cors.Config{Origins: one, MaxAge: route.Duration(25 * time.Hour)}},
+		{"cors.max_age", cors.Config{Origins: one, MaxAge: -1}},
+		{"cors.max_age", cors.Config{Origins: one, MaxAge: route.Duration(25 * time.Hour)}},
 	} {
 		if _, err := cors.New(tt.cfg); bus.CodeOf(err) != bus.InvalidArgument || !strings.Contains(err.Error(), tt.field+":") {
 			t.Errorf("%+v: %v: want %q", tt.cfg, err, tt.field)

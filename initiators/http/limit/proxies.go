@@ -21,7 +21,7 @@ type Proxies struct{ trusted []netip.Prefix }
 // ParseProxies reads addresses and networks: "10.0.0.7", "10.0.0.0/8", "fd00::/8". The error has the code [bus.InvalidArgument].
 func ParseProxies(list []string) (Proxies, error) {
 	if len(list) > maxProxies {
-		return Proxies{}, bus.Errorf(bus.InvalidArgument, "trustedProxies: there are %d: want at most %d", len(list), maxProxies)
+		return Proxies{}, bus.Errorf(bus.InvalidArgument, "trusted_proxies: there are %d: want at most %d", len(list), maxProxies)
 	}
 	var p Proxies
 	for i, text := range list {
@@ -31,10 +31,10 @@ func ParseProxies(list []string) (Proxies, error) {
 			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		if err != nil {
-			return Proxies{}, bus.Errorf(bus.InvalidArgument, "trustedProxies[%d]: %.60q: want an address or a network, as in 10.0.0.0/8", i, text)
+			return Proxies{}, bus.Errorf(bus.InvalidArgument, "trusted_proxies[%d]: %.60q: want an address or a network, as in 10.0.0.0/8", i, text)
 		}
 		if prefix.Addr().Is4In6() {
-			return Proxies{}, bus.Errorf(bus.InvalidArgument, "trustedProxies[%d]: %.60q: write it as IPv4", i, text)
+			return Proxies{}, bus.Errorf(bus.InvalidArgument, "trusted_proxies[%d]: %.60q: write it as IPv4", i, text)
 		}
 		p.trusted = append(p.trusted, prefix.Masked())
 	}
