@@ -177,6 +177,7 @@ func done(t testing.TB, conn *bus.Conn, target initiators.Target, cfg file.Confi
 	return s
 }
 
+// eventually asks again and again until it holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for begin := time.Now(); !holds(); time.Sleep(2 * time.Millisecond) {

@@ -261,7 +261,7 @@ func TestWindow(t *testing.T) {
 	r := run(t, connect(t), s, file.Config{Dir: dir, Format: file.NDJSON, Parallel: 4, Window: 50})
 	eventually(t, "the window is full", func() bool { return r.Stats().Sent == 49 })
 	for range 20 { // and stays so
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // nothing tells that nothing happens
 		if st := r.Stats(); st.Sent != 49 || st.Unfinished != 50 {
 			t.Fatalf("stats %+v", st)
 		}

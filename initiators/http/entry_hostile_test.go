@@ -151,7 +151,7 @@ func FuzzExplain(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
 		if err != nil {
-			t.Skip()
+			t.Skip() // no server would have read it as a request
 		}
 		x := gateway.Explain(entries, r.WithContext(t.Context()), "")
 		switch {
@@ -184,7 +184,7 @@ func FuzzTemplateEscapes(f *testing.F) {
 		v = strings.ToValidUTF8(v, "")
 		body, err := json.Marshal(map[string]string{"v": v})
 		if err != nil {
-			t.Skip()
+			t.Skip() // JSON cannot say it
 		}
 		ask := func(accept string) []byte {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/t", bytes.NewReader(body))
