@@ -65,5 +65,5 @@ func (a *application) replace(name, instance string) {
 func (a *application) initiate(listen string) {
 	a.t.Helper()
 	a.initiator = start(a.t, "initiator", "--listen", listen, "--server", a.server)
-	a.gateway = a.initiator.await(`msg=serving http=(\S+)`)[1]
+	a.gateway = a.initiator.Await(`msg=serving http=(\S+)`)[1]
 }

@@ -27,24 +27,24 @@ func TestAsyncStepsSurviveKills(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startServer(t)
-	app := startApplication(t, server.ports["nats"])
+	app := startApplication(t, server.Ports["nats"])
 	ask := newAsker(t, app.gateway)
 	l := startLoad(t, 8, ask.call)
 	l.await(300)
 
 	restartInitiator := func() {
 		_, listen, _ := strings.Cut(app.gateway, "://")
-		app.initiator.kill()
+		app.initiator.Kill()
 		app.initiate(listen)
 		l.await(100)
 	}
 	restartInitiator()
-	app.services["log-1"].kill()
-	app.services["log-2"].kill()
+	app.services["log-1"].Kill()
+	app.services["log-2"].Kill()
 	l.await(100) // stored while nobody can do them
 	restartInitiator()
-	server.kill()
-	server = server.restart()
+	server.Kill()
+	server = server.Restart()
 	l.await(100)
 	app.serve("log", "log-1")
 	app.serve("log", "log-2")
@@ -55,7 +55,7 @@ func TestAsyncStepsSurviveKills(t *testing.T) {
 	}
 
 	ended := time.Now()
-	conn := connect(t, server.ports["nats"])
+	conn := connect(t, server.Ports["nats"])
 	// What a killed worker had begun comes again only some time after it was given out.
 	eventually(t, 2*time.Minute, "no step is left", func() bool { return messages(t, conn, route.AsyncStream) == 0 })
 	dead := -1

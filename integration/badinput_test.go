@@ -18,7 +18,7 @@ import (
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	gateway := startUp(t, "--demo", "--memory").ports["http"]
+	gateway := startUp(t, "--demo", "--memory").Ports["http"]
 	_, addr, _ := strings.Cut(gateway, "://")
 	b := newBrowser(t)
 

@@ -54,7 +54,7 @@ func TestClusterLosesLeader(t *testing.T) {
 	routes.await(100)
 
 	killed := time.Now()
-	c[victim].kill()
+	c[victim].Kill()
 	service{Server: urls, Name: "shop", Instance: "late"}.start(t) // it waits until it is registered
 	awaitState(t, client.Registry(), "shop", registry.Online, 3)
 	found := time.Since(killed)

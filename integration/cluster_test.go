@@ -28,7 +28,7 @@ func startCluster(t *testing.T) cluster {
 	first := startServer(t, append(args, "--name", "s1")...)
 	c["s1"] = first
 	for _, name := range []string{"s2", "s3"} {
-		c[name] = startServer(t, append(args, "--name", name, "--routes", first.ports["cluster"])...)
+		c[name] = startServer(t, append(args, "--name", name, "--routes", first.Ports["cluster"])...)
 	}
 	return c
 }
@@ -36,7 +36,7 @@ func startCluster(t *testing.T) cluster {
 func (c cluster) urls() string {
 	var urls []string
 	for _, p := range c {
-		urls = append(urls, p.ports["nats"])
+		urls = append(urls, p.Ports["nats"])
 	}
 	return strings.Join(urls, ",")
 }
@@ -44,7 +44,7 @@ func (c cluster) urls() string {
 // named is the name of the server at url.
 func (c cluster) named(url string) string {
 	for name, p := range c {
-		if p.ports["nats"] == url {
+		if p.Ports["nats"] == url {
 			return name
 		}
 	}
@@ -59,9 +59,9 @@ func TestClusterLosesServer(t *testing.T) {
 	needPrograms(t)
 	c := startCluster(t)
 	up := startUp(t, "--demo", "--server", c.urls())
-	victim := c.named(up.ports["nats"])
+	victim := c.named(up.Ports["nats"])
 	if victim == "" {
-		t.Fatalf("up is connected to %q, which is none of %s", up.ports["nats"], c.urls())
+		t.Fatalf("up is connected to %q, which is none of %s", up.Ports["nats"], c.urls())
 	}
 	conn := connect(t, c.urls())
 	for _, stream := range []string{"KV_" + registry.InstancesBucket, "KV_" + route.Bucket, route.AsyncStream} {
@@ -70,11 +70,11 @@ func TestClusterLosesServer(t *testing.T) {
 		}
 	}
 	lead(t, conn, route.AsyncStream, victim)
-	l := startLoad(t, 8, callWidgets(t, up.ports["http"]))
+	l := startLoad(t, 8, callWidgets(t, up.Ports["http"]))
 	l.await(200)
 
 	killed := time.Now()
-	c[victim].kill()
+	c[victim].Kill()
 	eventually(t, patience, "up is connected to another server", func() bool { return reconnects(t, up) > 0 })
 	moved := time.Since(killed)
 	elected := awaitLeader(t, conn, route.AsyncStream, victim)
@@ -97,11 +97,11 @@ func TestClusterLosesServer(t *testing.T) {
 		t.Errorf("others failed than the %d in flight at the kill: %v", len(all.flying(killed)), failed)
 	}
 
-	c[victim].restart()
+	c[victim].Restart()
 	for _, stream := range []string{"KV_" + registry.InstancesBucket, "KV_" + route.Bucket, route.AsyncStream} {
 		awaitPeers(t, conn, stream)
 	}
-	if got := trail(t, up.ports["http"]); !slices.Equal(got, []string{"authorize.check", "getwidgets.get"}) {
+	if got := trail(t, up.Ports["http"]); !slices.Equal(got, []string{"authorize.check", "getwidgets.get"}) {
 		t.Errorf("the steps are %q", got)
 	}
 }
@@ -179,7 +179,7 @@ func clusterInfo(t *testing.T, conn *bus.Conn, stream string) *jetstream.Cluster
 func reconnects(t *testing.T, p *platform) int {
 	t.Helper()
 	var vars struct{ Skybus struct{ Reconnects int } }
-	a := newBrowser(t).get(t, p.ports["admin"]+"/debug/vars")
+	a := newBrowser(t).get(t, p.Ports["admin"]+"/debug/vars")
 	if err := json.Unmarshal([]byte(a.body), &vars); err != nil || a.status != http.StatusOK {
 		t.Fatalf("/debug/vars answers %d (%v): %s", a.status, err, a.body)
 	}

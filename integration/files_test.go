@@ -89,7 +89,7 @@ type filesRig struct {
 
 func newFilesRig(t *testing.T, source string) *filesRig {
 	t.Helper()
-	server := startServer(t, "--sync", "2m").ports["nats"] // no power fails here
+	server := startServer(t, "--sync", "2m").Ports["nats"] // no power fails here
 	r := &filesRig{t: t, in: startIntake(t, connect(t, server)), dir: t.TempDir(), server: server}
 	r.config = filepath.Join(t.TempDir(), "files.yaml")
 	text := fmt.Sprintf("sources:\n  - name: intake\n    lease: 2s\n    quiet: 50ms\n    rescan: 100ms\n    format: ndjson\n    target: {call: intake.take}\n%s", strings.ReplaceAll(source, "DIR", r.dir))
@@ -208,12 +208,12 @@ func TestFilesKilled(t *testing.T) {
 			for i := range deaths {
 				next := (i+1)*records/(deaths+1) + rand.IntN(1000)
 				eventually(t, patience, fmt.Sprintf("%d records came", next), func() bool { return r.in.distinct() >= next })
-				p.kill()
+				p.Kill()
 				p = r.start()
 			}
 			done := filepath.Join(r.dir, "done", "orders.ndjson")
 			eventually(t, 2*patience, "the file is done", func() bool { _, err := os.Stat(done); return err == nil })
-			p.stop(syscall.SIGTERM)
+			p.Stop(syscall.SIGTERM)
 			r.check(records, deaths, window, parallel == 1)
 		})
 	}
@@ -237,21 +237,21 @@ func TestFilesTakeover(t *testing.T) {
 		eventually(t, patience, "some came", func() bool { return r.in.distinct() >= came+5000 })
 		worker := r.worker()
 		at := 0
-		if strings.HasSuffix(worker, fmt.Sprintf("-%d", both[1].cmd.Process.Pid)) {
+		if strings.HasSuffix(worker, fmt.Sprintf("-%d", both[1].PID())) {
 			at = 1
 		}
 		begin := time.Now()
 		if round%2 == 0 {
-			both[at].kill()
+			both[at].Kill()
 		} else {
-			both[at].freeze()
+			both[at].Freeze()
 		}
 		eventually(t, patience, "the other works", func() bool { w := r.worker(); return w != "" && w != worker })
 		t.Logf("the other works after %v", time.Since(begin))
 		if round%2 == 0 {
 			both[at] = r.start()
 		} else {
-			both[at].thaw()
+			both[at].Thaw()
 		}
 		want := last - last/1000
 		eventually(t, patience, "all came", func() bool { return r.in.distinct() >= want })
@@ -261,7 +261,7 @@ func TestFilesTakeover(t *testing.T) {
 		return err == nil && len(names) == rounds
 	})
 	for _, p := range both {
-		p.stop(syscall.SIGTERM)
+		p.Stop(syscall.SIGTERM)
 	}
 	// The one that was frozen had a request on its way.
 	r.check(last, rounds, window+1, false)
@@ -295,7 +295,7 @@ func TestFilesRotated(t *testing.T) {
 		}
 		if i%4 == 1 { // with some of the log read, and rotated once or twice more before somebody reads on
 			eventually(t, patience, "half of it came", func() bool { return r.in.distinct() >= last-each/2 })
-			p.kill()
+			p.Kill()
 		}
 		for n := i; n > 0; n-- {
 			if err := os.Rename(fmt.Sprintf("%s.%d", path, n), fmt.Sprintf("%s.%d", path, n+1)); err != nil {
@@ -315,6 +315,6 @@ func TestFilesRotated(t *testing.T) {
 	last++
 	want := last - (last+223)/1000 // refused are 777, 1777, ...
 	eventually(t, 2*patience, "all came", func() bool { return r.in.distinct() >= want })
-	p.stop(syscall.SIGTERM)
+	p.Stop(syscall.SIGTERM)
 	r.check(last, rotations/4, window, false)
 }

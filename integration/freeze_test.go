@@ -16,7 +16,7 @@ import (
 func TestFreezeInstance(t *testing.T) {
 	needPrograms(t)
 	platform := startUp(t, "--memory")
-	server, gateway := platform.ports["nats"], platform.ports["http"]
+	server, gateway := platform.Ports["nats"], platform.Ports["http"]
 	conn := connect(t, server)
 	client := newClient(t, conn, micro.ClientConfig{AttemptTimeout: 300 * time.Millisecond})
 	var frozen *process
@@ -33,7 +33,7 @@ func TestFreezeInstance(t *testing.T) {
 		return err == nil
 	})
 
-	frozen.freeze()
+	frozen.Freeze()
 	since := time.Now()
 	// Meanwhile what may be repeated succeeds, if slowly.
 	early := startLoad(t, 4, callService(client, "sleeper.safe"))
@@ -67,7 +67,7 @@ func TestFreezeInstance(t *testing.T) {
 		}
 	}
 
-	frozen.thaw()
+	frozen.Thaw()
 	awaitState(t, client.Registry(), "sleeper", registry.Online, 3)
 	eventually(t, patience, "the instance takes requests again", func() bool {
 		instance, err := callService(client, "sleeper.work")(t.Context())

@@ -64,7 +64,7 @@ func neverAnswered(t *testing.T, url, body, key string) (lost <-chan struct{}) {
 func TestGatewayKilled(t *testing.T) {
 	needPrograms(t)
 	t.Parallel()
-	server := startServer(t).ports["nats"]
+	server := startServer(t).Ports["nats"]
 	begun, release := make(chan string, 10), make(chan struct{})
 	slowTickets(t, server, begun, release)
 	putEntries(t, connect(t, server), map[string]string{
@@ -72,22 +72,22 @@ func TestGatewayKilled(t *testing.T) {
 		"later": `{"method":"POST","path":"/later","call":"tickets.slow","async":{}}`,
 	})
 	first := startGateway(t, server)
-	resp, text := askHTTP(t, http.MethodPost, first.ports["http"]+"/later", `{"text":"later"}`, "Prefer", "respond-async")
+	resp, text := askHTTP(t, http.MethodPost, first.Ports["http"]+"/later", `{"text":"later"}`, "Prefer", "respond-async")
 	location := resp.Header.Get("Location")
 	if resp.StatusCode != http.StatusAccepted {
 		t.Fatalf("%s %s", resp.Status, text)
 	}
 	keys := map[string]int{<-begun: 1}
-	lost := neverAnswered(t, first.ports["http"]+"/once", `{"text":"once"}`, "k")
+	lost := neverAnswered(t, first.Ports["http"]+"/once", `{"text":"once"}`, "k")
 	keys[<-begun]++
 	second := startGateway(t, server)
-	first.kill()
+	first.Kill()
 	<-lost
 	close(release)
 
 	began := time.Now()
 	for _, replayed := range []string{"", "true"} {
-		resp, text := askHTTP(t, http.MethodPost, second.ports["http"]+"/once", `{"text":"once"}`, "Idempotency-Key", "k")
+		resp, text := askHTTP(t, http.MethodPost, second.Ports["http"]+"/once", `{"text":"once"}`, "Idempotency-Key", "k")
 		if resp.StatusCode != http.StatusOK || !strings.Contains(text, `"once"`) || resp.Header.Get("Idempotency-Replayed") != replayed {
 			t.Errorf("%s %s %v", resp.Status, text, resp.Header)
 		}
@@ -98,7 +98,7 @@ func TestGatewayKilled(t *testing.T) {
 			State  string
 			Answer struct{ Body ticket }
 		}
-		resp, text := askHTTP(t, http.MethodGet, second.ports["http"]+location, "")
+		resp, text := askHTTP(t, http.MethodGet, second.Ports["http"]+location, "")
 		if resp.StatusCode != http.StatusOK || json.Unmarshal([]byte(text), &st) != nil {
 			t.Fatalf("%s %s", resp.Status, text)
 		}

@@ -108,7 +108,8 @@ func TestImports(t *testing.T) {
 	}{
 		{"no server in a library", library, withServer, server},
 		{"no server in an example", ours("examples/..."), nil, server},
-		{"testing is for tests", ours("..."), ours("bus/bustest", "scheduler/schedulertest"), testOnly},
+		{"testing is for tests", ours("..."), ours("bus/bustest", "internal/proctest", "scheduler/schedulertest"), testOnly},
+		{"processes are for tests", ours("..."), nil, ours("internal/proctest")},
 		{"command line stays in cmd", ours("..."), ours("cmd/..."), commandLine},
 		{"yaml is for files", ours("..."), ours("cmd/...", "micro/config/file"), yaml},
 		{"the lock stays with the server", ours("..."), append(ours("cmd/..."), withServer...), paths{"github.com/gofrs/flock/..."}},

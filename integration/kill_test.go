@@ -27,13 +27,13 @@ const soon = 500 * time.Millisecond
 // loses anything.
 func TestKillInstance(t *testing.T) {
 	needPrograms(t)
-	app := startApplication(t, startServer(t, "--sync", "1s").ports["nats"]) // measures no disk
+	app := startApplication(t, startServer(t, "--sync", "1s").Ports["nats"]) // measures no disk
 	untilSoon(t, func(round int) time.Duration {
 		victim := fmt.Sprintf("getwidgets-%d", round)
 		l := startLoad(t, 8, callWidgets(t, app.gateway))
 		l.await(400)
 		killed := time.Now()
-		app.services[victim].kill()
+		app.services[victim].Kill()
 		gone := time.Now()
 		l.await(400)
 		enough := time.Now()
@@ -59,16 +59,16 @@ func TestKillInstance(t *testing.T) {
 // is in its socket buffer.
 func TestKillInstanceHoldingRequests(t *testing.T) {
 	needPrograms(t)
-	app := startApplication(t, startServer(t, "--sync", "1s").ports["nats"]) // measures no disk
+	app := startApplication(t, startServer(t, "--sync", "1s").Ports["nats"]) // measures no disk
 	untilSoon(t, func(round int) time.Duration {
 		l := startLoad(t, 8, callWidgets(t, app.gateway))
 		l.await(100)
 		victim := app.services[fmt.Sprintf("getwidgets-%d", round)]
-		victim.freeze()
+		victim.Freeze()
 		eventually(t, patience, "all callers wait for the frozen instance", func() bool { return l.stuck(700*time.Millisecond) == 8 })
 
 		killed := time.Now()
-		victim.kill()
+		victim.Kill()
 		next := startLoad(t, 8, callWidgets(t, app.gateway))
 		next.await(400)
 		enough := time.Now()
@@ -110,7 +110,7 @@ func untilSoon(t *testing.T, kill func(round int) (gap time.Duration)) {
 func TestKillLosesWhatWasHeld(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	server := startServer(t).ports["nats"]
+	server := startServer(t).Ports["nats"]
 	victim := service{Server: server, Name: "holder", Instance: "victim"}.start(t)
 	other := service{Server: server, Name: "holder", Instance: "other"}.start(t)
 	conn := connect(t, server)
@@ -129,13 +129,13 @@ func TestKillLosesWhatWasHeld(t *testing.T) {
 	sent := nc.Stats().OutMsgs
 	send()
 	eventually(t, patience, "all requests are begun", func() bool { return len(begun(victim))+len(begun(other)) == each })
-	victim.freeze()
+	victim.Freeze()
 	send()
 	eventually(t, patience, "all requests are sent", func() bool { return nc.Stats().OutMsgs >= sent+2*each })
 	if err := nc.Flush(); err != nil { // and the server has given them out
 		t.Fatal(err)
 	}
-	victim.kill()
+	victim.Kill()
 	killed := time.Now()
 	// What is sent before the server hears of the death would be held by the dead, too.
 	work := conn.Namespace().InstanceSubject("holder", "victim", "work")
@@ -151,7 +151,7 @@ func TestKillLosesWhatWasHeld(t *testing.T) {
 		}
 	}
 	took := time.Since(killed)
-	_ = other.stdin.Close() // lets it answer
+	other.CloseInput() // lets it answer
 
 	var all outcomes
 	for range 2 * each {
@@ -166,7 +166,7 @@ func TestKillLosesWhatWasHeld(t *testing.T) {
 
 // begun are the requests that the handlers of a service for tests hold or held.
 func begun(p *process) []string {
-	text, _ := p.out.read()
+	text := p.Output()
 	var ids []string
 	for _, match := range regexp.MustCompile(`(?m)^began (\S+)$`).FindAllStringSubmatch(text, -1) {
 		ids = append(ids, match[1])
@@ -201,14 +201,14 @@ func checkHeld(t *testing.T, all outcomes, victim, other []string) {
 func TestKillAll(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	app := startApplication(t, startServer(t).ports["nats"])
+	app := startApplication(t, startServer(t).Ports["nats"])
 	b := newBrowser(t)
 	url := app.gateway + "/getwidgets"
 	if _, err := b.widgets(t.Context(), app.gateway); err != nil {
 		t.Fatal(err)
 	}
-	app.services["authorize-1"].kill()
-	app.services["authorize-2"].kill()
+	app.services["authorize-1"].Kill()
+	app.services["authorize-2"].Kill()
 
 	page := b.post(t, url, "input=x", "Accept", "text/html,*/*;q=0.8", "Content-Type", "application/x-www-form-urlencoded")
 	checkUnavailable(t, page, "text/html; charset=utf-8")
@@ -230,7 +230,7 @@ func TestKillAll(t *testing.T) {
 	}
 
 	app.serve("authorize", "authorize-3")
-	app.services["authorize-3"].await(`msg=serving service=authorize`)
+	app.services["authorize-3"].Await(`msg=serving service=authorize`)
 	begin := time.Now()
 	if _, err := b.widgets(t.Context(), app.gateway); err != nil {
 		t.Errorf("with a new instance: %v", err)

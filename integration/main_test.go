@@ -6,11 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/internal/proctest"
 )
 
 // Variables that TestMain sets for the tests and their children.
@@ -32,7 +31,10 @@ func TestMain(m *testing.M) {
 	if testing.Short() {
 		bustest.Main(m, module)
 	}
-	dir, err := buildPrograms()
+	built, err := proctest.Build(module+"cmd/skybus", module+"examples/getwidgets/service", module+"examples/getwidgets/initiator")
+	if err == nil {
+		err = os.Setenv(programsVariable, string(built))
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)
 		os.Exit(1)
@@ -42,23 +44,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := built.Remove(); err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)
 		code = max(code, 1)
 	}
 	os.Exit(code)
-}
-
-func buildPrograms() (dir string, err error) {
-	if dir, err = os.MkdirTemp("", "skybus-integration-"); err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", dir+string(filepath.Separator), //nolint:noctx // there is no test yet that could end it
-		module+"cmd/skybus", module+"examples/getwidgets/service", module+"examples/getwidgets/initiator")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build: %w\n%s%w", err, out, os.RemoveAll(dir))
-	}
-	return dir, os.Setenv(programsVariable, dir)
 }
 
 // needPrograms leaves out a test that starts processes when only the quick ones are wanted.

@@ -29,7 +29,7 @@ func TestMirrorAllAtOnce(t *testing.T) {
 	needPrograms(t)
 	rnd := chance(t)
 	server := startServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 2)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 2)
 	m := r.open()
 	flaky := func(c *copyProcess) {
 		c.fail(faults{
@@ -55,27 +55,27 @@ func TestMirrorAllAtOnce(t *testing.T) {
 		switch n := rnd.IntN(10); {
 		case n < 4:
 			kills["sender killed"]++
-			r.procs[at].kill()
+			r.procs[at].Kill()
 			r.restart(at)
 		case n < 5:
 			kills["sender stopped"]++
-			r.procs[at].stop(syscall.SIGTERM)
+			r.procs[at].Stop(syscall.SIGTERM)
 			r.restart(at)
 		case n < 6:
 			kills["sender frozen"]++
-			r.procs[at].freeze()
+			r.procs[at].Freeze()
 			time.Sleep(time.Duration(rnd.IntN(4000)) * time.Millisecond) // it may lose the lease or not
-			r.procs[at].thaw()
+			r.procs[at].Thaw()
 		case n < 9:
 			kills["copy killed"]++
 			c := r.copies[rnd.IntN(len(r.copies))]
-			c.kill()
+			c.Kill()
 			c.restart()
 			flaky(c)
 		default:
 			kills["server killed"]++
-			server.kill()
-			server = server.restart()
+			server.Kill()
+			server = server.Restart()
 		}
 	}
 	t.Logf("%v", kills)

@@ -15,7 +15,7 @@ func TestMirrorStorageFull(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 2, 1, "limits: {history: 0, window: 20}")
+	r := newMirrorRig(t, server.Ports["nats"], 2, 1, "limits: {history: 0, window: 20}")
 	stream, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_MIR")
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func TestMirrorStorageFull(t *testing.T) {
 	}
 	w := startPadded(t, r.urls(), 8, 0, strings.Repeat("x", 20_000))
 	w.await(10)
-	r.copies[1].kill()
+	r.copies[1].Kill()
 	refused := func() (n int) {
 		for _, s := range w.snapshot() {
 			if s.status == http.StatusInsufficientStorage || s.status == http.StatusServiceUnavailable {
@@ -41,7 +41,7 @@ func TestMirrorStorageFull(t *testing.T) {
 	eventually(t, patience, "the store is full", func() bool { return refused() > 50 })
 	full := w.accepted()
 	look := fmt.Sprintf(`more than half full[^\n]*"last":%d\D`, r.lastStored())
-	r.procs[0].await(look) // and removes what it may
+	r.procs[0].Await(look) // and removes what it may
 	r.copies[1].restart()
 	w.await(100)
 	t.Logf("%d writes were accepted until the store was full, %d refused, then it went on", full, refused())

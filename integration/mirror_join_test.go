@@ -17,7 +17,7 @@ func TestMirrorCopyAdded(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 2, 2)
+	r := newMirrorRig(t, server.Ports["nats"], 2, 2)
 	m := r.open()
 	w := startWriters(t, r.urls(), 8, 300)
 	w.await(500)
@@ -49,7 +49,7 @@ func TestMirrorCopyAdded(t *testing.T) {
 	}
 	w.await(200)
 	at := r.sender(m) // and once more under another sender
-	r.procs[at].kill()
+	r.procs[at].Kill()
 	w.await(200)
 	r.settle(w, map[*copyProcess]uint64{onto: last})
 	if n := len(onto.applied()); onto.applied()[0].Seq <= last {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/proctest"
 	"github.com/skybus-io/skybus/mirror"
 )
 
@@ -63,7 +64,7 @@ func (r *mirrorRig) startMirror() *platform {
 func (r *mirrorRig) urls() []string {
 	var urls []string
 	for _, p := range r.procs {
-		urls = append(urls, p.ports["mirror"])
+		urls = append(urls, p.Ports["mirror"])
 	}
 	return urls
 }
@@ -71,7 +72,7 @@ func (r *mirrorRig) urls() []string {
 // restart starts a process again that has ended.
 func (r *mirrorRig) restart(at int) {
 	r.t.Helper()
-	r.procs[at] = r.procs[at].restart()
+	r.procs[at] = r.procs[at].Restart()
 	r.ever = append(r.ever, r.procs[at])
 }
 
@@ -81,7 +82,7 @@ func (r *mirrorRig) reigns() []int64 {
 	sending := regexp.MustCompile(`"time":"([^"]+)"[^\n]*"msg":"sending"`)
 	var all []int64
 	for _, p := range r.ever {
-		text, _ := p.out.read()
+		text := p.Output()
 		for _, match := range sending.FindAllStringSubmatch(text, -1) {
 			at, err := time.Parse(time.RFC3339Nano, match[1])
 			if err != nil {
@@ -115,7 +116,7 @@ func (r *mirrorRig) sender(m *mirror.Mirror) (at int) {
 	eventually(r.t, patience, "one process sends", func() bool {
 		owner, err := m.Sender(r.t.Context())
 		for i, p := range r.procs {
-			if err == nil && strings.HasSuffix(owner, fmt.Sprintf("-%d", p.cmd.Process.Pid)) {
+			if err == nil && strings.HasSuffix(owner, fmt.Sprintf("-%d", p.PID())) {
 				at = i
 				return true
 			}
@@ -164,8 +165,8 @@ func (c *copyProcess) run() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.process = startCommand(c.t, "copy", self, nil, []string{copyVariable + "=" + string(config)})
-	c.config.Listen = c.await(`(?m)^listening (.*)$`)[1]
+	c.process = proctest.Start(c.t, "copy", self, nil, []string{copyVariable + "=" + string(config)})
+	c.config.Listen = c.Await(`(?m)^listening (.*)$`)[1]
 	c.url = "http://" + c.config.Listen
 }
 

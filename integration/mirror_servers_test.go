@@ -13,7 +13,7 @@ func TestMirrorServerKilled(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 2)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 2)
 	rounds := 2
 	if long() {
 		rounds = 10
@@ -23,11 +23,11 @@ func TestMirrorServerKilled(t *testing.T) {
 		w.await(500)
 		broken := time.Now()
 		if i%2 == 0 {
-			server.kill()
+			server.Kill()
 		} else {
-			server.stop(syscall.SIGTERM)
+			server.Stop(syscall.SIGTERM)
 		}
-		server = server.restart()
+		server = server.Restart()
 		w.await(200)
 		l := latenciesOf(w.snapshot(), broken, time.Now())
 		t.Logf("the server was away: clients %v", l)
@@ -55,11 +55,11 @@ func TestMirrorClusterLosesLeader(t *testing.T) {
 		w.await(200)
 		victim := clusterInfo(t, r.conn, stream).Leader
 		broken := time.Now()
-		c[victim].kill()
+		c[victim].Kill()
 		w.await(200)
 		l := latenciesOf(w.snapshot(), broken, time.Now())
 		t.Logf("%s, which led %s, was killed: clients %v", victim, stream, l)
-		c[victim] = c[victim].restart()
+		c[victim] = c[victim].Restart()
 		awaitPeers(t, r.conn, "SKYBUS_MIR")
 		awaitPeers(t, r.conn, "SKYBUS_MIRW")
 	}

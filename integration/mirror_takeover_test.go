@@ -17,7 +17,7 @@ func TestMirrorSenderKilled(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 2)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 2)
 	m := r.open()
 	rounds := 2
 	if long() {
@@ -29,7 +29,7 @@ func TestMirrorSenderKilled(t *testing.T) {
 	for range rounds {
 		at := r.sender(m)
 		killed := time.Now()
-		r.procs[at].kill()
+		r.procs[at].Kill()
 		w.await(300)
 		took := r.pause(killed, time.Now())
 		best = min(best, took)
@@ -69,7 +69,7 @@ func TestMirrorSenderStopped(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 2)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 2)
 	m := r.open()
 	w := startWriters(t, r.urls(), 8, 300)
 	w.await(100)
@@ -77,7 +77,7 @@ func TestMirrorSenderStopped(t *testing.T) {
 	for range 2 {
 		at := r.sender(m)
 		stopped := time.Now()
-		r.procs[at].stop(syscall.SIGTERM)
+		r.procs[at].Stop(syscall.SIGTERM)
 		w.await(100)
 		took := r.pause(stopped, time.Now())
 		best = min(best, took)
@@ -102,7 +102,7 @@ func TestMirrorSenderFrozen(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 2)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 2)
 	m := r.open()
 	w := startWriters(t, r.urls()[:2], 16, 0)
 	w.await(500)
@@ -114,11 +114,11 @@ func TestMirrorSenderFrozen(t *testing.T) {
 		at := r.sender(m)
 		frozen := r.procs[at]
 		begin := time.Now()
-		frozen.freeze()
+		frozen.Freeze()
 		eventually(t, patience, "the other process sends", func() bool { return r.sender(m) != at })
 		w.await(200)
 		t.Logf("another process had taken over and applied %v after the freeze", time.Since(begin))
-		frozen.thaw()
+		frozen.Thaw()
 		w.await(500)
 		if owner := r.sender(m); owner == at {
 			t.Error("the process that was frozen sends again, though another one has the lease")

@@ -22,7 +22,7 @@ func TestMirrorCopyDown(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 1)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 1)
 	away := 8 * time.Second
 	if long() {
 		away = time.Minute
@@ -33,11 +33,11 @@ func TestMirrorCopyDown(t *testing.T) {
 	healthy := time.Now()
 	w.await(3 * rate)
 	c := r.copies[2]
-	memory := residentMemory(r.procs[0].cmd.Process.Pid)
+	memory := resident(r.procs[0])
 	killed := time.Now()
-	c.kill()
+	c.Kill()
 	time.Sleep(away) // that is how long it is away
-	full := residentMemory(r.procs[0].cmd.Process.Pid)
+	full := resident(r.procs[0])
 	queued := r.lastStored() - uint64(len(c.applied()))
 	back := time.Now()
 	c.restart()
@@ -55,7 +55,7 @@ func TestMirrorCopyDown(t *testing.T) {
 	before, during, draining := latenciesOf(all, healthy, killed), latenciesOf(all, killed, back), latenciesOf(all, began, level)
 	t.Logf("away %v with %d writes queued; asked again %v after it was back, drained at %.0f/s", back.Sub(killed), queued, began.Sub(back), drained)
 	t.Logf("clients: before %v; while it was away %v; while it drained %v", before, during, draining)
-	t.Logf("memory of the mirror: %s before, %s with the writes queued, %s drained", memory, full, residentMemory(r.procs[0].cmd.Process.Pid))
+	t.Logf("memory of the mirror: %s before, %s with the writes queued, %s drained", memory, full, resident(r.procs[0]))
 	if drained < rate { // 2x is the aim, on a machine that is not busy
 		t.Errorf("drained at %.0f/s while clients write at %d/s", drained, rate)
 	}
@@ -70,14 +70,14 @@ func TestMirrorCopyKilledInMidRequest(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 1)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 1)
 	w := startWriters(t, r.urls(), 8, 300)
 	w.await(100)
 	c := r.copies[0]
 	for range 2 {
 		c.fail(faults{Stall: 5})
-		c.await(`(stalled\n){5}`)
-		c.kill()
+		c.Await(`(stalled\n){5}`)
+		c.Kill()
 		c.restart()
 		w.await(100)
 	}
@@ -93,7 +93,7 @@ func TestMirrorCopyFails(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 1)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 1)
 	w := startWriters(t, r.urls(), 8, 300)
 	w.await(100)
 	for _, f := range []faults{
@@ -121,7 +121,7 @@ func TestMirrorKilledAfterItsAnswer(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 1)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 1)
 	rounds := 3
 	if long() {
 		rounds = 20
@@ -138,7 +138,7 @@ func TestMirrorKilledAfterItsAnswer(t *testing.T) {
 				t.Fatalf("answered %d %s", s.status, s.text)
 			}
 		}
-		r.procs[0].kill()
+		r.procs[0].Kill()
 		last := w.all[len(w.all)-1].Seq
 		for _, c := range r.copies {
 			if c.lacks(0, last) > 0 {
@@ -158,7 +158,7 @@ func TestMirrorCopyRefuses(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 1)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 1)
 	m := r.open()
 	w := startWriters(t, r.urls(), 8, 300)
 	w.await(100)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/skybus-io/skybus/internal/proctest"
 )
 
 // copyVerdict is what came of all writes at one copy.
@@ -45,12 +47,8 @@ func (r *mirrorRig) settle(w *writers, from map[*copyProcess]uint64) {
 	}
 	for i, c := range r.copies {
 		missing := uint64(0)
-		for ; ; time.Sleep(longest) { // between two looks
-			if missing = c.lacks(from[c], last); missing == 0 || time.Since(begin) > patience {
-				break
-			}
-		}
-		if missing > 0 {
+		left := max(0, patience-time.Since(begin))
+		if !proctest.Within(left, func() bool { missing = c.lacks(from[c], last); return missing == 0 }) {
 			r.t.Errorf("copy %s lacks write %d of %d", copyName(i), missing, last)
 		}
 	}

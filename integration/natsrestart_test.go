@@ -33,9 +33,9 @@ func TestNATSGoneAndBack(t *testing.T) {
 func goneAndBack(t *testing.T) (gap time.Duration) {
 	t.Helper()
 	server := startServer(t)
-	app := startApplication(t, server.ports["nats"])
-	service{Server: server.ports["nats"], Name: "echo", Instance: "echo-1"}.start(t)
-	conn := connect(t, server.ports["nats"])
+	app := startApplication(t, server.Ports["nats"])
+	service{Server: server.Ports["nats"], Name: "echo", Instance: "echo-1"}.start(t)
+	conn := connect(t, server.Ports["nats"])
 	client := newClient(t, conn, micro.ClientConfig{Timeout: 8 * time.Second})
 	ways := []*way{
 		{name: "gateway", call: callWidgets(t, app.gateway), repeats: true},
@@ -48,23 +48,23 @@ func goneAndBack(t *testing.T) (gap time.Duration) {
 	for _, w := range ways {
 		w.before.await(100)
 	}
-	online := instances(t, server.ports["nats"])
+	online := instances(t, server.Ports["nats"])
 
-	server.freeze() // so that every caller waits for it
+	server.Freeze() // so that every caller waits for it
 	for _, w := range ways {
 		eventually(t, patience, "all callers wait", func() bool { return w.before.stuck(50*time.Millisecond) == 8 })
 	}
-	server.kill()
+	server.Kill()
 	killed := time.Now()
-	app.initiator.await("connection lost")
+	app.initiator.Await("connection lost")
 	eventually(t, patience, "the connection is known to be lost", func() bool { return !conn.NATS().IsConnected() })
 	for _, w := range ways {
 		w.since = startLoad(t, 8, w.call)
 	}
 	listening := make(chan time.Time, 1)
-	url := server.ports["nats"]
+	url := server.Ports["nats"]
 	go func() { listening <- firstAccepted(url) }()
-	server = server.restart()
+	server = server.Restart()
 	up := <-listening
 	t.Logf("it listens again %v after the kill", up.Sub(killed))
 	for _, w := range ways {
@@ -75,7 +75,7 @@ func goneAndBack(t *testing.T) (gap time.Duration) {
 		gap = max(gap, w.check(t, killed, up, enough))
 	}
 	eventually(t, patience, "all instances are online again", func() bool {
-		return slices.Equal(instances(t, server.ports["nats"]), online)
+		return slices.Equal(instances(t, server.Ports["nats"]), online)
 	})
 	return gap
 }

@@ -19,7 +19,7 @@ func TestPlainNATSClient(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	p := startUp(t, "--demo", "--memory")
-	nc, err := nats.Connect(p.ports["nats"])
+	nc, err := nats.Connect(p.Ports["nats"])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestServiceDiscovery(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	p := startUp(t, "--demo", "--memory")
-	nc, err := nats.Connect(p.ports["nats"])
+	nc, err := nats.Connect(p.Ports["nats"])
 	if err != nil {
 		t.Fatal(err)
 	}

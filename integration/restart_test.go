@@ -20,25 +20,25 @@ func TestRestartKeepsRoutes(t *testing.T) {
 	needPrograms(t)
 	p := startUp(t, "--demo", "--data", t.TempDir())
 	want := []string{"getwidgets.get", "authorize.check", "getwidgets.get"}
-	edit(t, p.ports["nats"], want...)
+	edit(t, p.Ports["nats"], want...)
 	for _, end := range []struct {
 		name string
 		end  func()
 	}{
-		{"a clean end", func() { p.stop(os.Interrupt) }},
-		{"kill -9", func() { p.kill() }},
+		{"a clean end", func() { p.Stop(os.Interrupt) }},
+		{"kill -9", func() { p.Kill() }},
 		{"kill -9 under load", func() {
-			startLoad(t, 8, callWidgets(t, p.ports["http"])).await(100)
-			p.kill()
+			startLoad(t, 8, callWidgets(t, p.Ports["http"])).await(100)
+			p.Kill()
 		}},
 	} {
 		end.end()
-		p = p.restart()
-		if got := trail(t, p.ports["http"]); !slices.Equal(got, want) {
+		p = p.Restart()
+		if got := trail(t, p.Ports["http"]); !slices.Equal(got, want) {
 			t.Errorf("after %s the steps are %q, want %q", end.name, got, want)
 		}
 		var revisions []any // the demo's own and ours
-		if out := skybus(t, p.ports["nats"], "routes", "history", "getwidgets", "-o", "json"); json.Unmarshal([]byte(out), &revisions) != nil || len(revisions) != 2 {
+		if out := skybus(t, p.Ports["nats"], "routes", "history", "getwidgets", "-o", "json"); json.Unmarshal([]byte(out), &revisions) != nil || len(revisions) != 2 {
 			t.Errorf("after %s there are %d revisions, want 2: %s", end.name, len(revisions), out)
 		}
 	}
@@ -114,7 +114,7 @@ func TestTakenPlaces(t *testing.T) {
 			}
 		})
 	}
-	if got := trail(t, first.ports["http"]); len(got) != 2 {
+	if got := trail(t, first.Ports["http"]); len(got) != 2 {
 		t.Errorf("the first one answers %q now", got)
 	}
 }

@@ -18,7 +18,7 @@ func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	platform := startUp(t, "--memory")
-	server, gateway := platform.ports["nats"], platform.ports["http"]
+	server, gateway := platform.Ports["nats"], platform.Ports["http"]
 	conn := connect(t, server)
 	client := newClient(t, conn, micro.ClientConfig{})
 	instance := func(id string) *process {
@@ -51,8 +51,8 @@ func TestRollingRestart(t *testing.T) {
 		for i, old := range running {
 			awaitAll(50)
 			begin := time.Now()
-			took := old.stop(syscall.SIGTERM)
-			stops = append(stops, fmt.Sprintf("%s from %s for %v", old.name, begin.Format(time.StampMicro), took))
+			took := old.Stop(syscall.SIGTERM)
+			stops = append(stops, fmt.Sprintf("%s from %s for %v", old.Name(), begin.Format(time.StampMicro), took))
 			awaitAll(50) // by the two that are left
 			running[i] = instance(fmt.Sprintf("new-%d-%d", round, i))
 		}

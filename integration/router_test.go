@@ -64,7 +64,7 @@ func callRouter(client *micro.Client, name string) call {
 func TestKillRouter(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	server := startServer(t, "--sync", "1s").ports["nats"] // measures no disk
+	server := startServer(t, "--sync", "1s").Ports["nats"] // measures no disk
 	for _, instance := range []string{"app-1", "app-2"} {
 		service{Server: server, Name: "app", Instance: instance, Delay: 2 * time.Millisecond}.start(t)
 	}
@@ -80,7 +80,7 @@ func TestKillRouter(t *testing.T) {
 	safe.await(400)
 	work.await(400)
 	killed := time.Now()
-	victim.kill()
+	victim.Kill()
 	gone := time.Now()
 	safe.await(400)
 	work.await(400)
@@ -109,10 +109,10 @@ func TestKillRouter(t *testing.T) {
 func TestKillGateway(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	server := startServer(t, "--sync", "1s").ports["nats"] // measures no disk
+	server := startServer(t, "--sync", "1s").Ports["nats"] // measures no disk
 	startApplication(t, server)
 	victim, other := startGateway(t, server), startGateway(t, server)
-	gateways := []string{victim.ports["http"], other.ports["http"]}
+	gateways := []string{victim.Ports["http"], other.Ports["http"]}
 	b := newBrowser(t)
 	var turn, moved atomic.Int64
 	l := startLoad(t, 8, func(ctx context.Context) (string, error) {
@@ -126,7 +126,7 @@ func TestKillGateway(t *testing.T) {
 		return fmt.Sprint(1 - first), err
 	})
 	l.await(400)
-	victim.kill()
+	victim.Kill()
 	gone := time.Now()
 	l.await(400)
 	all := l.end()
@@ -144,7 +144,7 @@ func TestKillGateway(t *testing.T) {
 func TestRouterAsyncSurvivesKills(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	server := startServer(t).ports["nats"]
+	server := startServer(t).Ports["nats"]
 	conn := connect(t, server)
 	records := t.TempDir()
 	for _, instance := range []string{"log-1", "log-2"} {
@@ -171,7 +171,7 @@ func TestRouterAsyncSurvivesKills(t *testing.T) {
 			}
 			answered = append(answered, id)
 		}
-		router.kill()
+		router.Kill()
 	}
 	startRouter(t, server, "last") // somebody has to do the rest
 	eventually(t, 2*time.Minute, "no step is left", func() bool { return messages(t, conn, route.AsyncStream) == 0 })

@@ -24,7 +24,7 @@ func TestRoutesWithoutLeader(t *testing.T) {
 	needPrograms(t)
 	c := startCluster(t)
 	up := startUp(t, "--demo", "--server", c.urls())
-	survivor := c.named(up.ports["nats"])
+	survivor := c.named(up.Ports["nats"])
 	var victims []string
 	for name := range c {
 		if name != survivor {
@@ -32,15 +32,15 @@ func TestRoutesWithoutLeader(t *testing.T) {
 		}
 	}
 	conn := connect(t, c.urls())
-	e := newEditor(t, conn, up.ports["http"])
+	e := newEditor(t, conn, up.Ports["http"])
 	e.put(patience, "authorize.check", "getwidgets.get")
 	awaitPeers(t, conn, "KV_"+route.Bucket)
 	lead(t, conn, "KV_"+route.Bucket, victims[0])
-	l := startLoad(t, 4, callWidgets(t, up.ports["http"]))
+	l := startLoad(t, 4, callWidgets(t, up.Ports["http"]))
 	l.await(100)
 
 	killed := time.Now()
-	c[victims[0]].kill()
+	c[victims[0]].Kill()
 	stored := e.putting("getwidgets.get")
 	elected := awaitLeader(t, conn, "KV_"+route.Bucket, victims[0]).Sub(killed)
 	if err := <-stored; err != nil {
@@ -54,8 +54,8 @@ func TestRoutesWithoutLeader(t *testing.T) {
 	}
 	l.await(100)
 
-	c[victims[1]].kill()
-	soon := putWithoutQuorum(t, c[survivor].ports["nats"]) // while the one that is left may still believe in its leader
+	c[victims[1]].Kill()
+	soon := putWithoutQuorum(t, c[survivor].Ports["nats"]) // while the one that is left may still believe in its leader
 	begin := time.Now()
 	err := e.try(5*time.Second, "authorize.check", "getwidgets.get")
 	if code := bus.CodeOf(err); code != bus.Unavailable && code != bus.DeadlineExceeded || !strings.Contains(err.Error(), "quorum") {
@@ -64,7 +64,7 @@ func TestRoutesWithoutLeader(t *testing.T) {
 	if took := time.Since(begin); took > patience/2 {
 		t.Errorf("it took %v to fail, want 5s", took)
 	}
-	stderr := putWithoutQuorum(t, c[survivor].ports["nats"])
+	stderr := putWithoutQuorum(t, c[survivor].Ports["nats"])
 	t.Logf("without a quorum: %s; %v; %s", soon, err, stderr)
 	l.await(200)
 	e.obeyed("getwidgets.get")
@@ -73,7 +73,7 @@ func TestRoutesWithoutLeader(t *testing.T) {
 	}
 
 	for _, name := range victims { // one of them may be the only one that the other knows
-		c[name].restart()
+		c[name].Restart()
 	}
 	e.put(elections, "getwidgets.get", "authorize.check")
 }

@@ -14,7 +14,7 @@ func TestEditRoute(t *testing.T) {
 	needPrograms(t)
 	const limit = 100 * time.Millisecond
 	p := startUp(t, "--demo", "--memory")
-	server, gateway := p.ports["nats"], p.ports["http"]
+	server, gateway := p.Ports["nats"], p.Ports["http"]
 	l := startLoad(t, 2, callWidgets(t, gateway))
 	best := time.Hour
 	for _, test := range []struct {

@@ -5,12 +5,12 @@ package integration_test
 import (
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/skybus-io/skybus/internal/proctest"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/registry"
@@ -28,7 +28,7 @@ func keep(t *testing.T, s service) *process {
 		t.Fatal(err)
 	}
 	args := []string{"run", "-n", "2", "--name", s.Name, "--server", s.Server, "--", self}
-	return startCommand(t, "run", filepath.Join(os.Getenv(programsVariable), "skybus"), args, []string{serviceVariable + "=" + string(config)})
+	return proctest.Start(t, "run", programs().Path("skybus"), args, []string{serviceVariable + "=" + string(config)})
 }
 
 // kept are the online instances by process.
@@ -45,7 +45,7 @@ func kept(reg *registry.Registry, service string) map[int]*registry.Instance {
 // TestRunReplaces has `skybus run` keep two instances under load, of which one is killed, and then one is frozen.
 func TestRunReplaces(t *testing.T) {
 	needPrograms(t)
-	server := startUp(t, "--memory").ports["nats"]
+	server := startUp(t, "--memory").Ports["nats"]
 	client := newClient(t, connect(t, server), micro.ClientConfig{AttemptTimeout: 300 * time.Millisecond})
 	reg := client.Registry()
 	const ttl = 2 * time.Second
@@ -68,8 +68,8 @@ func TestRunReplaces(t *testing.T) {
 			t.Errorf("%s: at best %v until another served, want at most %v", fault.name, best, fault.limit)
 		}
 	}
-	supervisor.await(`"msg":"hung, is replaced".*"instance":"kept\.[12]".*"reason":"service kept, instance \w+: no sign of life, no answer to 3 pings"`)
-	took := supervisor.stop(syscall.SIGINT)
+	supervisor.Await(`"msg":"hung, is replaced".*"instance":"kept\.[12]".*"reason":"service kept, instance \w+: no sign of life, no answer to 3 pings"`)
+	took := supervisor.Stop(syscall.SIGINT)
 	t.Logf("stopped in %v", took)
 	awaitState(t, reg, "kept", registry.Online, 0)
 	for pid := range kept(reg, "kept") {
@@ -122,16 +122,16 @@ func TestRunSparesTheLiving(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	first := startServer(t, "--sync", "1s")
-	server := first.ports["nats"]
+	server := first.Ports["nats"]
 	conn := connect(t, server)
 	reg := newClient(t, conn, micro.ClientConfig{}).Registry()
 	supervisor := keep(t, service{Server: server, Name: "patient", Heartbeat: 500 * time.Millisecond, TTL: time.Second})
 	awaitState(t, reg, "patient", registry.Online, 2)
 	before := kept(reg, "patient")
-	first.stop(syscall.SIGTERM)
+	first.Stop(syscall.SIGTERM)
 	down := time.Now()
 	eventually(t, patience, "all liveness has passed", func() bool { return time.Since(down) > 1500*time.Millisecond })
-	first.restart()
+	first.Restart()
 	if err := conn.WaitConnected(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -152,8 +152,8 @@ func TestRunSparesTheLiving(t *testing.T) {
 			t.Errorf("process %d is a new one", pid)
 		}
 	}
-	supervisor.stop(syscall.SIGTERM)
-	if text, _ := supervisor.out.read(); strings.Contains(text, "is replaced") || strings.Contains(text, "started again") {
+	supervisor.Stop(syscall.SIGTERM)
+	if text := supervisor.Output(); strings.Contains(text, "is replaced") || strings.Contains(text, "started again") {
 		t.Error("somebody was replaced")
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/proctest"
 	"github.com/skybus-io/skybus/micro"
 )
 
@@ -49,8 +50,8 @@ func (s service) start(t *testing.T) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startCommand(t, s.Name+" "+s.Instance, self, nil, []string{serviceVariable + "=" + string(config)})
-	p.await(`(?m)^registered$`)
+	p := proctest.Start(t, s.Name+" "+s.Instance, self, nil, []string{serviceVariable + "=" + string(config)})
+	p.Await(`(?m)^registered$`)
 	return p
 }
 

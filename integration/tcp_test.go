@@ -88,11 +88,11 @@ func (l *lineClients) end(t *testing.T) {
 func TestTCPEnds(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	server := startUp(t, "--memory").ports["nats"]
+	server := startUp(t, "--memory").Ports["nats"]
 	js := connect(t, server).JetStream()
 	for name, end := range map[string]func(*platform){
-		"stop": func(p *platform) { p.stop(syscall.SIGTERM) },
-		"kill": func(p *platform) { p.kill() },
+		"stop": func(p *platform) { p.Stop(syscall.SIGTERM) },
+		"kill": func(p *platform) { p.Kill() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -101,7 +101,7 @@ func TestTCPEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := startPlatform(t, "tcp", "--listen", "127.0.0.1:0", "--stream", "default.dev.pub.lines."+name, "--server", server)
-			clients := startLines(t, p.ports["tcp_tcp"], 10)
+			clients := startLines(t, p.Ports["tcp_tcp"], 10)
 			eventually(t, patience, "a thousand answers", func() bool { return clients.answers.Load() > 1000 })
 			end(p)
 			clients.end(t)

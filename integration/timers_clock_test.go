@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skybus-io/skybus/internal/proctest"
 	"github.com/skybus-io/skybus/scheduler"
 )
 
@@ -79,11 +80,11 @@ func TestTimersByTheServersClock(t *testing.T) {
 		t.Run(fmt.Sprint(skew), func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "ports.json")
-			p := startCommand(t, "skewed server", program, []string{"server", "--nats", "127.0.0.1:0", "--data", t.TempDir(), "--ports-file", file},
+			p := proctest.Start(t, "skewed server", program, []string{"server", "--nats", "127.0.0.1:0", "--data", t.TempDir(), "--ports-file", file},
 				[]string{fmt.Sprintf("%s=%d", skewVariable, int(skew.Seconds()))})
-			server := &platform{process: p, file: file}
-			server.ready()
-			url := server.ports["nats"]
+			server := proctest.FollowPlatform(p, file)
+			server.AwaitReady()
+			url := server.Ports["nats"]
 			runs := startScheduler(t, url)
 			s, sink := openTimers(t, url), newSink(t)
 			const after = 2 * time.Second
@@ -103,7 +104,7 @@ func TestTimersByTheServersClock(t *testing.T) {
 			if off := sink.arrived("at")[0].at.Sub(at.Add(-skew)); off < -500*time.Millisecond {
 				t.Errorf("what was due at a time came %s early by the server's clock", -off)
 			}
-			runs.await(`clock is far from`)
+			runs.Await(`clock is far from`)
 		})
 	}
 }

@@ -29,9 +29,9 @@ func TestTimersServerKilled(t *testing.T) {
 	needPrograms(t)
 	server := startServer(t)
 	for range 2 { // what the server forgets that one has delivered comes to the other one, too
-		startScheduler(t, server.ports["nats"])
+		startScheduler(t, server.Ports["nats"])
 	}
-	s, sink, l := openTimers(t, server.ports["nats"]), newSink(t), newLedger()
+	s, sink, l := openTimers(t, server.Ports["nats"]), newSink(t), newLedger()
 	sink.hold = func(string) { time.Sleep(rand.N(100 * time.Millisecond)) } // so that much is under way when the server dies
 	rounds := 2
 	if long() {
@@ -45,8 +45,8 @@ func TestTimersServerKilled(t *testing.T) {
 	for range rounds {
 		before := l.size()
 		eventually(t, patience, "timers are created", func() bool { return l.size() > before+500 })
-		server.kill()
-		server = server.restart()
+		server.Kill()
+		server = server.Restart()
 	}
 	before := l.size()
 	eventually(t, patience, "timers are created again", func() bool { return l.size() > before+100 })
@@ -64,7 +64,7 @@ func TestTimersSchedulersKilled(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startServer(t)
-	url := server.ports["nats"]
+	url := server.Ports["nats"]
 	schedulers := []*platform{startScheduler(t, url), startScheduler(t, url)}
 	s, sink, l := openTimers(t, url), newSink(t), newLedger()
 	total := 10 * time.Second
@@ -80,7 +80,7 @@ func TestTimersSchedulersKilled(t *testing.T) {
 	for begin := time.Now(); time.Since(begin) < total; kills++ {
 		next := time.After(2 * time.Second)
 		i := kills % len(schedulers)
-		schedulers[i].kill()
+		schedulers[i].Kill()
 		schedulers[i] = startScheduler(t, url)
 		<-next
 	}
@@ -100,7 +100,7 @@ func TestTimersWorkerKilledBeforeItsAck(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startServer(t)
-	url := server.ports["nats"]
+	url := server.Ports["nats"]
 	victim := startScheduler(t, url)
 	s, sink, l := openTimers(t, url), newSink(t), newLedger()
 	const n = 20
@@ -123,7 +123,7 @@ func TestTimersWorkerKilledBeforeItsAck(t *testing.T) {
 			t.Fatal("not all were delivered")
 		}
 	}
-	victim.kill()
+	victim.Kill()
 	free()
 	startScheduler(t, url)
 	eventually(t, 3*patience, "all are delivered once more", func() bool {
@@ -147,7 +147,7 @@ func TestTimersOwnerFrozen(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startServer(t)
-	url := server.ports["nats"]
+	url := server.Ports["nats"]
 	frozen := startScheduler(t, url)
 	s, sink, l := openTimers(t, url), newSink(t), newLedger()
 	probe, err := s.Create(t.Context(), scheduler.Spec{After: 10 * time.Millisecond, Target: sink.target()})
@@ -162,9 +162,9 @@ func TestTimersOwnerFrozen(t *testing.T) {
 	defer stop()
 	l.setters(ctx, &wg, s, sink.target(), 8, 5*time.Millisecond)
 	eventually(t, patience, "timers fire", func() bool { return sink.timers() > 200 })
-	frozen.freeze()
+	frozen.Freeze()
 	time.Sleep(10 * time.Second) // that is how long it is frozen
-	frozen.thaw()
+	frozen.Thaw()
 	at := sink.timers()
 	eventually(t, patience, "timers go on firing", func() bool { return sink.timers() > at+200 })
 	stop()
@@ -202,11 +202,11 @@ func TestTimersClusterLosesLeader(t *testing.T) {
 		t.Fatalf("leader %q", victim)
 	}
 	killed := time.Now()
-	c[victim].kill()
+	c[victim].Kill()
 	at := l.size()
 	eventually(t, 2*patience, "timers are created again", func() bool { return l.size() > at+500 })
 	t.Logf("%s killed; 500 more timers created after %v", victim, time.Since(killed))
-	c[victim] = c[victim].restart()
+	c[victim] = c[victim].Restart()
 	awaitPeers(t, conn, "SKYBUS_TMR_0")
 	stop()
 	wg.Wait()

@@ -28,13 +28,13 @@ func TestUpAnswersWithinASecond(t *testing.T) {
 	best := time.Hour
 	for range tries { // a busy machine may spoil one
 		p := startUp(t, "--demo", "--memory")
-		ready := time.Since(p.since)
-		if _, err := newBrowser(t).widgets(t.Context(), p.ports["http"]); err != nil {
+		ready := time.Since(p.Begun())
+		if _, err := newBrowser(t).widgets(t.Context(), p.Ports["http"]); err != nil {
 			t.Fatal(err)
 		}
-		took := time.Since(p.since)
-		t.Logf("ready after %v, a request answered after %v, resident memory %s", ready, took, residentMemory(p.cmd.Process.Pid))
-		p.stop(os.Interrupt)
+		took := time.Since(p.Begun())
+		t.Logf("ready after %v, a request answered after %v, resident memory %s", ready, took, resident(p))
+		p.Stop(os.Interrupt)
 		if best = min(best, took); best <= limit {
 			return
 		}
@@ -61,10 +61,10 @@ func TestUpStopsOnInterrupt(t *testing.T) {
 				if test.with != nil {
 					test.with(t, p)
 				}
-				took := p.stop(os.Interrupt)
+				took := p.Stop(os.Interrupt)
 				t.Logf("stopped after %v", took)
 				best = min(best, took)
-				if _, err := os.Stat(p.file); !errors.Is(err, fs.ErrNotExist) {
+				if _, err := os.Stat(p.PortsFile()); !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("the ports file is still there: %v", err)
 				}
 			}
@@ -77,7 +77,7 @@ func TestUpStopsOnInterrupt(t *testing.T) {
 
 func loaded(t *testing.T, p *platform) {
 	t.Helper()
-	startLoad(t, 8, callWidgets(t, p.ports["http"])).await(100)
+	startLoad(t, 8, callWidgets(t, p.Ports["http"])).await(100)
 }
 
 // connected opens connections to all there is and sends nothing, as a browser does ahead of need; and keeps some alive
@@ -85,21 +85,21 @@ func loaded(t *testing.T, p *platform) {
 func connected(t *testing.T, p *platform) {
 	t.Helper()
 	for _, what := range []string{"http", "admin", "nats"} {
-		_, addr, _ := strings.Cut(p.ports[what], "://")
+		_, addr, _ := strings.Cut(p.Ports[what], "://")
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 	}
-	newBrowser(t).get(t, p.ports["http"])
-	newBrowser(t).get(t, p.ports["admin"]+"/healthz")
+	newBrowser(t).get(t, p.Ports["http"])
+	newBrowser(t).get(t, p.Ports["admin"]+"/healthz")
 }
 
 func TestDemoPage(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	gateway := startUp(t, "--demo", "--memory").ports["http"]
+	gateway := startUp(t, "--demo", "--memory").Ports["http"]
 	b := newBrowser(t)
 	const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -129,7 +129,7 @@ func TestDemoPage(t *testing.T) {
 func TestCurl(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
-	gateway := startUp(t, "--demo", "--memory").ports["http"]
+	gateway := startUp(t, "--demo", "--memory").Ports["http"]
 	a := newBrowser(t).post(t, gateway+"/getwidgets", `{"input":"x"}`,
 		"User-Agent", "curl/8.5.0", "Accept", "*/*", "Content-Type", "application/x-www-form-urlencoded")
 	if a.status != http.StatusOK || a.header.Get("Content-Type") != "application/json" {
@@ -147,12 +147,12 @@ func TestUpWithoutDemo(t *testing.T) {
 	p := startUp(t, "--memory")
 	for list, want := range map[string]int{"services": 1, "instances": 1, "routes": 0} { // its router
 		var rows []struct{ Service string }
-		out := skybus(t, p.ports["nats"], list, "-o", "json")
+		out := skybus(t, p.Ports["nats"], list, "-o", "json")
 		if json.Unmarshal([]byte(out), &rows) != nil || len(rows) != want || want > 0 && rows[0].Service != route.RouterService {
 			t.Errorf("skybus %s prints %s, want %d", list, out, want)
 		}
 	}
-	a := newBrowser(t).post(t, p.ports["http"]+"/getwidgets", `{"input":"x"}`)
+	a := newBrowser(t).post(t, p.Ports["http"]+"/getwidgets", `{"input":"x"}`)
 	if a.status != http.StatusNotFound {
 		t.Errorf("the demo's route answers %d: %s", a.status, a.body)
 	}
@@ -162,8 +162,8 @@ func TestAdmin(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startServer(t, "--sync", "1s")
-	p := startUp(t, "--server", server.ports["nats"])
-	admin, b := p.ports["admin"], newBrowser(t)
+	p := startUp(t, "--server", server.Ports["nats"])
+	admin, b := p.Ports["admin"], newBrowser(t)
 	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
 		if a := b.get(t, admin+path); a.status != http.StatusOK || a.body != want {
 			t.Errorf("%s answers %d %q, want %q", path, a.status, a.body, want)
@@ -181,14 +181,14 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("/debug/vars answers %+v (%v): %s", vars.Skybus, err, a.body)
 	}
 
-	server.kill()
+	server.Kill()
 	eventually(t, patience, "without NATS it is not ready", func() bool {
 		return b.get(t, admin+"/readyz").status == http.StatusServiceUnavailable
 	})
 	if a := b.get(t, admin+"/healthz"); a.status != http.StatusOK {
 		t.Errorf("without NATS /healthz answers %d: %s", a.status, a.body)
 	}
-	server.restart()
+	server.Restart()
 	eventually(t, patience, "it is ready again", func() bool { return b.get(t, admin+"/readyz").status == http.StatusOK })
 }
 
@@ -206,10 +206,10 @@ func TestSignalsChangeLogLevel(t *testing.T) {
 		{syscall.SIGUSR2, "INFO"},
 		{syscall.SIGUSR2, "WARN"},
 	} {
-		before, _ := p.out.read()
-		p.signal(step.sig)
+		before := p.Output()
+		p.Signal(step.sig)
 		eventually(t, patience, fmt.Sprintf("%v makes the level %s", step.sig, step.want), func() bool {
-			text, _ := p.out.read()
+			text := p.Output()
 			return strings.Contains(text[len(before):], `"msg":"log level changed","log_level":"`+step.want+`"`)
 		})
 	}

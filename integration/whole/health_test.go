@@ -1,0 +1,101 @@
+//go:build unix
+
+package whole_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/skybus-io/skybus/internal/proctest"
+)
+
+// progressLimit is how long after the last fault each kind of operation has to succeed again.
+const progressLimit = 15 * time.Second
+
+// What a process may have at the end: half as much again as after the warm-up, and something besides.
+const (
+	moreMemory     = 32 << 20
+	moreGoroutines = 50
+)
+
+// awaitProgress waits until each kind of operation that is asked from now on has succeeded once.
+func (r *rig) awaitProgress(within time.Duration, j witness) {
+	r.t.Helper()
+	since := time.Now()
+	var missing []string
+	if !proctest.Within(within, func() bool { missing = j.idle(since); return len(missing) == 0 }) {
+		r.t.Errorf("no success within %v since %s: %s", within, since.Format(clock), strings.Join(missing, ", "))
+		return
+	}
+	r.t.Logf("each kind of operation succeeds %v after %s", time.Since(since).Round(time.Millisecond), since.Format(clock))
+}
+
+// use is what a process has.
+type use struct {
+	memory     int64 // bytes; 0 where the system does not tell
+	goroutines int   // 0 where the process does not tell
+}
+
+func (u use) String() string { return fmt.Sprintf("%d MiB, %d goroutines", u.memory>>20, u.goroutines) }
+
+// limit is what the process may have later.
+func (u use) limit() use {
+	return use{memory: u.memory*3/2 + moreMemory, goroutines: u.goroutines*3/2 + moreGoroutines}
+}
+
+// measure is what each process has.
+func (r *rig) measure() map[string]use {
+	r.t.Helper()
+	all := map[string]use{}
+	for _, u := range r.units {
+		all[u.name] = use{u.process.Memory(), r.goroutines(u)}
+	}
+	return all
+}
+
+// goroutines asks the admin pages of a process how many it has.
+func (r *rig) goroutines(u *unit) int {
+	r.t.Helper()
+	if u.admin() == "" {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.admin()+"/debug/pprof/goroutine?debug=1", http.NoBody)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Errorf("the admin pages of %s: %v", u.name, err)
+		return 0
+	}
+	defer func() { _ = resp.Body.Close() }() // all that matters was read
+	line, _ := bufio.NewReader(resp.Body).ReadString('\n')
+	var n int
+	if _, err := fmt.Sscanf(line, "goroutine profile: total %d", &n); err != nil {
+		r.t.Errorf("the admin pages of %s: %s %q: %v", u.name, resp.Status, line, err)
+	}
+	return n
+}
+
+// checkUse waits until no process has much more than it had.
+func (r *rig) checkUse(before map[string]use) {
+	r.t.Helper()
+	var over []string
+	if !proctest.Within(progressLimit, func() bool {
+		over = nil
+		for name, now := range r.measure() {
+			if limit := before[name].limit(); now.memory > limit.memory || now.goroutines > limit.goroutines {
+				over = append(over, fmt.Sprintf("%s has %v, after the warm-up it had %v", name, now, before[name]))
+			}
+		}
+		return len(over) == 0
+	}) {
+		r.t.Errorf("not back to where they were: %s", strings.Join(over, "; "))
+	}
+}
