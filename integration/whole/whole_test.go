@@ -55,11 +55,12 @@ func TestWhole(t *testing.T) {
 	stop := r.startCalls(j)
 	r.awaitProgress(time.Minute, j)
 	time.Sleep(warmUp) // so that there is something to compare with
-	before := r.measure()
+	before := r.most()
 	for _, f := range faults {
 		r.apply(f, j)
 	}
 	r.awaitProgress(progressLimit, j)
+	r.checkUse(before)
 	if !p.short {
 		r.restartAll(killed, j)
 		r.awaitProgress(progressLimit, j)
