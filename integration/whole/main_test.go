@@ -6,6 +6,7 @@
 //	go test ./integration/whole -run Whole           # about a minute
 //	go test ./integration/whole -run Whole -long     # 20 minutes
 //	go test ./integration/whole -run Whole -for 5m -seed 7
+//	go test ./integration/whole -run Whole -for 5m -broken no-cas-on-fire    # must fail
 package whole_test
 
 import (
@@ -20,14 +21,13 @@ import (
 	"testing"
 
 	"github.com/skybus-io/skybus/bus/bustest"
-	"github.com/skybus-io/skybus/internal/proctest"
 )
 
 const (
 	module = "github.com/skybus-io/skybus/"
 
 	programsVariable = "SKYBUS_WHOLE_PROGRAMS" // directory with the programs under test
-	childVariable    = "SKYBUS_WHOLE_CHILD"    // makes this program a child, see child_test.go
+	childVariable    = "SKYBUS_WHOLE_CHILD"    // makes this program a child, see children_test.go
 )
 
 // The flags of the test.
@@ -45,11 +45,12 @@ func TestMain(m *testing.M) {
 	flag.Uint64(seedFlag, 0, "of all that is done by chance; 0 means the time")
 	flag.Bool(longFlag, false, "faults for 20 minutes, and each kind of fault for each kind of process")
 	flag.Duration(forFlag, 0, "faults for about so long, each kind of fault for each kind of process")
+	broken := flag.String(brokenFlag, "", "the name of a broken build, of which the test must find out what is wrong")
 	flag.Parse()
 	if testing.Short() {
 		bustest.Main(m, module)
 	}
-	programs, err := proctest.Build(module + "cmd/skybus")
+	programs, err := buildPrograms(*broken)
 	if err == nil {
 		err = os.Setenv(programsVariable, string(programs))
 	}

@@ -86,7 +86,7 @@ func startRig(t *testing.T) *rig {
 func (r *rig) startServers() {
 	r.t.Helper()
 	args := func(more ...string) []string {
-		return append([]string{"server", "--nats", anywhere, "--cluster", "whole", "--cluster-listen", anywhere, "--data", r.t.TempDir()}, more...)
+		return append([]string{"server", "--nats", anywhere, "--cluster", "whole", "--cluster-listen", anywhere, "--data", r.t.TempDir(), "--sync", "2m"}, more...) // no power fails here
 	}
 	first := r.add(serverKind, 1).by(args("--name", "server-1")...)
 	r.run(first)
@@ -99,7 +99,7 @@ func (r *rig) startServers() {
 }
 
 func (r *rig) mirrorFile() string {
-	lines := []string{"name: whole", "lanes: 16", "retry: {timeout: 1s, tries: 1000}", "backends:"}
+	lines := []string{"name: whole", "lanes: 16", "hosts: [" + mirrorHost + "]", "retry: {timeout: 1s, tries: 1000}", "backends:"}
 	for i, url := range r.sys.backends {
 		lines = append(lines, fmt.Sprintf("  - {name: backend-%d, url: %q}", i+1, url))
 	}
@@ -227,7 +227,7 @@ func (u *unit) startChild() {
 	if c.Listen == "" {
 		c.Listen = anywhere
 	}
-	self, err := os.Executable()
+	self, err := childProgram()
 	if err != nil {
 		t.Fatal(err)
 	}
