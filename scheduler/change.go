@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -214,21 +215,34 @@ func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
 			return err
 		}
 		s.tellCancelled(sh, m)
-		if m.record.Repeat != nil {
-			_, _, err = s.cancelRetries(ctx, sh, id, 0)
+		if m.record.Repeat == nil {
+			return nil
+		}
+		deliveries, err := s.deliveries(ctx, sh, id)
+		if err == nil {
+			_, _, err = s.cancelRetries(ctx, sh, deliveries, 0)
 		}
 		return err
 	}
 	return bus.Errorf(bus.Aborted, "timer %q is being changed by others", id)
 }
 
-// cancelFired ends the retries of a timer that fires once, where there is time for it; else the error is due.
+// cancelFired ends the retries of a timer that fires once, where there is time for it; else the error is due, and nothing was changed. For a moment a
+// delivery is there twice, as the attempt that is over and as the retry that it has stored: then it is too late too, since whoever gets the first
+// once more, after a crash, would make the attempt again.
 func (s *Scheduler) cancelFired(ctx context.Context, id string, rev uint64, due error) error {
 	sh := s.shard(id)
 	if m, err := s.pending(ctx, sh, id); err == nil && m.fixed() {
 		return due // it is about to fire
 	}
-	ended, left, err := s.cancelRetries(ctx, sh, id, rev)
+	deliveries, err := s.deliveries(ctx, sh, id)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(deliveries, func(m *stored) bool { return m.kind != kindRetry }) {
+		return due
+	}
+	ended, left, err := s.cancelRetries(ctx, sh, deliveries, rev)
 	if err == nil && (ended == 0 || left > 0) {
 		err = due
 	}
@@ -237,14 +251,10 @@ func (s *Scheduler) cancelFired(ctx context.Context, id string, rev uint64, due 
 
 // cancelRetries ends the waiting of a timer's deliveries for their next attempts, and tells of how many, and for how many it is too
 // late. rev is the revision they must have, 0 means any.
-func (s *Scheduler) cancelRetries(ctx context.Context, sh *shard, id string, rev uint64) (ended, left int, err error) {
-	deliveries, err := s.deliveries(ctx, sh, id)
-	if err != nil {
-		return 0, 0, err
-	}
+func (s *Scheduler) cancelRetries(ctx context.Context, sh *shard, deliveries []*stored, rev uint64) (ended, left int, err error) {
 	for _, m := range deliveries {
 		if rev != 0 && rev != m.seq {
-			return ended, left, otherRevision(id, m.seq, rev)
+			return ended, left, otherRevision(m.id, m.seq, rev)
 		}
 		now, err := sh.clock.latest(ctx)
 		if err != nil {

@@ -332,6 +332,30 @@ func TestScheduleOnce(t *testing.T) {
 	}
 }
 
+// Between the attempt that is over and its acknowledgement a delivery is there twice. A cancel that is refused then ends nothing: the delivery would be lost
+// although its owner was told that it goes on.
+func TestCancelRefusedBetweenAttempts(t *testing.T) {
+	t.Parallel()
+	c, x := workbench(t)
+	hour := time.Now().Add(time.Hour)
+	msg, err := x.retryMessage(hour, 0)
+	if err == nil {
+		err = c.schedule(t.Context(), x, msg)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq, _ := x.scheduled(t)
+	if err := c.s.Cancel(t.Context(), x.id, 0); reason(err) != "already_due" {
+		t.Errorf("between two attempts a cancel ends with %v, want already_due", err)
+	}
+	if now, at := x.scheduled(t); now != seq || !at.Equal(hour) {
+		t.Errorf("after a cancel that was refused, message %d is there for %s, want %d for %s", now, at, seq, hour)
+	}
+	c.acknowledge(t.Context(), x)
+	bustest.Eventually(t, "the cancel to be in time", func() bool { return c.s.Cancel(t.Context(), x.id, 0) == nil })
+}
+
 // A retry that is older than the message is what the message came from: it may be there for a moment, or was left by a crash.
 func TestScheduleReplacesOlder(t *testing.T) {
 	t.Parallel()
