@@ -54,9 +54,7 @@ func (c *gatewayFlags) serve(ctx context.Context, app *App, p *platform, runner 
 		return err
 	}
 	p.onClose(g.Close)
-	if p.admin != nil {
-		p.admin.Handle("GET /metrics", g.Metrics())
-	}
+	p.figures = append(p.figures, g.WriteMetrics)
 	c.serveAll(ctx, app, p, g)
 	return nil
 }

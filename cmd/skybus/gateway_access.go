@@ -23,8 +23,18 @@ type gatewayAccess struct {
 
 	// Policy is what is asked for where an entry does not say; nil means any credential, if some are taken.
 	Policy *auth.Policy `json:"policy,omitempty"`
+	// Rates are those of all that the gateway serves, beside those of entries.
+	Rates *limit.Whole `json:"rates,omitempty"`
+	// Call is about endpoints that are called by their names, and about what tells of them.
+	Call *callAccess `json:"call,omitempty"`
 	// TrustedProxies are addresses and networks whose X-Forwarded-For is believed.
 	TrustedProxies []string `json:"trusted_proxies,omitempty"`
+}
+
+// callAccess says who may call endpoints by their names, and how often; nil means what holds for the whole gateway.
+type callAccess struct {
+	Auth   *auth.Policy  `json:"auth,omitempty"`
+	Limits *limit.Limits `json:"limits,omitempty"`
 }
 
 // none tells whether no credential is taken.
@@ -43,8 +53,29 @@ func (a *gatewayAccess) validate() error {
 			return bus.Errorf(bus.InvalidArgument, "policy: it asks for a credential, and none is taken: want keys, jwt or mtls, or anonymous")
 		}
 	}
-	_, err := limit.ParseProxies(a.TrustedProxies)
+	if a.Rates != nil {
+		if err := a.Rates.Validate("rates."); err != nil {
+			return err
+		}
+	}
+	if err := a.validateCall(); err != nil {
+		return err
+	}
+	_, err := limit.ParseProxies("trusted_proxies", a.TrustedProxies)
 	return err
+}
+
+func (a *gatewayAccess) validateCall() error {
+	if a.Call == nil {
+		return nil
+	}
+	if err := (gateway.CallConfig{Auth: a.Call.Auth, Limits: a.Call.Limits}).Validate(); err != nil {
+		return bus.Errorf(bus.InvalidArgument, "call.%s", bus.AsError(err).Message)
+	}
+	if p := a.Call.Auth; p != nil && a.none() && !p.Anonymous {
+		return bus.Errorf(bus.InvalidArgument, "call.auth: it asks for a credential, and none is taken: want keys, jwt or mtls, or anonymous")
+	}
+	return nil
 }
 
 // readAccess reads who may use the gateway. The empty name is no file: everybody may.
@@ -104,6 +135,12 @@ func (f *entryFile) access(body ast.Node) (a gatewayAccess) {
 func (c *gatewayFlags) admit(ctx context.Context, p *platform, cfg *gateway.Config) error {
 	a := c.access
 	cfg.Policy, cfg.TrustedProxies = a.Policy, a.TrustedProxies
+	if a.Rates != nil {
+		cfg.Rates = *a.Rates
+	}
+	if a.Call != nil {
+		cfg.Call.Auth, cfg.Call.Limits = a.Call.Auth, a.Call.Limits
+	}
 	if a.none() {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	gateway "github.com/skybus-io/skybus/initiators/http"
+	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/route"
 )
@@ -27,6 +28,7 @@ type openAPICmd struct {
 // Help is shown below the usage.
 func (*openAPICmd) Help() string {
 	return `It is OpenAPI 3.1, of all that a gateway serves: entries, endpoints by their names, and routes. It is printed as JSON, or with -o yaml as YAML.
+Which credentials a gateway takes, and what else it serves at its address, only that gateway knows: ask it with --from.
 
 Examples:
 
@@ -86,11 +88,15 @@ func (c *openAPICmd) make(ctx context.Context, app *App) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = runner.Close() }()
-	g, err := gateway.New(runner, gateway.Config{Call: gateway.CallConfig{Off: c.NoCall}})
-	if err != nil {
+	var entries []gateway.Stored
+	store, err := gateway.OpenStore(ctx, conn, true)
+	if err == nil {
+		entries, err = app.entries(ctx, store)
+	}
+	if err != nil && !errors.Is(err, kv.ErrNoBucket) { // without a bucket there are none
 		return nil, err
 	}
-	return g.OpenAPI()
+	return gateway.Describe(runner, entries, gateway.Config{Call: gateway.CallConfig{Off: c.NoCall}})
 }
 
 // ask asks a gateway.

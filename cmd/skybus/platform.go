@@ -61,6 +61,8 @@ type platform struct {
 	tcp   map[string]*tcpPart // listeners by name
 	files []*file.Source
 
+	figures []func(io.Writer) error // of the parts, for Prometheus
+
 	cutOff  time.Duration  // in place of upCutOff, where it is not 0
 	cleanup []func() error // in the order things were made
 	failed  chan error     // the first part that ended by itself
@@ -461,8 +463,9 @@ func editedHint(answer string) string {
 	return fmt.Sprintf("%s (the route may have been edited: `skybus routes get %s`)", answer, getwidgets.RouteName)
 }
 
-// publish adds the platform's figures to /debug/vars.
+// publish adds the platform's figures to /debug/vars and /metrics.
 func (p *platform) publish() {
+	p.serveFigures()
 	if expvar.Get("skybus") != nil {
 		return // a test runs several in one process
 	}

@@ -169,9 +169,17 @@ func tcpSchema() schema {
 				"request": asSpan("For an answer"), "frame": asSpan("For a frame that has begun"), "idle": asSpan("Between frames"), "write": asSpan("For an answer to be taken"), "drain": asSpan("To stop"),
 			}),
 			"keep_alive": asWord("Between probes of TCP, or off"),
-			"tls":        asObject("", map[string]schema{"cert": asWord("PEM file"), "key": asWord("PEM file"), "client_ca": asWord("PEM file; clients need a certificate then")}),
+			"rates": asObject("Frames", map[string]schema{
+				"ip": rateSchema("From each address"), "certificate": rateSchema("By the name in a client's certificate"), "all": rateSchema("From all together"),
+			}),
+			"proxy_protocol": asList(asWord(""), "Addresses and networks of balancers that say whose connection it is"),
+			"tls":            asObject("", map[string]schema{"cert": asWord("PEM file"), "key": asWord("PEM file"), "client_ca": asWord("PEM file; clients need a certificate then")}),
 		}, "name", "listen", "target"), ""),
 	}, "listeners")
+}
+
+func rateSchema(description string) schema {
+	return asObject(description, map[string]schema{"requests": asCount("So many"), "per": asSpan("In this time; 1s unless it is said"), "burst": asCount("At once after a rest")}, "requests")
 }
 
 func filesSchema() schema {

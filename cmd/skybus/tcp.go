@@ -37,6 +37,8 @@ type tcpCmd struct {
 	TLSKey      string        `name:"tls-key" help:"Key of the certificate." placeholder:"FILE" env:"-"`
 	TLSClientCA string        `name:"tls-client-ca" help:"Authorities of clients' certificates, which are asked for then." placeholder:"FILE" env:"-"`
 
+	ProxyProtocol []string `help:"Address or network of balancers that say whose connection it is, by the PROXY protocol; may be repeated." placeholder:"NETWORK" env:"-"`
+
 	PublishPrefix []string `help:"What subjects begin with that frames may be published to, besides what the file allows; may be repeated. Default: APP.ENV.pub." placeholder:"PREFIX"`
 
 	partFlags
@@ -74,7 +76,7 @@ func (c *tcpCmd) setup(app *App) (*tcpSetup, error) {
 	if c.File != "" {
 		for _, flag := range []string{
 			"framing", "call", "route", "publish", "stream", "field", "one-way", "content-type", "errors", "max-frame", "pipeline", "request-timeout", "idle", "drain",
-			"tls-cert", "tls-key", "tls-client-ca",
+			"tls-cert", "tls-key", "tls-client-ca", "proxy-protocol",
 		} {
 			if app.given[flag] {
 				return nil, usagef("--%s goes with --listen; %s says it of each listener", flag, c.File)
@@ -87,7 +89,7 @@ func (c *tcpCmd) setup(app *App) (*tcpSetup, error) {
 		Target: initiators.Spec{Call: c.Call, Route: c.Route, Publish: c.Publish, Stream: c.Stream},
 		Config: tcp.Config{
 			Name: flagListener, OneWay: c.OneWay, ContentType: c.ContentType, MaxFrame: int(c.MaxFrame), Pipeline: c.Pipeline, Timeout: c.Timeout,
-			IdleTimeout: c.Idle, Drain: c.Drain,
+			IdleTimeout: c.Idle, Drain: c.Drain, ProxyProtocol: c.ProxyProtocol,
 		},
 	}}}
 	if len(c.Field) > 0 {
@@ -121,7 +123,7 @@ func (c *tcpCmd) complete(app *App, l *tcpListener) (err error) {
 		return usagef("--%s", message(err))
 	}
 	if err := l.complete(); err != nil {
-		flags := map[string]string{"Framing": "framing", "Errors": "errors", "MaxFrame": "max-frame", "Pipeline": "pipeline"}
+		flags := map[string]string{"Framing": "framing", "Errors": "errors", "MaxFrame": "max-frame", "Pipeline": "pipeline", "ProxyProtocol": "proxy-protocol"}
 		return usagef("--%s: %s", flags[bus.AsError(err).Details["field"]], tcpFieldText.ReplaceAllString(message(err), ""))
 	}
 	return nil

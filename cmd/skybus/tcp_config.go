@@ -9,13 +9,16 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/initiators/http/limit"
 	"github.com/skybus-io/skybus/initiators/tcp"
 	"github.com/skybus-io/skybus/internal/tlsfiles"
+	"github.com/skybus-io/skybus/micro/route"
 )
 
 const (
@@ -143,7 +146,11 @@ func (l *tcpListener) fields(f *yamlFile) map[string]field {
 			}
 			timeInto(f, &l.KeepAlive)(path, n)
 		},
-		"tls": f.section(map[string]field{"cert": textInto(f, &l.Files.Cert), "key": textInto(f, &l.Files.Key), "client_ca": textInto(f, &l.Files.ClientCA)}),
+		"rates": f.section(map[string]field{
+			"ip": rateInto(f, &l.Rates.IP), "certificate": rateInto(f, &l.Rates.Key), "all": rateInto(f, &l.Rates.All),
+		}),
+		"proxy_protocol": func(path string, n ast.Node) { l.ProxyProtocol = f.texts(path, n, "addresses and networks") },
+		"tls":            f.section(map[string]field{"cert": textInto(f, &l.Files.Cert), "key": textInto(f, &l.Files.Key), "client_ca": textInto(f, &l.Files.ClientCA)}),
 	}
 }
 
@@ -224,6 +231,17 @@ func parseFraming(text string) (tcp.Framing, error) {
 	return nil, fmt.Errorf("%.40q: want line, crlf, prefix1, prefix2, prefix4, prefix2-little, prefix4-little or fixed:BYTES", text)
 }
 
+// rateInto is for a rate, such as {requests: 100, per: 1m, burst: 20}.
+func rateInto(f *yamlFile, v **limit.Rate) field {
+	return func(path string, n ast.Node) {
+		r := &limit.Rate{}
+		var per time.Duration
+		f.section(map[string]field{"requests": countInto(f, &r.Requests), "per": timeInto(f, &per), "burst": countInto(f, &r.Burst)})(path, n)
+		r.Per = route.Duration(per)
+		*v = r
+	}
+}
+
 // validate finds what is wrong with listeners that could be read, in a file where their section is at path. It makes what their configurations need.
 func (s *tcpSetup) validate(f *yamlFile, path string) {
 	list := strings.TrimPrefix(path+".listeners", ".")
@@ -280,14 +298,14 @@ func (l *tcpListener) complete() (err error) {
 }
 
 // tcpFieldText is how tcp.Config speaks of its own fields.
-var tcpFieldText = regexp.MustCompile(`^(Config\.\w+ is|error template) `)
+var tcpFieldText = regexp.MustCompile(`^((Config\.\w+ is|error template) |Rates\.|ProxyProtocol)`)
 
 // path is where a file has a field of tcp.Config.
 func (*tcpListener) path(name string) string {
 	paths := map[string]string{
 		"Framing": "framing", "Errors": "errors", "MaxFrame": "limits.max_frame", "Pipeline": "limits.pipeline", "MaxInFlight": "limits.in_flight",
 		"MaxConns": "limits.connections", "Timeout": "timeouts.request", "FrameTimeout": "timeouts.frame", "IdleTimeout": "timeouts.idle",
-		"WriteTimeout": "timeouts.write", "Drain": "timeouts.drain",
+		"WriteTimeout": "timeouts.write", "Drain": "timeouts.drain", "Rates": "rates", "ProxyProtocol": "proxy_protocol",
 	}
 	return cmp.Or(paths[name], name)
 }

@@ -76,13 +76,22 @@ func (s *tcpSetup) drain() time.Duration {
 	return longest
 }
 
+// tcpServers are those of the listeners, by name.
+func (p *platform) tcpServers() map[string]*tcp.Server {
+	all := map[string]*tcp.Server{}
+	for name, part := range p.tcp {
+		if part.server != nil {
+			all[name] = part.server
+		}
+	}
+	return all
+}
+
 // tcpStats are the figures of the listeners, by name.
 func (p *platform) tcpStats() map[string]tcp.Stats {
 	all := map[string]tcp.Stats{}
-	for name, part := range p.tcp {
-		if part.server != nil {
-			all[name] = part.server.Stats()
-		}
+	for name, server := range p.tcpServers() {
+		all[name] = server.Stats()
 	}
 	return all
 }

@@ -141,6 +141,33 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
+// A client that does not take its answer is hung up on, and gives back its place.
+func TestSlowReader(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		h := build(t)
+		l, _, _ := h.runOnPipes(t, gateway.Config{MaxInFlight: 1})
+		slow, other := l.dial(t), l.dial(t)
+		begin := time.Now()
+		body := `"` + strings.Repeat("x", 100<<10) + `"`
+		if _, err := io.WriteString(slow, request("/echo", fmt.Sprintf("Content-Length: %d\r\n", len(body)), body)); err != nil { // and takes nothing
+			t.Fatal(err)
+		}
+		bustest.Eventually(t, "the call", func() bool { return h.calls.Load() == 1 })
+		for {
+			if a := exchange(t, other, request("/echo", "Content-Length: 2\r\n", "{}")); a.status == http.StatusOK {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(begin); took < 30*time.Second || took > time.Minute {
+			t.Errorf("its place was free after %v, want the time-outs of reading, of the request and of a stop: 50 s", took)
+		}
+		if n, err := io.Copy(io.Discard, slow); n != 0 || err != nil {
+			t.Errorf("then it read %d bytes, %v", n, err)
+		}
+	})
+}
+
 // A connection that is not used is closed after a minute.
 func TestIdleConnection(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/initiators/http/auth"
+	"github.com/skybus-io/skybus/initiators/http/limit"
 	"github.com/skybus-io/skybus/micro"
 )
 
@@ -28,6 +29,21 @@ type CallConfig struct {
 	Off bool
 	// Auth is what is asked of who calls, and of who reads the list of services and the description of the API. Nil means Config.Policy.
 	Auth *auth.Policy
+	// Limits are those of all of these requests, beside Config.Rates. Nil means none.
+	Limits *limit.Limits
+}
+
+// Validate tells whether c can be used. The error has the code [bus.InvalidArgument] and names the field: auth.scopes[0], limits.key.requests.
+func (c CallConfig) Validate() error {
+	if c.Auth != nil {
+		if err := c.Auth.Validate(); err != nil {
+			return err
+		}
+	}
+	if c.Limits != nil {
+		return c.Limits.Validate()
+	}
+	return nil
 }
 
 // callTarget is the endpoint that the path names.

@@ -11,6 +11,7 @@ import (
 	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/initiators/http/auth"
 	"github.com/skybus-io/skybus/initiators/http/cors"
+	"github.com/skybus-io/skybus/initiators/http/limit"
 	"github.com/skybus-io/skybus/micro"
 	"github.com/skybus-io/skybus/micro/route"
 )
@@ -29,6 +30,8 @@ type exchange struct {
 	query   url.Values
 	form    url.Values
 	trace   string // the traceparent of what follows, empty where the client sent none
+
+	tightest limit.Decision // of the limits so far
 
 	status  int // of the answer, 0 until it has one
 	written int64

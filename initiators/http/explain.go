@@ -72,21 +72,36 @@ func sketch(all []Stored, listener string) *Gateway {
 	if listener != "" {
 		cfg.Listeners = []string{listener}
 	}
-	byName := map[string]Stored{}
-	for _, s := range all {
-		if l := s.Entry.Listener; l != "" && l != AllListeners && !slices.Contains(cfg.Listeners, l) {
-			cfg.Listeners = append(cfg.Listeners, l)
-		}
-		byName[s.Name] = s
-	}
+	cfg.Listeners = listenersOf(all, cfg.Listeners)
 	cfg.setDefaults()
 	g := &Gateway{cfg: cfg, log: cfg.Logger, origin: http.NewCrossOriginProtection(), blind: true}
 	g.limiter, _ = limit.New(limit.Config{}) // which is valid
 	g.setPlaces(1)
 	g.rules.AbsoluteForm = true
+	g.draw(all)
+	return g
+}
+
+// listenersOf are the listeners that entries name, beside those there are.
+func listenersOf(all []Stored, there []string) []string {
+	there = slices.Clone(there)
+	for _, s := range all {
+		if l := s.Entry.Listener; l != "" && l != AllListeners && !slices.Contains(there, l) {
+			there = append(there, l)
+		}
+	}
+	return there
+}
+
+// draw puts entries in service without their targets, and without what only a gateway that runs knows.
+func (g *Gateway) draw(all []Stored) {
+	byName := map[string]Stored{}
+	for _, s := range all {
+		byName[s.Name] = s
+	}
+	g.blind = true
 	g.resolve = func(initiators.Spec) (initiators.Target, error) { return nowhere{}, nil }
 	g.table.Store(g.compile(byName, nil))
-	return g
 }
 
 type nowhere struct{}

@@ -85,12 +85,19 @@ func (g *Gateway) policy(own *auth.Policy) (*auth.Policy, error) {
 	return p, nil
 }
 
+// arrive takes a request from what its address has at the gateway as a whole, before anything else is looked at.
+func (x *exchange) arrive() error {
+	if x.gateway.whole == nil {
+		return nil
+	}
+	return x.limit(x.gateway.whole.IP(x.gateway.proxies.ClientIP(x.request)))
+}
+
 // admit lets a request in, or says why not: by the address first, since that costs least, then by who sends it. Leave gives back what was taken.
 func (x *exchange) admit() (leave func(), err error) {
 	g, e := x.gateway, x.entry
-	var tightest limit.Decision
 	if e.limits != nil {
-		if err := x.limit(&tightest, e.limits.IP(g.proxies.ClientIP(x.request))); err != nil {
+		if err := x.limit(e.limits.IP(g.proxies.ClientIP(x.request))); err != nil {
 			return nil, err
 		}
 	}
@@ -101,21 +108,12 @@ func (x *exchange) admit() (leave func(), err error) {
 		}
 		x.who = who
 	}
-	if e.limits != nil {
-		key := ""
-		if x.who != nil && x.who.Kind != auth.Anonymous {
-			key = x.who.Key()
-		}
-		if err := x.limit(&tightest, e.limits.Key(key)); err != nil {
-			return nil, err
-		}
-		if err := x.limit(&tightest, e.limits.All()); err != nil {
-			return nil, err
-		}
-		tightest.SetHeader(x.Header())
-		if !e.limits.Begin() {
-			return nil, e.limits.ErrBusy()
-		}
+	if err := x.count(e.limits); err != nil {
+		return nil, err
+	}
+	if e.limits != nil && !e.limits.Begin() {
+		g.metrics.limited(limitPlaces)
+		return nil, e.limits.ErrBusy()
 	}
 	if leave, err = g.enter(); err != nil || e.limits == nil {
 		if err != nil && e.limits != nil {
@@ -129,13 +127,37 @@ func (x *exchange) admit() (leave func(), err error) {
 	}, nil
 }
 
+// count takes a request from what its sender has, then from what all have, at an entry, if there is one, and at the gateway.
+func (x *exchange) count(entry *limit.Entry) error {
+	whole := x.gateway.whole
+	if entry == nil && whole == nil {
+		return nil
+	}
+	key := x.principal()
+	if err := x.limit(entry.Key(key)); err != nil {
+		return err
+	}
+	if err := x.limit(whole.Key(key)); err != nil {
+		return err
+	}
+	if err := x.limit(entry.All()); err != nil {
+		return err
+	}
+	if err := x.limit(whole.All()); err != nil {
+		return err
+	}
+	x.tightest.SetHeader(x.Header())
+	return nil
+}
+
 // limit notes a decision, and is the error of a refusal.
-func (x *exchange) limit(tightest *limit.Decision, d limit.Decision) error {
-	*tightest = tightest.Tighter(d)
+func (x *exchange) limit(d limit.Decision) error {
+	x.tightest = x.tightest.Tighter(d)
 	if d.OK {
 		return nil
 	}
-	tightest.SetHeader(x.Header())
+	x.gateway.metrics.limited(d.Kind.String())
+	x.tightest.SetHeader(x.Header())
 	return d.Err()
 }
 

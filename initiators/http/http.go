@@ -80,6 +80,9 @@ type Config struct {
 	TrustedProxies []string
 	// Limits is about what is counted for the limits of entries.
 	Limits limit.Config
+	// Rates are those of all that the gateway serves, beside those of entries: also of routes and endpoints by their names, of what tells of them, and of Mux. Requests
+	// for nothing, and for Pages, count by their address alone.
+	Rates limit.Whole
 	// NoRoutes: routes are not reached by their names, only by entries.
 	NoRoutes bool
 	// Drain is how long Serve, once it is stopped, lets what is in flight finish. 0 means 10 s.
@@ -117,6 +120,7 @@ type Gateway struct {
 	left    func() // gives one back: made once, not for each request
 	origin  *http.CrossOriginProtection
 	limiter *limit.Limiter
+	whole   *limit.Entry // nil without Config.Rates
 	proxies limit.Proxies
 	blind   bool // nobody sends requests: they are explained
 	rules   httpx.Rules
@@ -185,7 +189,8 @@ func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
 	if g.limiter, err = limit.New(cfg.Limits); err != nil {
 		return nil, err
 	}
-	if g.proxies, err = limit.ParseProxies(cfg.TrustedProxies); err != nil {
+	g.whole = g.limiter.Whole(cfg.Rates)
+	if g.proxies, err = limit.ParseProxies("trusted_proxies", cfg.TrustedProxies); err != nil {
 		return nil, bus.Errorf(bus.InvalidArgument, "gateway: TrustedProxies: %w", err)
 	}
 	if err := g.makeOwn(); err != nil {
@@ -202,7 +207,7 @@ func (g *Gateway) makeOwn() error {
 	if err != nil {
 		return err
 	}
-	byCall, err := g.access("", Access{Auth: g.cfg.Call.Auth})
+	byCall, err := g.access(callPath, Access{Auth: g.cfg.Call.Auth, Limits: g.cfg.Call.Limits})
 	if err != nil {
 		return fmt.Errorf("gateway: Call.Auth: %w", err)
 	}
@@ -214,15 +219,16 @@ func (g *Gateway) makeOwn() error {
 	}
 	g.byCall, g.byPage = new(*g.byRoute), new(*g.byRoute)
 	g.byCall.access, g.byCall.find = byCall, (*exchange).callTarget
-	g.byPage.access = access{limits: byRoute.limits}
+	g.byPage.access = access{}
 	return nil
 }
 
 func (cfg *Config) check() error {
-	if cfg.Call.Auth != nil {
-		if err := cfg.Call.Auth.Validate(); err != nil {
-			return bus.Errorf(bus.InvalidArgument, "gateway: Call.Auth: %w", err)
-		}
+	if err := cfg.Call.Validate(); err != nil {
+		return bus.Errorf(bus.InvalidArgument, "gateway: Call.%s", bus.AsError(err).Message)
+	}
+	if err := cfg.Rates.Validate("Rates."); err != nil {
+		return bus.Errorf(bus.InvalidArgument, "gateway: %s", bus.AsError(err).Message)
 	}
 	if cfg.MaxBody < 0 || cfg.Timeout < 0 || cfg.MaxInFlight < 0 || cfg.Drain < 0 || cfg.MaxConns < 0 || cfg.MaxSubscribers < 0 || cfg.AsyncWork < 0 || cfg.OpenAPI.MaxBytes < 0 {
 		return bus.Errorf(bus.InvalidArgument, "gateway: MaxBody, Timeout, MaxInFlight, MaxConns, MaxSubscribers, AsyncWork, Drain and OpenAPI.MaxBytes must not be negative")
@@ -296,6 +302,11 @@ func (g *Gateway) serveAt(listener string, w http.ResponseWriter, r *http.Reques
 	x := &exchange{ResponseWriter: w, server: w, gateway: g, request: r, begin: time.Now()}
 	defer x.end()
 	x.set("X-Content-Type-Options", "nosniff")
+	if err := x.arrive(); err != nil {
+		x.set(requestIDHeader, requestID(r))
+		g.fail(x, r, Answer{RequestID: x.Header().Get(requestIDHeader)}, err)
+		return
+	}
 	if p := g.rules.Check(r); p != nil {
 		unmatched{g, listener}.refuse(x, r, p)
 		return

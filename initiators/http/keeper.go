@@ -346,6 +346,10 @@ func (x *exchange) tellLater(r *http.Request) {
 				return "", false
 			}
 		}
+		if err = x.count(nil); err != nil {
+			fail(err)
+			return "", false
+		}
 		return x.principal(), true
 	}, fail)
 }

@@ -1,7 +1,6 @@
 package http
 
 import (
-	"bufio"
 	"cmp"
 	"io"
 	"maps"
@@ -11,24 +10,31 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/skybus-io/skybus/initiators/http/limit"
+	"github.com/skybus-io/skybus/internal/prom"
 )
-
-// typeFigures is the media type of Prometheus's text format.
-const typeFigures = "text/plain; version=0.0.4; charset=utf-8"
-
-// bounds are the upper ends of the buckets of latency, in nanoseconds.
-var bounds = [...]time.Duration{ //nolint:gochecknoglobals // a constant, which Go has no arrays of
-	500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond,
-	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2500 * time.Millisecond,
-	5 * time.Second, 10 * time.Second, 30 * time.Second,
-}
 
 // metrics are the figures of a gateway.
 type metrics struct {
 	refused atomic.Uint64 // requests that no entry and no route was found for
 
-	mu      sync.Mutex
-	entries map[string]*entryMetrics
+	mu       sync.Mutex
+	entries  map[string]*entryMetrics
+	byLimits map[string]uint64 // requests that were refused, by the limit
+}
+
+// limitPlaces is how the limit of requests of an entry at a time is called; rates are called as limit.Kind has it.
+const limitPlaces = "concurrent"
+
+// limited counts a request that a limit refused.
+func (m *metrics) limited(by string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byLimits == nil {
+		m.byLimits = map[string]uint64{}
+	}
+	m.byLimits[by]++
 }
 
 // entry is the figures of the entry of that name, from whichever revision on.
@@ -62,9 +68,9 @@ type entryMetrics struct {
 
 // statusMetrics are the figures of the requests that were answered with one status.
 type statusMetrics struct {
-	status  int
-	buckets [len(bounds) + 1]atomic.Uint64
-	sum     atomic.Uint64 // nanoseconds
+	prom.Latencies
+
+	status int
 }
 
 func (m *entryMetrics) begin() { m.inFlight.Add(1) }
@@ -72,13 +78,7 @@ func (m *entryMetrics) begin() { m.inFlight.Add(1) }
 func (m *entryMetrics) end(status int, took time.Duration, sent int64) {
 	m.inFlight.Add(-1)
 	m.sent.Add(uint64(sent))
-	s := m.of(status)
-	i := 0
-	for i < len(bounds) && took > bounds[i] {
-		i++
-	}
-	s.buckets[i].Add(1)
-	s.sum.Add(uint64(took))
+	m.of(status).Observe(took)
 }
 
 // of finds the figures of a status. There are few, so that a list is the fastest way.
@@ -105,7 +105,7 @@ func (m *entryMetrics) of(status int) *statusMetrics {
 // Metrics is a page with the gateway's figures in Prometheus's text format.
 func (g *Gateway) Metrics() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", typeFigures)
+		w.Header().Set("Content-Type", prom.ContentType)
 		_ = g.WriteMetrics(w) // the client has gone
 	})
 }
@@ -113,100 +113,75 @@ func (g *Gateway) Metrics() http.Handler {
 // WriteMetrics writes the gateway's figures in Prometheus's text format: requests by entry and status with their latencies, what is in flight,
 // and the entries in service and refused. The label entry is the name of one, or empty for routes that were named by their path.
 func (g *Gateway) WriteMetrics(w io.Writer) error {
-	f := &figures{w: bufio.NewWriter(w)}
+	f := figures{prom.NewWriter(w, "skybus_http_")}
 	g.metrics.mu.Lock()
-	entries := maps.Clone(g.metrics.entries)
+	entries, byLimits := maps.Clone(g.metrics.entries), maps.Clone(g.metrics.byLimits)
 	g.metrics.mu.Unlock()
 	names := slices.Sorted(maps.Keys(entries))
-	f.head("request_seconds", "histogram", "How long requests took from their header to the end of their answer.")
+	f.Head("request_seconds", "histogram", "How long requests took from their header to the end of their answer.")
 	for _, name := range names {
 		f.latencies(name, entries[name])
 	}
-	f.head("in_flight", "gauge", "Requests that are worked on.")
+	f.Head("in_flight", "gauge", "Requests that are worked on.")
 	for _, name := range names {
-		f.value("", float64(entries[name].inFlight.Load()), "entry", name)
+		f.Value(float64(entries[name].inFlight.Load()), "entry", name)
 	}
-	f.head("answer_bytes_total", "counter", "Size of the bodies of answers.")
+	f.Head("answer_bytes_total", "counter", "Size of the bodies of answers.")
 	for _, name := range names {
-		f.value("", float64(entries[name].sent.Load()), "entry", name)
+		f.Value(float64(entries[name].sent.Load()), "entry", name)
 	}
-	f.head("unmatched_total", "counter", "Requests that neither an entry nor a route was there for.")
-	f.value("", float64(g.metrics.refused.Load()))
+	f.Head("unmatched_total", "counter", "Requests that neither an entry nor a route was there for.")
+	f.Value(float64(g.metrics.refused.Load()))
+	f.Head("limited_total", "counter", "Requests that were refused because of a limit: the rate of an address, of a credential, of an entry or of the gateway, or how many an entry has at a time.")
+	for _, by := range []string{limit.ByIP.String(), limit.ByKey.String(), limit.ByEntry.String(), limit.ByGateway.String(), limitPlaces} {
+		f.Value(float64(byLimits[by]), "limit", by)
+	}
 	if g.hub != nil {
 		f.events(g.hub)
 		f.kept(g.keeper)
 	}
 	t := g.table.Load()
-	f.head("entries", "gauge", "Entries by whether they are in service.")
-	f.value("", float64(len(t.byName)), "state", "served")
-	f.value("", float64(len(t.refused)), "state", "refused")
-	f.head("revision", "gauge", "The last change of the entries that this gateway knows.")
-	f.value("", float64(t.revision))
-	return f.w.Flush()
+	f.Head("entries", "gauge", "Entries by whether they are in service.")
+	f.Value(float64(len(t.byName)), "state", "served")
+	f.Value(float64(len(t.refused)), "state", "refused")
+	f.Head("revision", "gauge", "The last change of the entries that this gateway knows.")
+	f.Value(float64(t.revision))
+	return f.Flush()
 }
 
-// figures are written in Prometheus's text format.
-type figures struct {
-	w    *bufio.Writer
-	name string
-}
+// figures are those of a gateway on their way to who asked.
+type figures struct{ *prom.Writer }
 
-func (f *figures) head(name, kind, help string) {
-	f.name = "skybus_http_" + name
-	_, _ = f.w.WriteString("# HELP " + f.name + " " + help + "\n# TYPE " + f.name + " " + kind + "\n") // Flush tells
-}
-
-// value writes a sample. Labels are pairs; they are tokens, numbers or words of ours, which need no escapes.
-func (f *figures) value(suffix string, v float64, labels ...string) {
-	_, _ = f.w.WriteString(f.name + suffix)
-	for i := 0; i+1 < len(labels); i += 2 {
-		_, _ = f.w.WriteString(map[bool]string{true: "{", false: ","}[i == 0] + labels[i] + `="` + labels[i+1] + `"`)
-	}
-	if len(labels) > 0 {
-		_, _ = f.w.WriteString("}")
-	}
-	_, _ = f.w.WriteString(" " + strconv.FormatFloat(v, 'g', -1, 64) + "\n")
-}
-
-func (f *figures) events(h *eventHub) {
-	f.head("event_subscribers", "gauge", "Clients that are answered with events.")
-	f.value("", float64(h.subscribers()))
-	f.head("events_total", "counter", "Events that were sent, to each client.")
-	f.value("", float64(h.stats.events.Load()))
-	f.head("event_clients_total", "counter", "Clients of events that were cut off because they fell behind, refused because there were too many, that resumed, and that were told of a gap.")
+func (f figures) events(h *eventHub) {
+	f.Head("event_subscribers", "gauge", "Clients that are answered with events.")
+	f.Value(float64(h.subscribers()))
+	f.Head("events_total", "counter", "Events that were sent, to each client.")
+	f.Value(float64(h.stats.events.Load()))
+	f.Head("event_clients_total", "counter", "Clients of events that were cut off because they fell behind, refused because there were too many, that resumed, and that were told of a gap.")
 	for _, v := range []struct {
 		what string
 		n    uint64
 	}{{"slow", h.stats.slow.Load()}, {"refused", h.stats.refused.Load()}, {"resumed", h.stats.resumed.Load()}, {"reset", h.stats.resets.Load()}} {
-		f.value("", float64(v.n), "what", v.what)
+		f.Value(float64(v.n), "what", v.what)
 	}
 }
 
-func (f *figures) kept(k *keeper) {
-	f.head("kept_total", "counter", "Requests that were answered again with what was kept for their key, taken to be answered later, answered later by this gateway, and given up by it.")
+func (f figures) kept(k *keeper) {
+	f.Head("kept_total", "counter", "Requests that were answered again with what was kept for their key, taken to be answered later, answered later by this gateway, and given up by it.")
 	for _, v := range []struct {
 		what string
 		n    uint64
 	}{{"replayed", k.stats.replayed.Load()}, {"accepted", k.stats.accepted.Load()}, {"answered", k.stats.answered.Load()}, {"given_up", k.stats.givenUp.Load()}} {
-		f.value("", float64(v.n), "what", v.what)
+		f.Value(float64(v.n), "what", v.what)
 	}
 }
 
-func (f *figures) latencies(name string, m *entryMetrics) {
+func (f figures) latencies(name string, m *entryMetrics) {
 	list := m.byStatus.Load()
 	if list == nil {
 		return
 	}
 	for _, s := range slices.SortedFunc(slices.Values(*list), func(a, b *statusMetrics) int { return cmp.Compare(a.status, b.status) }) {
-		labels := []string{"entry", name, "status", strconv.Itoa(s.status)}
-		var n uint64
-		for i, bound := range bounds {
-			n += s.buckets[i].Load()
-			f.value("_bucket", float64(n), append(labels[:4:4], "le", strconv.FormatFloat(bound.Seconds(), 'g', -1, 64))...)
-		}
-		n += s.buckets[len(bounds)].Load()
-		f.value("_bucket", float64(n), append(labels[:4:4], "le", "+Inf")...)
-		f.value("_sum", time.Duration(s.sum.Load()).Seconds(), labels...)
-		f.value("_count", float64(n), labels...)
+		f.Latencies(&s.Latencies, "entry", name, "status", strconv.Itoa(s.status))
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/internal/httpx"
+	"github.com/skybus-io/skybus/micro/route"
 )
 
 // DefaultMaxDocument bounds the description of the API, in bytes.
@@ -95,6 +97,24 @@ func (g *Gateway) OpenAPI() ([]byte, error) {
 		return nil, err
 	}
 	return doc.body, nil
+}
+
+// Describe is the description that a gateway by cfg, with the routes of runner and these entries, gives of itself. Nothing is served. The entries
+// are as [Store.List] has them; those that conflict with others or cannot be read are left out, as gateways do. That a gateway may not have the listeners, the subjects or the
+// credentials that an entry asks for is not looked at.
+func Describe(runner *route.Runner, entries []Stored, cfg Config) ([]byte, error) {
+	for _, name := range cfg.Listeners {
+		if err := bus.CheckToken("listener", name); err != nil {
+			return nil, bus.Errorf(bus.InvalidArgument, "gateway: Listeners: %w", err)
+		}
+	}
+	cfg.Listeners = listenersOf(entries, cfg.Listeners)
+	g, err := newGateway(initiators.Sources{Runner: runner}, cfg)
+	if err != nil {
+		return nil, err
+	}
+	g.draw(entries)
+	return g.OpenAPI()
 }
 
 func (g *Gateway) openAPI() (*rendered, error) {

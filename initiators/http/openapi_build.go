@@ -72,8 +72,11 @@ func (b *docBuilder) tag(tag apiTag) {
 	}
 }
 
-// secure adds what an entry asks of who sends a request.
+// secure adds what an entry asks of who sends a request, and that there are limits.
 func (b *docBuilder) secure(op *apiOperation, e *served) {
+	if e.limits != nil || b.g.whole != nil {
+		op.Responses["429"] = ref("responses", "TooMany")
+	}
 	guard := b.g.cfg.Guard
 	if guard == nil || e.policy == nil {
 		return

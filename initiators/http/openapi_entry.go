@@ -96,9 +96,6 @@ func (b *docBuilder) entry(e *served, method string, params []pathParameter, sev
 		op.RequestBody = b.entryBody(e, params, request)
 	}
 	op.Responses = b.entryAnswers(e, response)
-	if e.limits != nil {
-		op.Responses["429"] = ref("responses", "TooMany")
-	}
 	b.secure(op, e)
 	if e.Host != "" {
 		op.Servers = []apiServer{{"//" + e.Host + "/"}}

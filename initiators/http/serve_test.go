@@ -2,11 +2,14 @@ package http_test
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,6 +70,65 @@ func TestServeDrains(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Errorf("Serve returned %v after the last answer", took)
+	}
+}
+
+// Over HTTP/2 what is in flight is answered as well, and its connection takes nothing more.
+func TestServeDrainsHTTP2(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	from := httptest.NewUnstartedServer(nil) // for its certificate and a client that trusts it
+	from.EnableHTTP2 = true
+	from.StartTLS()
+	t.Cleanup(from.Close)
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	defer stop()
+	g := h.gateway(t, gateway.Config{})
+	done := make(chan error, 1)
+	go func() {
+		done <- g.ServeListener(ctx, l, gateway.Listener{TLS: &tls.Config{Certificates: from.TLS.Certificates}})
+	}()
+	ask := func(path, body string) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+l.Addr().String()+path, strings.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		return from.Client().Do(req)
+	}
+	const n = 10
+	answers := make(chan answer, n)
+	for i := range n {
+		go func() {
+			resp, err := ask("/wait", fmt.Sprint(i))
+			if err != nil || resp.ProtoMajor != 2 {
+				t.Errorf("%+v, %v", resp, err)
+				answers <- answer{}
+				return
+			}
+			answers <- read(t, resp)
+		}()
+	}
+	bustest.Eventually(t, "all requests", func() bool { return h.waiting.Load() == n })
+	stop()
+	bustest.Eventually(t, "new requests to be refused", func() bool {
+		resp, err := ask("/echo", "{}")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err != nil
+	})
+	h.release()
+	for range n {
+		if a := receive(t, answers, "an answer"); a.status != http.StatusOK {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	if err := receive(t, done, "the end of Serve"); err != nil {
+		t.Errorf("Serve returned %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/initiators/http/limit"
 )
 
 // Defaults of a server, and the most that some limits can be.
@@ -54,6 +55,13 @@ type Config struct {
 	MaxConns int
 	// MaxConnsPerIP is how many of them may come from one IP address. 0 means 256, negative means no limit: behind a proxy all come from one.
 	MaxConnsPerIP int
+
+	// Rates are how many frames may come: from each address (IP), from each client by the common name of its certificate (Key), and from all together. While there are too
+	// many, nothing is read; a frame that waits for longer than Timeout is answered with resource_exhausted, and not sent on. The zero value means any number.
+	Rates limit.Whole
+	// ProxyProtocol are the addresses and networks of balancers that say before all else whose connection it is, by the PROXY protocol, version 1 or 2. They must do so, within 5 s. Who
+	// comes from elsewhere is who it is, and is hung up on where it begins with such a header. Nil trusts none.
+	ProxyProtocol []string
 
 	// Timeout is how long a request may take once its frame is read. 0 means 10 s.
 	Timeout time.Duration
@@ -129,6 +137,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.KeepAlive == 0 {
 		c.KeepAlive = DefaultKeepAlive
+	}
+	if err := c.Rates.Validate("Rates."); err != nil {
+		return c, bus.AsError(err).With("field", "Rates")
+	}
+	if _, err := limit.ParseProxies("ProxyProtocol", c.ProxyProtocol); err != nil {
+		return c, bus.AsError(err).With("field", "ProxyProtocol")
 	}
 	return c, c.checkFraming()
 }

@@ -2,12 +2,14 @@ package tcp
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -29,6 +31,7 @@ var (
 	errStopped = errors.New("the server has stopped")
 	errBroken  = errors.New("the connection has broken")
 	errHTTP    = errors.New("tcp: HTTP")
+	errProxy   = errors.New("tcp: PROXY protocol")
 )
 
 // conn is one connection. One goroutine reads frames, one writes answers in their order, and each request has one.
@@ -36,8 +39,10 @@ type conn struct {
 	v      *serving
 	id     string
 	remote string
-	raw    net.Conn  // below TLS
-	tls    *tls.Conn // nil without
+	ip     netip.Addr
+	raw    net.Conn    // below TLS
+	intro  *introduced // over raw; nil where no balancer says whose connection it is
+	tls    *tls.Conn   // nil without
 	nc     *timedConn
 	br     *bufio.Reader
 	bw     *bufio.Writer
@@ -55,16 +60,21 @@ type conn struct {
 	abandon context.CancelCauseFunc
 }
 
-func newConn(v *serving, raw net.Conn) *conn {
+func newConn(v *serving, raw net.Conn, ip netip.Addr, behind bool) *conn {
 	c := &conn{
-		v: v, id: nuid.Next(), remote: raw.RemoteAddr().String(), raw: raw, began: time.Now(),
+		v: v, id: nuid.Next(), remote: raw.RemoteAddr().String(), ip: ip, raw: raw, began: time.Now(),
 		room: make(chan struct{}, v.cfg.Pipeline), queue: make(chan *exchange, v.cfg.Pipeline), broken: make(chan struct{}), abandon: func(error) {},
 	}
-	c.nc = &timedConn{Conn: raw, writeTimeout: v.cfg.WriteTimeout}
-	if v.cfg.TLS != nil {
-		c.tls = tls.Server(raw, v.cfg.TLS)
-		c.nc.Conn = c.tls
+	under := raw
+	if behind {
+		c.intro = newIntroduced(raw)
+		under = c.intro
 	}
+	if v.cfg.TLS != nil {
+		c.tls = tls.Server(under, v.cfg.TLS)
+		under = c.tls
+	}
+	c.nc = &timedConn{Conn: under, writeTimeout: v.cfg.WriteTimeout}
 	c.br, c.bw = bufio.NewReaderSize(c.nc, readBuffer), bufio.NewWriterSize(c.nc, writeBuffer)
 	return c
 }
@@ -148,7 +158,7 @@ func (c *conn) read(ctx context.Context) ending {
 			return c.ended(err, false)
 		}
 		if number == 1 {
-			if err := c.refuseHTTP(); err != nil {
+			if err := cmp.Or(c.refuseProxy(), c.refuseHTTP()); err != nil {
 				return c.ended(err, true)
 			}
 		}
@@ -219,6 +229,8 @@ func (c *conn) ended(err error, within bool) ending {
 		return ending{reason: ReasonTooLong, err: told}
 	case ours && errors.Is(err, errHTTP):
 		return ending{reason: ReasonHTTP, err: told}
+	case ours && errors.Is(err, errProxy):
+		return ending{reason: ReasonProxy, err: told}
 	case ours:
 		return ending{reason: ReasonBadFrame, err: told}
 	case errors.Is(err, errIdle):

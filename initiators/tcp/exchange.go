@@ -14,6 +14,8 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/initiators/http/limit"
+	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 // exchange is a frame and its answer.
@@ -38,11 +40,16 @@ func (c *conn) dispatch(ctx context.Context, frame []byte, number uint64) {
 		c.queue <- ex // there is room
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.v.cfg.Timeout)
-	if err := c.v.place(ctx); err != nil {
+	err := c.pace(ctx)
+	if err == nil {
+		err = c.v.place(ctx)
+	}
+	if err != nil {
 		cancel()
 		c.finish(ex, initiators.Reply{}, err)
 		return
 	}
+	began := time.Now()
 	c.requests.Go(func() {
 		defer cancel()
 		reply, err := c.send(ctx, c.request(ex.id, frame, number))
@@ -51,8 +58,57 @@ func (c *conn) dispatch(ctx context.Context, frame []byte, number uint64) {
 		}
 		c.v.counts.inFlight.Add(-1)
 		<-c.v.places
+		c.v.counts.took(time.Since(began), err)
 		c.finish(ex, reply, err)
 	})
+}
+
+// pace waits until the rates let the frame pass that was read.
+func (c *conn) pace(ctx context.Context) error {
+	if c.v.rates == nil {
+		return nil
+	}
+	waits := false
+	for stage := 0; stage < 3; {
+		var d limit.Decision
+		switch stage { // who waits for one has what it took before
+		case 0:
+			d = c.v.rates.IP(c.ip)
+		case 1:
+			key := ""
+			if c.name != "" {
+				key = "name:" + c.name
+			}
+			d = c.v.rates.Key(key)
+		case 2:
+			d = c.v.rates.All()
+		}
+		if d.OK {
+			stage++
+			continue
+		}
+		if !waits {
+			waits = true
+			c.v.counts.held.Add(1)
+		}
+		if !backoff.Sleep(ctx, max(d.Retry, time.Millisecond)) {
+			return c.v.paced(ctx, d)
+		}
+	}
+	return nil
+}
+
+// paced is the error of a frame that has waited for too long.
+func (s *Server) paced(ctx context.Context, d limit.Decision) error {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errStopped):
+		return bus.Errorf(bus.Unavailable, "the server stopped before the frame was sent on")
+	case !errors.Is(cause, context.DeadlineExceeded):
+		return bus.Wrap(bus.Canceled, "the connection has broken before the frame was sent on", cause)
+	}
+	s.counts.refuse(ReasonRate)
+	e := bus.AsError(d.Err())
+	return bus.Errorf(e.Code, "%s; the frame was not sent on", e.Message).With("limit", d.Kind.String())
 }
 
 // place takes one of the places of requests in flight.

@@ -20,13 +20,17 @@ type timedConn struct {
 
 // Read reads until the earlier of both times.
 func (c *timedConn) Read(p []byte) (int, error) {
-	c.mu.Lock()
-	err := c.SetReadDeadline(earlier(c.readBy, c.readEnd))
-	c.mu.Unlock()
-	if err != nil {
+	if err := c.arm(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(p)
+}
+
+// arm sets the deadline of what is read.
+func (c *timedConn) arm() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.SetReadDeadline(earlier(c.readBy, c.readEnd))
 }
 
 // Write gives the other side its time to take p.

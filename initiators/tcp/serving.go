@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -99,7 +98,7 @@ func (d *door) enter(ip netip.Addr) (Reason, error) {
 		return ReasonConnections, bus.Errorf(bus.Unavailable, "there are %d connections already", d.most)
 	}
 	if d.mostPerIP > 0 && ip.IsValid() && d.byIP[ip] >= d.mostPerIP {
-		return ReasonConnectionsPerIP, bus.Errorf(bus.ResourceExhausted, "there are %d connections from %s already", d.mostPerIP, ip)
+		return ReasonConnectionsPerIP, d.errPerIP(ip)
 	}
 	d.in++
 	if d.byIP == nil {
@@ -109,13 +108,33 @@ func (d *door) enter(ip netip.Addr) (Reason, error) {
 	return "", nil
 }
 
+// know counts a connection that was let in without an address as that address's, unless it returns a reason not to.
+func (d *door) know(ip netip.Addr) (Reason, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mostPerIP > 0 && ip.IsValid() && d.byIP[ip] >= d.mostPerIP {
+		return ReasonConnectionsPerIP, d.errPerIP(ip)
+	}
+	d.forgetLocked(netip.Addr{})
+	d.byIP[ip]++
+	return "", nil
+}
+
+func (d *door) errPerIP(ip netip.Addr) error {
+	return bus.Errorf(bus.ResourceExhausted, "there are %d connections from %s already", d.mostPerIP, ip)
+}
+
+func (d *door) forgetLocked(ip netip.Addr) {
+	if d.byIP[ip]--; d.byIP[ip] == 0 {
+		delete(d.byIP, ip)
+	}
+}
+
 func (d *door) leave(ip netip.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.in--
-	if d.byIP[ip]--; d.byIP[ip] == 0 {
-		delete(d.byIP, ip)
-	}
+	d.forgetLocked(ip)
 }
 
 // open is how many there are.
@@ -123,13 +142,4 @@ func (d *door) open() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.in
-}
-
-// addressOf is the client's address without its port, and not valid where the network has none.
-func addressOf(nc net.Conn) netip.Addr {
-	at, err := netip.ParseAddrPort(nc.RemoteAddr().String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	return at.Addr().Unmap().WithZone("")
 }

@@ -4,6 +4,9 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/skybus-io/skybus/internal/prom"
 )
 
 // Reason is why a connection was refused, or closed by the server, or a frame was not sent on.
@@ -24,13 +27,15 @@ const (
 	ReasonUnfinished       Reason = "unfinished"         // the client closed within a frame
 	ReasonBroken           Reason = "broken"             // the connection broke, as when the client was killed
 	ReasonBusy             Reason = "busy"               // there were MaxInFlight requests for longer than Timeout; counts frames
+	ReasonRate             Reason = "rate"               // there were more than Rates lets pass for longer than Timeout; counts frames
+	ReasonProxy            Reason = "proxy"              // a balancer did not say whose connection it is, or somebody else did
 	ReasonAnswer           Reason = "answer"             // an answer could not be a frame; counts answers
 )
 
 func reasons() []Reason {
 	return []Reason{
 		ReasonConnections, ReasonConnectionsPerIP, ReasonAccept, ReasonHandshake, ReasonIdle, ReasonSlowFrame, ReasonSlowReader, ReasonTooLong, ReasonBadFrame, ReasonHTTP,
-		ReasonUnfinished, ReasonBroken, ReasonBusy, ReasonAnswer,
+		ReasonUnfinished, ReasonBroken, ReasonBusy, ReasonRate, ReasonProxy, ReasonAnswer,
 	}
 }
 
@@ -40,6 +45,7 @@ type Stats struct {
 	Accepted    uint64 `json:"accepted"`    // connections that were served
 	InFlight    int64  `json:"in_flight"`   // requests now
 	Frames      uint64 `json:"frames"`      // read; those that were skipped are not in it
+	Held        uint64 `json:"held"`        // frames that Rates made wait
 	Succeeded   uint64 `json:"succeeded"`   // requests that the target answered
 	Failed      uint64 `json:"failed"`      // requests that it did not, or with what cannot be a frame
 
@@ -50,7 +56,7 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	st := Stats{
 		Connections: int64(s.door.open()), Accepted: s.counts.accepted.Load(), InFlight: s.counts.inFlight.Load(),
-		Frames: s.counts.frames.Load(), Succeeded: s.counts.succeeded.Load(), Failed: s.counts.failed.Load(),
+		Frames: s.counts.frames.Load(), Held: s.counts.held.Load(), Succeeded: s.counts.succeeded.Load(), Failed: s.counts.failed.Load(),
 		Refused: map[Reason]uint64{},
 	}
 	for _, r := range reasons() {
@@ -63,11 +69,21 @@ func (s *Server) Stats() Stats {
 }
 
 type counts struct {
-	accepted, frames, succeeded, failed atomic.Uint64
-	inFlight                            atomic.Int64
+	accepted, frames, held, succeeded, failed atomic.Uint64
+	inFlight                                  atomic.Int64
+	good, bad                                 prom.Latencies
 
 	mu      sync.Mutex
 	refused map[Reason]uint64
+}
+
+// took notes how long a request took.
+func (c *counts) took(d time.Duration, err error) {
+	if err == nil {
+		c.good.Observe(d)
+		return
+	}
+	c.bad.Observe(d)
 }
 
 func (c *counts) refuse(r Reason) {

@@ -22,7 +22,7 @@
 //
 // # Limits
 //
-// Beyond Pipeline frames of a connection, or [Config].MaxInFlight of all, nothing is read, so that TCP holds the client up. Whoever is idle, does not finish a frame, or does not
+// Beyond Pipeline frames of a connection, [Config].MaxInFlight of all, or [Config].Rates, nothing is read, so that TCP holds the client up. Whoever is idle, does not finish a frame, or does not
 // take answers is hung up on. At most MaxConns × MaxFrame + MaxInFlight × MaxFrame bytes are held of frames, and Pipeline answers of each
 // connection that takes them too slowly.
 package tcp
@@ -33,10 +33,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
+	"github.com/skybus-io/skybus/initiators/http/limit"
 	"github.com/skybus-io/skybus/internal/backoff"
 )
 
@@ -57,6 +59,8 @@ type Server struct {
 	places   chan struct{} // of requests in flight
 	refusals chan struct{}
 	door     door
+	rates    *limit.Entry // nil for none
+	proxies  limit.Proxies
 }
 
 // New makes a server for target, which stays the caller's, must be safe for concurrent use, and must return when its ctx ends.
@@ -73,7 +77,17 @@ func New(target initiators.Target, cfg Config) (*Server, error) {
 	if cfg.Name != "" {
 		log = log.With("listener", cfg.Name)
 	}
+	proxies, err := limit.ParseProxies("ProxyProtocol", cfg.ProxyProtocol)
+	if err != nil {
+		return nil, err
+	}
+	limiter, err := limit.New(limit.Config{})
+	if err != nil {
+		return nil, err
+	}
 	return &Server{
+		rates:    limiter.Whole(cfg.Rates),
+		proxies:  proxies,
 		target:   target,
 		cfg:      cfg,
 		log:      log,
@@ -131,21 +145,52 @@ func (v *serving) accept(ctx, work context.Context, l net.Listener) error {
 // take serves a connection, or tells it why not.
 func (v *serving) take(ctx, work context.Context, nc net.Conn) {
 	v.cfg.keepAlive(nc)
-	ip := addressOf(nc)
+	ip := addressOf(nc.RemoteAddr())
+	behind := v.proxies.Trusts(ip)
+	if behind {
+		ip = netip.Addr{} // whose it is will be said
+	}
 	if reason, err := v.door.enter(ip); reason != "" {
 		v.counts.refuse(reason)
 		v.log.DebugContext(ctx, "connection refused", "remote", nc.RemoteAddr().String(), "reason", string(reason))
 		v.refuse(work, nc, err)
 		return
 	}
-	v.counts.accepted.Add(1)
-	c := newConn(v, nc)
+	c := newConn(v, nc, ip, behind)
 	v.add(c)
 	v.running.Go(func() {
-		defer v.door.leave(ip)
+		defer func() { v.door.leave(c.ip) }()
 		defer v.remove(c)
+		if behind && !v.meet(work, c) {
+			return
+		}
+		v.counts.accepted.Add(1)
 		c.serve(work)
 	})
+}
+
+// meet lets a connection in once its balancer has said whose it is, or tells it why not.
+func (v *serving) meet(work context.Context, c *conn) bool {
+	reason, err := ReasonProxy, c.introduce()
+	if err == nil {
+		reason, err = v.door.know(c.ip)
+	}
+	if err == nil {
+		return true
+	}
+	c.ip = netip.Addr{} // as it was let in
+	if errors.Is(err, errNobody) {
+		_ = c.raw.Close() // nobody waits for anything on it
+		return false
+	}
+	v.counts.refuse(reason)
+	v.log.DebugContext(work, "connection refused", "remote", c.remote, "reason", string(reason), "error", err)
+	if reason == ReasonProxy && c.tls != nil {
+		_ = c.raw.Close() // there is no telling it in TLS
+		return false
+	}
+	c.turnAway(work, err)
+	return false
 }
 
 // refuse tells a client why it is not served, unless many others are being told.
@@ -156,7 +201,7 @@ func (v *serving) refuse(work context.Context, nc net.Conn, err error) {
 		_ = nc.Close() // nobody waits for anything on it
 		return
 	}
-	c := newConn(v, nc)
+	c := newConn(v, nc, netip.Addr{}, false)
 	v.add(c)
 	v.running.Go(func() {
 		defer func() { <-v.refusals }()

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,6 +18,9 @@ const (
 	MaxHeaders   = 32
 	DefaultRealm = "skybus"
 	maxRealm     = 64
+
+	DefaultRememberedTokens = 4096
+	MaxRememberedTokens     = 1_000_000
 )
 
 // Config says which credentials a gateway takes, as data. The zero Config takes none.
@@ -27,12 +31,18 @@ type Config struct {
 	Keys *KeysConfig `json:"keys,omitempty"`
 	// JWT takes tokens, by issuer.
 	JWT []JWTConfig `json:"jwt,omitempty"`
+	// RememberTokens is how many tokens are remembered that were verified: each is taken again without another look at its signature for a minute at most,
+	// and no longer than it and the keys of its issuer last. 0 means 4,096, at most 1,000,000; -1 verifies every time.
+	RememberTokens int `json:"remember_tokens,omitempty"`
 	// MTLS takes client certificates, which the listener must have asked for and verified. Nil means none.
 	MTLS *MTLSConfig `json:"mtls,omitempty"`
 	// Headers are set on what goes on to services, by name: "auth.id", "claim.email" and what else [Principal.Value] knows. What a
 	// client sends under these names is never passed on.
 	Headers map[string]string `json:"headers,omitempty"`
 }
+
+// remember is how many tokens are remembered.
+func (c Config) remember() int { return max(0, cmp.Or(c.RememberTokens, DefaultRememberedTokens)) }
 
 // KeysConfig is for API keys. The zero value works.
 type KeysConfig struct {
@@ -70,6 +80,9 @@ func (c Config) Validate() error {
 			return bus.Errorf(bus.InvalidArgument, "jwt[%d].issuer: %.80q is there already: want each issuer once", i, j.Issuer)
 		}
 		issuers[j.Issuer] = true
+	}
+	if c.RememberTokens < -1 || c.RememberTokens > MaxRememberedTokens {
+		return bus.Errorf(bus.InvalidArgument, "remember_tokens: %d: want -1, which is none, to %d", c.RememberTokens, MaxRememberedTokens)
 	}
 	if c.MTLS != nil {
 		if err := c.MTLS.validate("mtls."); err != nil {

@@ -103,6 +103,9 @@ func (f *file) read() (*keySet, error) {
 	return set, nil
 }
 
+// current is the set that was read last.
+func (f *file) current() *keySet { return f.set.Load() }
+
 // find looks into the set.
 func (f *file) find(_ context.Context, kid string, alg jose.SignatureAlgorithm) ([]any, error) {
 	return f.set.Load().find(kid, alg), nil

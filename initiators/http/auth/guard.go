@@ -70,7 +70,7 @@ func (g *Guard) open(ctx context.Context, conn *bus.Conn, opts Options, log *slo
 		g.headers = append(g.headers, g.cfg.Keys.header())
 	}
 	if len(g.cfg.JWT) > 0 {
-		tokens, err := openTokens(ctx, g.cfg.JWT, opts.Client, log)
+		tokens, err := openTokens(ctx, g.cfg.JWT, g.cfg.remember(), opts.Client, log)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ import (
 type tokens struct {
 	issuers map[string]*issuer
 	algs    []jose.SignatureAlgorithm // of all issuers
+	good    *verified
 }
 
 var _ Authenticator = (*tokens)(nil)
@@ -38,11 +39,13 @@ type issuer struct {
 type keySource interface {
 	// find returns what may verify a token. The error says that no keys are known yet.
 	find(ctx context.Context, kid string, alg jose.SignatureAlgorithm) ([]any, error)
+	// current is the set as it is now, another one after each change. Nil means that no keys are known yet.
+	current() *keySet
 	Close() error
 }
 
-func openTokens(ctx context.Context, cfgs []JWTConfig, client *http.Client, log *slog.Logger) (*tokens, error) {
-	t := &tokens{issuers: map[string]*issuer{}}
+func openTokens(ctx context.Context, cfgs []JWTConfig, remember int, client *http.Client, log *slog.Logger) (*tokens, error) {
+	t := &tokens{issuers: map[string]*issuer{}, good: newVerified(remember)}
 	var firsts []<-chan struct{}
 	for i, cfg := range cfgs {
 		is := &issuer{cfg: cfg, algs: cfg.algorithms()}
@@ -85,6 +88,10 @@ func (t *tokens) Authenticate(r *http.Request) (*Principal, error) {
 	if !ok || strings.Count(text, ".") != 2 {
 		return nil, nil
 	}
+	hash, now := hashToken(text), time.Now()
+	if who := t.good.get(hash, now); who != nil {
+		return who, nil
+	}
 	token, err := jose.ParseSignedCompact(text, t.algs)
 	if err != nil {
 		return nil, refuse(invalid, parseCause(err))
@@ -98,11 +105,21 @@ func (t *tokens) Authenticate(r *http.Request) (*Principal, error) {
 	if !ok {
 		return nil, refuse(invalid, fmt.Errorf("token: issuer %.80q is not known", claims.Issuer))
 	}
+	keys := is.keys.current() // before they are asked: what others verify is looked at again
 	payload, err := is.verify(r.Context(), token)
 	if err != nil {
 		return nil, err
 	}
-	return is.principal(payload, claims)
+	who, err := is.principal(payload, claims)
+	if err != nil {
+		return nil, err
+	}
+	until := now.Add(rememberFor)
+	if end := claims.Expiry.Time().Add(is.cfg.skew()); end.Before(until) {
+		until = end
+	}
+	t.good.put(hash, goodToken{is, keys, who, until})
+	return who, nil
 }
 
 // parseCause says why a token cannot be parsed, without the parts of it that the library's own text has.

@@ -437,18 +437,22 @@ func newSecretGuard(t testing.TB, k testKeys) *auth.Guard {
 	return tokenGuard(t, tokenConfig(t, jwks(t, jwk(t, "", k.secret, nil)), "HS256"))
 }
 
+// BenchmarkToken verifies a token anew each time, and takes one that is remembered.
 func BenchmarkToken(b *testing.B) {
 	k := keysOnce()
-	for alg, key := range map[string]any{"HS256": k.secret, "RS256": k.rsa, "ES256": k.ec["ES256"], "EdDSA": k.ed} {
-		b.Run(alg, func(b *testing.B) {
-			guard := tokenGuard(b, tokenConfig(b, jwks(b, jwk(b, "k", key, nil)), alg))
-			r := bearer(b, sign(b, alg, key, map[string]any{"kid": "k"}, claims(nil)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := guard.Authenticate(r); err != nil {
-					b.Fatal(err)
+	for _, remember := range []int{-1, 0} {
+		for alg, key := range map[string]any{"HS256": k.secret, "RS256": k.rsa, "ES256": k.ec["ES256"], "EdDSA": k.ed} {
+			b.Run(alg+map[int]string{-1: "/anew", 0: "/remembered"}[remember], func(b *testing.B) {
+				cfg := auth.Config{JWT: []auth.JWTConfig{tokenConfig(b, jwks(b, jwk(b, "k", key, nil)), alg)}, RememberTokens: remember}
+				guard := openGuard(b, nil, cfg, auth.Options{})
+				r := bearer(b, sign(b, alg, key, map[string]any{"kid": "k"}, claims(nil)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := guard.Authenticate(r); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

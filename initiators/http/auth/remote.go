@@ -172,6 +172,9 @@ func (s *remote) fetch(ctx context.Context) (*keySet, error) {
 	return parseKeySet(data, false)
 }
 
+// current is the set that was fetched last.
+func (s *remote) current() *keySet { return s.set.Load() }
+
 // find looks into the set, and asks for a new one where it has no key of that id.
 func (s *remote) find(ctx context.Context, kid string, alg jose.SignatureAlgorithm) ([]any, error) {
 	set := s.set.Load()

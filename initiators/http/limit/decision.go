@@ -17,6 +17,7 @@ const (
 	ByKey Kind = iota + 1
 	ByIP
 	ByEntry
+	ByGateway
 )
 
 // String is the name of the limit as it stands in headers.
@@ -28,6 +29,8 @@ func (k Kind) String() string {
 		return "ip"
 	case ByEntry:
 		return "entry"
+	case ByGateway:
+		return "gateway"
 	}
 	return "none"
 }
@@ -107,7 +110,7 @@ func (d Decision) Err() error {
 	if d.OK {
 		return nil
 	}
-	whose := map[Kind]string{ByKey: "this credential", ByIP: "this address", ByEntry: "all clients together"}[d.Kind]
+	whose := map[Kind]string{ByKey: "this credential", ByIP: "this address", ByEntry: "all clients together", ByGateway: "all clients of this gateway"}[d.Kind]
 	return bus.Errorf(bus.ResourceExhausted, "too many requests: %s may make %d in %s here", whose, d.Quota, d.Window).
 		With("limit", d.Kind.String()).With("retry_after", d.Retry.Round(time.Millisecond).String())
 }

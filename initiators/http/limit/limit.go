@@ -4,7 +4,7 @@
 // # Order
 //
 // What is narrow is asked first: the address before anybody is authenticated, since that costs more than counting; then the
-// principal; then the entry. Who is refused by an earlier one takes nothing from the bucket that all share, so one greedy client does
+// principal; then the entry; then the gateway ([Whole]). Who is refused by an earlier one takes nothing from the bucket that all share, so one greedy client does
 // not use up the entry for others.
 //
 // # Memory
@@ -136,7 +136,7 @@ func (l *Limiter) Entry(name string, limits Limits) *Entry {
 		running = new(atomic.Int64)
 		l.running[name] = running
 	}
-	return &Entry{limiter: l, name: name, limits: limits, running: running}
+	return &Entry{limiter: l, name: name, limits: limits, running: running, all: ByEntry}
 }
 
 // Remove forgets the entry of that name; its buckets go when they are full again.
@@ -158,12 +158,13 @@ func (l *Limiter) Buckets() int {
 	return n
 }
 
-// Entry is what limits the requests of one entry. It is safe for concurrent use.
+// Entry is what limits the requests of one entry, or of a gateway as a whole. It is safe for concurrent use. Nil takes any request.
 type Entry struct {
 	limiter *Limiter
 	name    string
 	limits  Limits
 	running *atomic.Int64
+	all     Kind // of what all together have
 }
 
 // Limits are those that the entry was made with.
@@ -171,7 +172,7 @@ func (e *Entry) Limits() Limits { return e.limits }
 
 // IP takes a request of that address, before anybody is authenticated. An address that is not valid counts as one of its own.
 func (e *Entry) IP(addr netip.Addr) Decision {
-	if e.limits.IP == nil {
+	if e == nil || e.limits.IP == nil {
 		return Decision{OK: true}
 	}
 	return e.limiter.take(ByIP, bucketKey{entry: e.name, kind: ByIP, addr: network(addr)}, e.limits.IP)
@@ -179,7 +180,7 @@ func (e *Entry) IP(addr netip.Addr) Decision {
 
 // Key takes a request of the principal of that key, which is empty for nobody.
 func (e *Entry) Key(key string) Decision {
-	if e.limits.Key == nil || key == "" {
+	if e == nil || e.limits.Key == nil || key == "" {
 		return Decision{OK: true}
 	}
 	return e.limiter.take(ByKey, bucketKey{entry: e.name, kind: ByKey, who: key}, e.limits.Key)
@@ -187,10 +188,10 @@ func (e *Entry) Key(key string) Decision {
 
 // All takes a request from what all together have.
 func (e *Entry) All() Decision {
-	if e.limits.Entry == nil {
+	if e == nil || e.limits.Entry == nil {
 		return Decision{OK: true}
 	}
-	return e.limiter.take(ByEntry, bucketKey{entry: e.name, kind: ByEntry}, e.limits.Entry)
+	return e.limiter.take(e.all, bucketKey{entry: e.name, kind: e.all}, e.limits.Entry)
 }
 
 // Begin takes one of the places of Concurrent; [Entry.End] gives it back. False means that all are taken, and no End follows.

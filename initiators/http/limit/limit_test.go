@@ -415,3 +415,51 @@ func BenchmarkLimits(b *testing.B) {
 		}
 	})
 }
+
+// What a gateway has as a whole is apart from what its entries have, and says so.
+func TestWhole(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(t, 0)
+	if e := l.Whole(limit.Whole{}); e != nil {
+		t.Errorf("without limits there is %+v", e)
+	}
+	var none *limit.Entry
+	for name, d := range map[string]limit.Decision{"ip": none.IP(netip.Addr{}), "key": none.Key("key:a"), "all": none.All()} {
+		if !d.OK || d.Kind != 0 {
+			t.Errorf("%s of nothing: %+v", name, d)
+		}
+	}
+	whole, entry := l.Whole(limit.Whole{IP: perMinute(1), Key: perMinute(2), All: perMinute(3)}), l.Entry("a", limit.Limits{Entry: perMinute(1)})
+	addr := netip.MustParseAddr("192.0.2.1")
+	for name, tt := range map[string]struct {
+		take func() limit.Decision
+		want int
+		kind string
+	}{
+		"ip":    {func() limit.Decision { return whole.IP(addr) }, 1, "ip"},
+		"key":   {func() limit.Decision { return whole.Key("key:a") }, 2, "key"},
+		"all":   {whole.All, 3, "gateway"},
+		"entry": {entry.All, 1, "entry"},
+	} {
+		if got := taken(5, tt.take); got != tt.want {
+			t.Errorf("%s: %d pass, want %d", name, got, tt.want)
+		}
+		d := tt.take()
+		h := http.Header{}
+		d.SetHeader(h)
+		if d.Kind.String() != tt.kind || !strings.HasPrefix(h.Get("RateLimit"), `"`+tt.kind+`";r=0`) || bus.AsError(d.Err()).Details["limit"] != tt.kind {
+			t.Errorf("%s: %+v, %v, %v", name, d, h, d.Err())
+		}
+	}
+	// Made again with other rates it goes on counting.
+	if got := taken(5, l.Whole(limit.Whole{All: perMinute(4)}).All); got != 0 {
+		t.Errorf("an edit gave %d", got)
+	}
+	for field, w := range map[string]limit.Whole{
+		"rates.ip.requests": {IP: &limit.Rate{}}, "rates.key.per": {Key: &limit.Rate{Requests: 1, Per: -1}}, "rates.all.burst": {All: &limit.Rate{Requests: 1, Burst: -1}},
+	} {
+		if err := w.Validate("rates."); bus.CodeOf(err) != bus.InvalidArgument || !strings.Contains(err.Error(), field+":") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}

@@ -18,10 +18,10 @@ const (
 // X-Forwarded-For may be anybody.
 type Proxies struct{ trusted []netip.Prefix }
 
-// ParseProxies reads addresses and networks: "10.0.0.7", "10.0.0.0/8", "fd00::/8". The error has the code [bus.InvalidArgument].
-func ParseProxies(list []string) (Proxies, error) {
+// ParseProxies reads addresses and networks: "10.0.0.7", "10.0.0.0/8", "fd00::/8". The error has the code [bus.InvalidArgument] and names field.
+func ParseProxies(field string, list []string) (Proxies, error) {
 	if len(list) > maxProxies {
-		return Proxies{}, bus.Errorf(bus.InvalidArgument, "trusted_proxies: there are %d: want at most %d", len(list), maxProxies)
+		return Proxies{}, bus.Errorf(bus.InvalidArgument, "%s: there are %d: want at most %d", field, len(list), maxProxies)
 	}
 	var p Proxies
 	for i, text := range list {
@@ -31,17 +31,21 @@ func ParseProxies(list []string) (Proxies, error) {
 			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		if err != nil {
-			return Proxies{}, bus.Errorf(bus.InvalidArgument, "trusted_proxies[%d]: %.60q: want an address or a network, as in 10.0.0.0/8", i, text)
+			return Proxies{}, bus.Errorf(bus.InvalidArgument, "%s[%d]: %.60q: want an address or a network, as in 10.0.0.0/8", field, i, text)
 		}
 		if prefix.Addr().Is4In6() {
-			return Proxies{}, bus.Errorf(bus.InvalidArgument, "trusted_proxies[%d]: %.60q: write it as IPv4", i, text)
+			return Proxies{}, bus.Errorf(bus.InvalidArgument, "%s[%d]: %.60q: write it as IPv4", field, i, text)
 		}
 		p.trusted = append(p.trusted, prefix.Masked())
 	}
 	return p, nil
 }
 
-func (p Proxies) trusts(addr netip.Addr) bool {
+// Any tells whether any proxy is trusted.
+func (p Proxies) Any() bool { return len(p.trusted) > 0 }
+
+// Trusts tells whether addr is one of a proxy that is trusted. It must be without a zone, and IPv4 in IPv6 must be unmapped.
+func (p Proxies) Trusts(addr netip.Addr) bool {
 	for _, t := range p.trusted {
 		if t.Contains(addr) {
 			return true
@@ -55,7 +59,7 @@ func (p Proxies) trusts(addr netip.Addr) bool {
 // proxy that passed it on counts. The zero Addr means that who is connected has no address, as on a Unix socket.
 func (p Proxies) ClientIP(r *http.Request) netip.Addr {
 	peer := parsePeer(r.RemoteAddr)
-	if len(p.trusted) == 0 || !p.trusts(peer) {
+	if len(p.trusted) == 0 || !p.Trusts(peer) {
 		return peer
 	}
 	lines := r.Header["X-Forwarded-For"]
@@ -72,7 +76,7 @@ func (p Proxies) ClientIP(r *http.Request) netip.Addr {
 			if !addr.IsValid() || seen >= maxForwarded {
 				return peer
 			}
-			if peer = addr; !p.trusts(addr) {
+			if peer = addr; !p.Trusts(addr) {
 				return peer
 			}
 		}

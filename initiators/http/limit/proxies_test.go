@@ -12,7 +12,7 @@ import (
 
 func proxies(t testing.TB, list ...string) limit.Proxies {
 	t.Helper()
-	p, err := limit.ParseProxies(list)
+	p, err := limit.ParseProxies("trusted_proxies", list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestClientIP(t *testing.T) {
 func TestProxiesRefuse(t *testing.T) {
 	t.Parallel()
 	for _, list := range [][]string{{""}, {"10.0.0.0/33"}, {"proxy.example.org"}, {"10.0.0.1:80"}, {"::ffff:10.0.0.0/104"}, {"fe80::1%eth0"}, make([]string, 300)} {
-		if _, err := limit.ParseProxies(list); bus.CodeOf(err) != bus.InvalidArgument || !strings.Contains(err.Error(), "trusted_proxies") {
+		if _, err := limit.ParseProxies("trusted_proxies", list); bus.CodeOf(err) != bus.InvalidArgument || !strings.Contains(err.Error(), "trusted_proxies") {
 			t.Errorf("%.3q: %v", list, err)
 		}
 	}
