@@ -43,10 +43,7 @@ func (o *owner) fire(ctx context.Context, m *stored, now time.Time) {
 		select {
 		case o.recurring <- m:
 		default: // too many at once: a little later
-			o.mu.Lock()
-			o.far.put(m.id, now.Add(retryLater).UnixNano(), m.seq)
-			o.busy--
-			o.mu.Unlock()
+			o.again(m, retryLater)
 		}
 		return
 	}
@@ -60,6 +57,7 @@ func (o *owner) fire(ctx context.Context, m *stored, now time.Time) {
 	select {
 	case o.window <- struct{}{}:
 	case <-ctx.Done():
+		o.lookLater(m)
 		return
 	}
 	f := &fire{o, m, now}

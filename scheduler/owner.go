@@ -62,6 +62,7 @@ func (o *owner) run(ctx context.Context) error {
 	}
 	loss := make(chan struct{}, 1)
 	defer o.s.conn.NotifyLoss(loss)()
+	o.resume()
 	o.begins()
 	stop, err := o.listen(ctx, loss)
 	if err != nil {
@@ -81,6 +82,26 @@ func (o *owner) run(ctx context.Context) error {
 	wg.Go(func() { o.load(ctx, loss) })
 	o.fireAll(ctx)
 	return nil
+}
+
+// resume takes what is known from an earlier time as a guess, since nothing was heard meanwhile.
+func (o *owner) resume() {
+	for {
+		select {
+		case m := <-o.recurring:
+			o.again(m, 0)
+			continue
+		default:
+		}
+		break
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.loaded = false
+	for m := o.near.first(); m != nil; m = o.near.first() {
+		o.near.pop()
+		o.far.put(m.id, m.due, m.seq)
+	}
 }
 
 // listen hears what is stored from now on, and of new leaders of the stream: they may have begun anew to fire what is overdue.
@@ -237,6 +258,9 @@ func (o *owner) loadOnce(ctx context.Context) error {
 				n++
 			}
 		}); err != nil {
+			o.mu.Lock()
+			o.read = max(o.read, from-1)
+			o.mu.Unlock()
 			return err
 		}
 		// The replicas that answered may be behind the leader: there must be nothing else that was stored before.
@@ -274,10 +298,12 @@ func (o *owner) fetchAll(ctx context.Context) {
 		for i, e := range ids {
 			patterns[i] = o.sh.subject(kindPending, e.id)
 		}
-		if err := o.fetch(ctx, ids, patterns); err != nil && ctx.Err() == nil {
-			o.s.log.WarnContext(ctx, "timers about to be due not read, trying again", "shard", o.sh.shard, "error", err)
+		if err := o.fetch(ctx, ids, patterns); err != nil {
 			o.putBack(ids)
-			backoff.Sleep(ctx, storePause)
+			if ctx.Err() == nil {
+				o.s.log.WarnContext(ctx, "timers about to be due not read, trying again", "shard", o.sh.shard, "error", err)
+				backoff.Sleep(ctx, storePause)
+			}
 		}
 		o.done(len(ids))
 	}

@@ -25,17 +25,27 @@ func (o *owner) recur(ctx context.Context) {
 				o.lookAtOnce(m)
 				continue
 			}
-			if err != nil && ctx.Err() == nil {
-				o.s.log.WarnContext(ctx, "recurring timer not fired, trying again", "timer", m.id, "error", err)
-				o.mu.Lock()
-				o.far.put(m.id, o.sh.clock.at(time.Now()).Add(time.Second).UnixNano(), m.seq)
-				o.mu.Unlock()
+			if err != nil {
+				if ctx.Err() == nil {
+					o.s.log.WarnContext(ctx, "recurring timer not fired, trying again", "timer", m.id, "error", err)
+				}
+				o.again(m, time.Second)
+				continue
 			}
 			o.done(1)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// again puts a timer back that was taken out, to be looked at after some time.
+func (o *owner) again(m *stored, after time.Duration) {
+	at := o.sh.clock.at(time.Now()).Add(after).UnixNano()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.far.put(m.id, at, m.seq)
+	o.busy--
 }
 
 // fireOverdue fires a recurring timer that the server told to be overdue by the hint m.

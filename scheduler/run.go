@@ -17,6 +17,7 @@ const (
 	leaseShare  = 100 * time.Millisecond // who owns shards already lets others try first, so long for each
 	releaseTime = 2 * time.Second
 	ownerPause  = 200 * time.Millisecond
+	keptFor     = time.Minute // what the owner of a shard knew, after it lost it
 )
 
 // Run fires and delivers timers until ctx ends, together with all other processes that run it for the same namespace. Then it takes
@@ -64,6 +65,9 @@ func (s *Scheduler) own(ctx context.Context, leases *kv.Leases, sh *shard) {
 			s.log.DebugContext(ctx, "shard of timers not given up, it is free in a moment", "shard", sh.shard, "error", rerr)
 		}
 		cancel()
+		if err == nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "shard of timers lost, as its lease was not renewed in time; until a process has it again the server fires what is due, a little late", "shard", sh.shard)
+		}
 		if err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "shard of timers given up, trying again", "shard", sh.shard, "error", err)
 			backoff.Sleep(ctx, ownerPause)
@@ -73,8 +77,8 @@ func (s *Scheduler) own(ctx context.Context, leases *kv.Leases, sh *shard) {
 
 var errLeaseLost = errors.New("the lease was lost")
 
-func (s *Scheduler) ownUntilLost(ctx context.Context, lease *kv.Lease, sh *shard) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (s *Scheduler) ownUntilLost(life context.Context, lease *kv.Lease, sh *shard) error {
+	ctx, cancel := context.WithCancelCause(life)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -87,8 +91,22 @@ func (s *Scheduler) ownUntilLost(ctx context.Context, lease *kv.Lease, sh *shard
 		case <-ended:
 		}
 	})
-	o := s.newOwner(sh)
+	o := sh.kept.Swap(nil)
+	if o == nil {
+		o = s.newOwner(sh)
+	}
 	sh.owner.Store(o)
-	defer sh.owner.CompareAndSwap(o, nil)
+	defer func() {
+		sh.owner.CompareAndSwap(o, nil)
+		if life.Err() == nil {
+			sh.keep(o)
+		}
+	}()
 	return o.run(ctx)
+}
+
+// keep remembers an owner that lost its shard: to read millions of timers takes longer than a server may be too busy to renew a lease.
+func (sh *shard) keep(o *owner) {
+	sh.kept.Store(o)
+	time.AfterFunc(keptFor, func() { sh.kept.CompareAndSwap(o, nil) })
 }

@@ -138,6 +138,7 @@ type shard struct {
 	stream jetstream.Stream
 	clock  *clock
 	owner  atomic.Pointer[owner] // nil while this process does not fire its timers
+	kept   atomic.Pointer[owner] // the one that lost the shard a moment ago
 }
 
 // Open binds to the timers of conn's namespace and makes the streams that hold them, if they are not there. It starts nothing: timers

@@ -10,7 +10,8 @@ import (
 
 const (
 	gcEvery    = time.Second      // between looks
-	gcInterval = 10               // seconds between collections, at least, as long as there is memory for that
+	gcInterval = 10               // seconds between collections, at least, as long as there is memory for that,
+	gcShare    = 40 << 20         // and one more for each so many bytes that live: to go through 4 GB takes a core some ten seconds
 	gcStart    = 400              // percent
 	gcRoom     = 128 << 20        // bytes of garbage, unless a command says less, but
 	gcMost     = 50               // percent may always be, and
@@ -24,7 +25,8 @@ const (
 // timers.
 func gcPercent(live, perSecond, room uint64) int {
 	most := min(max(100*room/max(live, 1), gcMost), gcStart)
-	return int(min(max(100*gcInterval*perSecond/max(live, 1), gcLeast), most))
+	interval := max(gcInterval, live/gcShare)
+	return int(min(max(100*interval*perSecond/max(live, 1), gcLeast), most))
 }
 
 // gcMemory is what of the memory is of interest, in bytes.

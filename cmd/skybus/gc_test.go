@@ -33,4 +33,7 @@ func TestTuneGC(t *testing.T) { // not parallel: it sets what holds for the proc
 	if p := gcPercent(400<<20, 10<<20, gcRoom); p != 25 {
 		t.Errorf("%d percent where a fortieth is allocated each second, want 25: a collection in 10 s", p)
 	}
+	if p := gcPercent(4<<30, 10<<20, gcRoom); p != 24 {
+		t.Errorf("%d percent of 4 GiB where 10 MiB are allocated each second, want 24: a collection in 100 s", p)
+	}
 }
