@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -116,25 +117,30 @@ func (j *judges) remember(p *page, all []found) {
 
 // loadPage reads what the voters answered to the writes of a page. A ledger that cannot be read is waited for a while, then they are taken for agreed.
 func (s *sender) loadPage(ctx context.Context, n uint64, voters []*voter) []found {
+	each := make([][]found, len(voters))
+	var loading sync.WaitGroup
+	for i, v := range voters {
+		loading.Go(func() { each[i] = s.loadAnswers(ctx, n, v.a.node) })
+	}
+	loading.Wait()
+	return slices.Concat(each...)
+}
+
+func (s *sender) loadAnswers(ctx context.Context, n uint64, of *node) []found {
 	deadline := time.Now().Add(ledgerPatient)
-	var all []found
-	for _, v := range voters {
-		for attempt := 1; ; attempt++ {
-			answers, err := s.m.notTaken(ctx, v.a.node.Backend, n*pageWrites, (n+1)*pageWrites)
-			if err == nil {
-				all = append(all, answers...)
-				break
-			}
-			if errors.Is(err, jetstream.ErrStreamNotFound) || time.Now().After(deadline) {
-				s.m.log.WarnContext(ctx, "ledger not read, writes that backends answered differently just now are not parked", "backend", v.a.node.Name, "error", err)
-				break
-			}
-			if !backoff.Sleep(ctx, backoff.Full(attempt, firstPause, time.Second)) {
-				return nil
-			}
+	for attempt := 1; ; attempt++ {
+		answers, err := s.m.notTaken(ctx, of.Backend, n*pageWrites, (n+1)*pageWrites)
+		if err == nil {
+			return answers
+		}
+		if errors.Is(err, jetstream.ErrStreamNotFound) || time.Now().After(deadline) {
+			s.m.log.WarnContext(ctx, "ledger not read, writes that backends answered differently just now are not parked", "backend", of.Name, "error", err)
+			return nil
+		}
+		if !backoff.Sleep(ctx, backoff.Full(attempt, firstPause, time.Second)) {
+			return nil
 		}
 	}
-	return all
 }
 
 // notTaken reads from the ledger which writes, from one up to another, a backend has answered and not taken.
@@ -146,14 +152,13 @@ func (m *Mirror) notTaken(ctx context.Context, b Backend, from, to uint64) ([]fo
 	ctx, cancel := context.WithTimeout(ctx, ledgerPatient)
 	defer cancel()
 	at, err := m.findChunk(ctx, b, from)
+	if err != nil || at == 0 {
+		return nil, err
+	}
 	last := map[uint64]uint16{}
-	for err == nil && at != 0 {
-		var c *chunk
-		if c, at, err = m.chunkAt(ctx, b.Name, at, true); err != nil || c == nil {
-			break
-		}
-		if at++; c.generation != b.Generation {
-			continue
+	err = m.eachChunk(ctx, b.Name, at, func(c *chunk) bool {
+		if c.generation != b.Generation {
+			return true
 		}
 		for _, e := range c.entries {
 			if e.seq >= from && e.seq < to {
@@ -162,10 +167,8 @@ func (m *Mirror) notTaken(ctx context.Context, b Backend, from, to uint64) ([]fo
 				}
 			}
 		}
-		if c.floor >= to {
-			break
-		}
-	}
+		return c.floor < to
+	})
 	if err != nil {
 		return nil, err
 	}

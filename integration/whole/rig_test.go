@@ -49,6 +49,7 @@ func startRig(t *testing.T) *rig {
 	r := &rig{t: t, programs: proctest.Programs(os.Getenv(programsVariable)), sys: &system{dir: t.TempDir(), drop: t.TempDir()}, probes: &probes{}}
 	r.sys.program = r.programs.Path("skybus")
 	r.startServers()
+	prepareLoad(t, r.sys)
 	var backends, mirrors, gateways, schedulers []*unit
 	for i := range 3 {
 		backends = append(backends, r.add(backendRole, i+1).as(child{Role: backendRole}))

@@ -3,13 +3,9 @@
 package whole_test
 
 import (
-	"context"
 	"flag"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/skybus-io/skybus/micro"
 )
 
 const (
@@ -39,7 +35,7 @@ func readPlan(t *testing.T) plan {
 	return p
 }
 
-// TestWhole runs everything while it is broken.
+// TestWhole breaks everything while it works, and asks what became of what clients were told.
 func TestWhole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -51,8 +47,8 @@ func TestWhole(t *testing.T) {
 	}
 	r := startRig(t)
 	r.awaitCluster()
-	j := &callWitness{}
-	stop := r.startCalls(j)
+	j := newJournal()
+	l := startLoad(t, t.Context(), r.sys, p.seed, j)
 	r.awaitProgress(time.Minute, j)
 	time.Sleep(warmUp) // so that there is something to compare with
 	before := r.most()
@@ -65,55 +61,10 @@ func TestWhole(t *testing.T) {
 		r.restartAll(killed, j)
 		r.awaitProgress(progressLimit, j)
 	}
-	stop()
 	r.restartAll(restarted, j)
+	r.awaitProgress(progressLimit, j)
+	l.stop()
 	r.checkUse(before)
 	r.checkProbes()
-}
-
-// callWitness knows of the calls of one caller.
-type callWitness struct {
-	mu     sync.Mutex
-	failed int
-	asked  time.Time // when the last one that succeeded was
-}
-
-func (*callWitness) fault(string, string, time.Time, time.Time) {}
-
-func (w *callWitness) idle(since time.Time) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.asked.After(since) {
-		return nil
-	}
-	return []string{"call"}
-}
-
-// startCalls calls one service after the other until stop.
-func (r *rig) startCalls(w *callWitness) (stop func()) {
-	ctx, cancel := context.WithCancel(r.t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		for n := 0; ctx.Err() == nil; n++ {
-			asked := time.Now()
-			_, err := r.client.Do(context.WithoutCancel(ctx), micro.Request{
-				Service: services()[n%3], Endpoint: probeEndpoint, Body: []byte(`{"id":"call"}`), Idempotent: true,
-			})
-			w.mu.Lock()
-			if err == nil {
-				w.asked = asked
-			} else {
-				w.failed++
-				r.t.Logf("%s: %v", asked.Format(clock), err)
-			}
-			w.mu.Unlock()
-		}
-	})
-	return func() {
-		cancel()
-		running.Wait()
-		if w.failed > 0 {
-			r.t.Errorf("%d calls failed", w.failed)
-		}
-	}
+	verdict(t, r.sys, j)
 }
