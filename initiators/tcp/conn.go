@@ -129,8 +129,9 @@ func (c *conn) handshake(ctx context.Context) bool {
 		_ = c.raw.Close() // nobody waits for anything on it
 		return false
 	}
-	if certs := c.tls.ConnectionState().PeerCertificates; len(certs) > 0 {
-		c.name = certs[0].Subject.CommonName
+	// What nobody has verified says nothing: with tls.RequireAnyClientCert the client writes it itself.
+	if chains := c.tls.ConnectionState().VerifiedChains; len(chains) > 0 && len(chains[0]) > 0 {
+		c.name = chains[0][0].Subject.CommonName
 	}
 	return true
 }

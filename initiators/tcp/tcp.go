@@ -6,7 +6,7 @@
 // A [Framing] says where a frame ends: [Line], [Prefix], [Fixed], or one of your own. A frame that is JSON is sent on as JSON, any
 // other as bytes ([Config].ContentType says otherwise); a mapping of the target ([initiators.Mapping]) can make JSON of text, by the
 // placeholders {line} (the frame as text, where it is UTF-8), {frame} (the frame in base64), {remote} (the client's address and port), {connection} (an id of
-// the connection), {number} (of the frame on it, from 1) and {tls.cn} (the common name of the client's certificate, where one was asked for).
+// the connection), {number} (of the frame on it, from 1) and {tls.cn} (the common name of the client's certificate, where one was asked for and verified).
 //
 // What fails is answered with a frame too, by default {"error":{"code":"...","message":"...","request_id":"..."}} ([Config].Errors). So is an answer
 // that the framing cannot express: one with a line feed in it where frames are lines (JSON is written without its line feeds first), or a longer one than a

@@ -168,6 +168,17 @@ func TestClientName(t *testing.T) {
 	if got := c.line(); got != "sensor-7" {
 		t.Errorf("%q", got)
 	}
+	// Of a certificate that nobody verifies the client has written the name itself.
+	server, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = serve(t, naming{}, tcp.Config{TLS: &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert}})
+	c, _ = s.dialTLS(t, pair)
+	c.write("a\n")
+	if got := c.line(); got != "" {
+		t.Errorf("of a certificate that was not verified the name is %q", got)
+	}
 }
 
 // naming answers with the name of the client.
