@@ -28,11 +28,14 @@ type Files struct {
 }
 
 // Config reads the files, and returns a configuration that looks at them again at handshakes, at most once a second. Files that changed and cannot be used, such as
-// a certificate whose key is still the old one, leave what was read before in place, and are tried again; log hears of it once. TLS 1.2 is the
+// a certificate whose key is still the old one, leave what was read before in place, and are tried again; log hears of it once, nil discards it. TLS 1.2 is the
 // least that is spoken. What connections in being have agreed on stays.
 func (f Files) Config(log *slog.Logger) (*tls.Config, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	w := &watched{files: f, log: log}
-	seen, err := w.stamp()
+	seen, err := w.look()
 	if err != nil {
 		return nil, err
 	}
@@ -76,19 +79,14 @@ type watched struct {
 
 	mu      sync.Mutex
 	current *tls.Config
-	loaded  []stamp // of what current is made of
-	refused []stamp // of what could not be used, and was told
+	loaded  []os.FileInfo // of what current is made of
+	refused []os.FileInfo // of what could not be used, and was told
 	looked  time.Time
 }
 
-// stamp tells whether a file was changed or replaced.
-type stamp struct {
-	at   time.Time
-	size int64
-}
-
-func (w *watched) stamp() ([]stamp, error) {
-	var all []stamp
+// look is what the files look like now.
+func (w *watched) look() ([]os.FileInfo, error) {
+	var all []os.FileInfo
 	for _, name := range []string{w.files.Cert, w.files.Key, w.files.ClientCA} {
 		if name == "" {
 			continue
@@ -97,9 +95,16 @@ func (w *watched) stamp() ([]stamp, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, stamp{info.ModTime(), info.Size()})
+		all = append(all, info)
 	}
 	return all, nil
+}
+
+// same tells whether files were neither changed nor replaced.
+func same(a, b []os.FileInfo) bool {
+	return slices.EqualFunc(a, b, func(a, b os.FileInfo) bool {
+		return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+	})
 }
 
 // config is what the files hold, or held when they could last be used.
@@ -110,9 +115,9 @@ func (w *watched) config() *tls.Config {
 		return w.current
 	}
 	w.looked = time.Now()
-	seen, err := w.stamp()
+	seen, err := w.look()
 	if err == nil {
-		if slices.Equal(seen, w.loaded) {
+		if same(seen, w.loaded) {
 			return w.current
 		}
 		var next *tls.Config
@@ -122,8 +127,8 @@ func (w *watched) config() *tls.Config {
 			return w.current
 		}
 	}
-	if w.refused == nil || !slices.Equal(seen, w.refused) {
-		w.refused = append([]stamp{}, seen...)
+	if w.refused == nil || !same(seen, w.refused) {
+		w.refused = append([]os.FileInfo{}, seen...)
 		w.log.Warn("certificate was changed and cannot be used, the old one stays", "error", err)
 	}
 	return w.current

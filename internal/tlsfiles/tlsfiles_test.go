@@ -1,6 +1,7 @@
 package tlsfiles_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -209,4 +210,38 @@ func TestConfigRefuses(t *testing.T) {
 			t.Errorf("%s: error %v", what, err)
 		}
 	}
+}
+
+// A file that takes the place of another of the same size and time is another one.
+func TestConfigSeesReplacedFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := tlsfiles.Files{Cert: filepath.Join(dir, "both.pem"), Key: filepath.Join(dir, "both.pem")}
+	at := time.Now().Truncate(time.Second)
+	replace := func(name string) {
+		t.Helper()
+		_, cert, key := issue(t, nil, name)
+		both := append(cert, key...)
+		next := f.Cert + ".next"
+		write(t, next, append(both, bytes.Repeat([]byte{'\n'}, 4096-len(both))...))
+		if err := os.Chtimes(next, at, at); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, f.Cert); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace("first")
+	cfg, err := f.Config(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace("second")
+	bustest.Eventually(t, "the second certificate", func() bool {
+		name, err := handshake(t, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return name == "second"
+	})
 }
