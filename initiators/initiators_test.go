@@ -179,3 +179,17 @@ func TestEndpointRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What a target takes and is not there is told at the door, not at the first request.
+func TestTargetsOfNothing(t *testing.T) {
+	t.Parallel()
+	for field, spec := range map[string]initiators.Spec{
+		"call": {Call: "app.echo"}, "route": {Route: "good"}, "publish": {Publish: "default.dev.pub.a"}, "stream": {Stream: "default.dev.pub.a"},
+		"timer": {Timer: &initiators.TimerSpec{After: "1s", Target: "route://x"}},
+	} {
+		_, err := initiators.Sources{}.Target(spec)
+		if e := bus.AsError(err); err == nil || e.Code != bus.InvalidArgument || e.Details["field"] != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}

@@ -145,15 +145,17 @@ func (s Spec) parse() (p parsed, err error) {
 }
 
 func (s Spec) parseSubject() (template, error) {
-	name, subject := "publish", s.Publish
-	if s.Stream != "" {
-		name, subject = "stream", s.Stream
-	}
-	parsed, err := ParseSubject(subject, false)
+	parsed, err := ParseSubject(s.Publish+s.Stream, false) // one of both
 	if err != nil {
-		return template{}, invalid(name, "%w", err)
+		return template{}, invalid(s.kind(), "%w", err)
 	}
 	return parsed.template, nil
+}
+
+// kind is the member that says what s sends to.
+func (s Spec) kind() string {
+	kind, _, _ := strings.Cut(s.String(), " ")
+	return kind
 }
 
 // within tells of what member a field is that an error names.
@@ -163,7 +165,7 @@ func within(name string, err error) error {
 	return out.With("field", strings.TrimSuffix(name+"."+e.Details["field"], "."))
 }
 
-// Target makes the target that s describes. It is safe for concurrent use.
+// Target makes the target that s describes. It is safe for concurrent use. What it takes and s does not have is invalid_argument.
 func (s Sources) Target(spec Spec) (Target, error) {
 	p, err := spec.parse()
 	if err != nil {
@@ -171,6 +173,10 @@ func (s Sources) Target(spec Spec) (Target, error) {
 	}
 	var t Target
 	switch {
+	case spec.Route != "" && s.Runner == nil:
+		return nil, invalid("route", "there is no runner of routes here (Sources.Runner)")
+	case spec.Route == "" && spec.Timer == nil && s.Client == nil:
+		return nil, invalid(spec.kind(), "there is no client to send by here (Sources.Client)")
 	case spec.Call != "":
 		t = endpointTarget{s.Client, p.service, p.endpoint}
 	case spec.Route != "":
@@ -181,7 +187,7 @@ func (s Sources) Target(spec Spec) (Target, error) {
 		}
 		t = timerTarget{s.Timers, p.timer}
 	default:
-		if t, err = s.publishTarget(p.subject, spec.Stream != ""); err != nil {
+		if t, err = s.publishTarget(p.subject, spec.kind()); err != nil {
 			return nil, err
 		}
 	}
@@ -191,7 +197,7 @@ func (s Sources) Target(spec Spec) (Target, error) {
 	return mappedTarget{t, p.request, p.reply}, nil
 }
 
-func (s Sources) publishTarget(subject template, stored bool) (Target, error) {
+func (s Sources) publishTarget(subject template, kind string) (Target, error) {
 	conn := s.Client.Conn()
 	prefixes := s.PublishPrefixes
 	if len(prefixes) == 0 {
@@ -204,11 +210,7 @@ func (s Sources) publishTarget(subject template, stored bool) (Target, error) {
 	}
 	fixed, _ := subject.literal()
 	if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(fixed, p) }) {
-		name := "publish"
-		if stored {
-			name = "stream"
-		}
-		return nil, bus.Errorf(bus.PermissionDenied, "%s: subject %.80q: only those below %s are allowed", name, subject.source, strings.Join(prefixes, " and ")).With("field", name)
+		return nil, bus.Errorf(bus.PermissionDenied, "%s: subject %.80q: only those below %s are allowed", kind, subject.source, strings.Join(prefixes, " and ")).With("field", kind)
 	}
-	return publishTarget{conn, subject, stored}, nil
+	return publishTarget{conn, subject, kind == "stream"}, nil
 }
