@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 
@@ -221,48 +222,54 @@ func set(object map[string]any, path []string, v any) {
 	object[path[len(path)-1]] = v
 }
 
-// member is a member of a JSON body, by path; strings are strings, all else is as it was written.
-func member(body []byte, path []string) (any, bool) {
-	for _, name := range path {
-		var object map[string]json.RawMessage
-		if json.Unmarshal(body, &object) != nil {
+// member is a member of a JSON object, by path; strings are strings, all else is as it was written.
+func member(object map[string]json.RawMessage, path []string) (any, bool) {
+	for len(path) > 1 {
+		var inner map[string]json.RawMessage
+		if json.Unmarshal(object[path[0]], &inner) != nil {
 			return nil, false
 		}
-		inner, ok := object[name]
-		if !ok {
-			return nil, false
-		}
-		body = inner
+		object, path = inner, path[1:]
+	}
+	v, ok := object[path[0]]
+	if !ok {
+		return nil, false
 	}
 	var s string
-	if json.Unmarshal(body, &s) == nil && string(body) != "null" {
+	if json.Unmarshal(v, &s) == nil && string(v) != "null" {
 		return s, true
 	}
-	return json.RawMessage(body), true
+	return v, true
 }
 
-// bodyValues adds {body}, {body.a.b} and {id} to what an initiator knows.
+// topMembers are the members of a body; none of one that is no object.
+func topMembers(contentType string, body []byte) map[string]json.RawMessage {
+	if contentType == typeMessagePack {
+		object, err := bodyObject(contentType, body)
+		if err != nil {
+			return nil
+		}
+		if body, err = json.Marshal(object); err != nil {
+			return nil
+		}
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil {
+		return nil
+	}
+	return members
+}
+
+// bodyValues adds {body}, {body.a.b} and {id} to what an initiator knows. The body is parsed once, however many placeholders there are.
 func bodyValues(id, contentType string, body []byte, more lookup) lookup {
-	var decoded []byte // of MessagePack
+	members := sync.OnceValue(func() map[string]json.RawMessage { return topMembers(contentType, body) })
 	return func(name string) (any, bool) {
 		rest, ok := strings.CutPrefix(name, "body")
 		switch {
 		case ok && rest == "":
 			return string(body), true
 		case ok && rest[0] == '.':
-			if contentType == typeMessagePack {
-				if decoded == nil {
-					object, err := bodyObject(contentType, body)
-					if err != nil {
-						return nil, false
-					}
-					if decoded, err = json.Marshal(object); err != nil {
-						return nil, false
-					}
-				}
-				return member(decoded, strings.Split(rest[1:], "."))
-			}
-			return member(body, strings.Split(rest[1:], "."))
+			return member(members(), strings.Split(rest[1:], "."))
 		case name == "id":
 			return id, id != ""
 		case more == nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -196,4 +197,23 @@ func FuzzTemplate(f *testing.F) {
 			t.Errorf("%q asked for %v", source, slices.Sorted(maps.Keys(map[string]bool{asked[0]: true})))
 		}
 	})
+}
+
+// A body is parsed once, however many of its members are asked for. Allocations are counted, so nothing may run beside this test.
+func TestMappingParsesOnce(t *testing.T) {
+	body := `{"a":1` + strings.Repeat(`,"xxxxxxxxxx":[1,2,3]`, 10_000) + `}`
+	allocated := func(fields int) float64 {
+		m := initiators.Mapping{Body: initiators.BodyNone, Fields: map[string]string{}}
+		for i := range fields {
+			m.Fields["f"+strconv.Itoa(i)] = "{body.a}"
+		}
+		return testing.AllocsPerRun(2, func() {
+			if _, err := mapBy(t, m, outside("", body)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if one, many := allocated(1), allocated(100); many > 2*one {
+		t.Errorf("one member takes %v allocations, 100 take %v", one, many)
+	}
 }

@@ -22,8 +22,9 @@ type record struct {
 	seq    uint64 // of the reading's tracker
 	number int64  // counted from 1
 
-	body   []byte
-	fields []string // of CSV
+	body    []byte
+	fields  []string                   // of CSV
+	members map[string]json.RawMessage // of a line that is a JSON object, once one was asked for
 }
 
 // prepare makes the body. It refuses what is not of the format.
@@ -190,11 +191,12 @@ func (r *record) member(name string) (string, bool) {
 			}
 		}
 	case NDJSON:
-		var object map[string]json.RawMessage
-		if json.Unmarshal(r.data, &object) != nil {
-			return "", false
+		if r.members == nil {
+			if json.Unmarshal(r.data, &r.members) != nil {
+				r.members = map[string]json.RawMessage{}
+			}
 		}
-		raw, ok := object[name]
+		raw, ok := r.members[name]
 		if !ok {
 			return "", false
 		}
