@@ -98,8 +98,12 @@ func (s *Source) Run(ctx context.Context) error {
 			}
 			continue
 		}
+		begin := time.Now()
 		err = s.hold(ctx, table, lease)
 		s.release(ctx, lease)
+		if time.Since(begin) > againLast {
+			failures = 0 // it has worked since the last one
+		}
 		if ctx.Err() != nil {
 			break
 		}
