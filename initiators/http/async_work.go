@@ -43,7 +43,8 @@ const (
 // connection is closed for good.
 func (l *later) run(ctx context.Context) {
 	working, giveBack := context.WithCancel(context.WithoutCancel(ctx))
-	crew := &laterCrew{later: l, ctx: working, places: make(chan struct{}, l.places), busy: map[string]int{}}
+	crew := &laterCrew{later: l, ctx: working, places: make(chan struct{}, l.places), reconnected: make(chan struct{}, 1), busy: map[string]int{}}
+	defer l.conn.NotifyLoss(crew.reconnected)()
 	defer func() {
 		timer := time.AfterFunc(laterFinish, giveBack)
 		crew.running.Wait()
@@ -99,6 +100,8 @@ type laterCrew struct {
 	places  chan struct{}
 	running sync.WaitGroup
 
+	reconnected chan struct{}
+
 	mu   sync.Mutex
 	busy map[string]int // places taken, by entry
 }
@@ -130,6 +133,15 @@ func (c *laterCrew) fetch(ctx context.Context, consumer jetstream.Consumer) erro
 	}
 	wait, cancel := context.WithTimeout(ctx, laterFetchWait)
 	defer cancel()
+	c.running.Go(func() {
+		select {
+		case <-c.reconnected: // the server has forgotten that somebody waits
+			cancel()
+		case <-c.later.conn.Closed():
+			cancel()
+		case <-wait.Done():
+		}
+	})
 	next, err := consumer.Fetch(1, jetstream.FetchContext(wait))
 	if err != nil {
 		return fetchError(err)
@@ -189,7 +201,7 @@ func fetchError(err error) error {
 
 // work makes one attempt at a stored request, and settles it.
 func (l *later) work(ctx context.Context, msg jetstream.Msg) {
-	release := hold(msg)
+	release := bus.KeepInProgress(msg, laterAckWait)
 	err := l.settle(ctx, msg)
 	release()
 	if err != nil {
@@ -358,28 +370,6 @@ func readWork(msg jetstream.Msg) (work laterWork, err error) {
 		return work, fmt.Errorf("it is of entry %.80q", work.Entry)
 	}
 	return work, nil
-}
-
-// hold keeps work ours until release is called.
-func hold(msg jetstream.Msg) (release func()) {
-	done := make(chan struct{})
-	var signing sync.WaitGroup
-	signing.Go(func() {
-		ticker := time.NewTicker(laterAckWait / 3)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-ticker.C:
-				_ = msg.InProgress() // fails while the connection is down; then it may come again
-			}
-		}
-	})
-	return func() {
-		close(done)
-		signing.Wait()
-	}
 }
 
 type laterContext struct{}

@@ -80,6 +80,27 @@ func TestAsyncDeath(t *testing.T) {
 	})
 }
 
+// Who waits for work when the connection breaks asks for it again as soon as that is back.
+func TestAsyncAfterReconnect(t *testing.T) {
+	t.Parallel()
+	r := bareRig(t, bustest.Server(t))
+	o := r.office(t, Async{}, func(http.ResponseWriter, *http.Request) {})
+	consumer, err := o.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	crew := &laterCrew{later: o.later, ctx: t.Context(), places: make(chan struct{}, 1), reconnected: make(chan struct{}, 1), busy: map[string]int{}}
+	crew.reconnected <- struct{}{}
+	begin := time.Now()
+	if err := crew.fetch(t.Context(), consumer); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > laterFetchWait-time.Second {
+		t.Errorf("it waited for %v", took)
+	}
+	crew.running.Wait()
+}
+
 // What no gateway stored is not done: neither what is written by hand nor what JetStream was made to send there.
 func TestAsyncForged(t *testing.T) {
 	t.Parallel()

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -141,7 +140,7 @@ func (w *Worker) open(ctx context.Context) (jetstream.Consumer, error) {
 // given back.
 func (w *Worker) work(ctx context.Context, runner *Runner, msg jetstream.Msg) (hung bool) {
 	attempt, age := history(msg)
-	defer hold(msg)()
+	defer bus.KeepInProgress(msg, ackWait)()
 	err := w.call(ctx, runner, msg, attempt)
 	hung = bus.CodeOf(err) == bus.DeadlineExceeded
 	switch {
@@ -168,29 +167,6 @@ func history(msg jetstream.Msg) (deliveries int, age time.Duration) {
 		return 1, 0
 	}
 	return int(meta.NumDelivered), time.Since(meta.Timestamp)
-}
-
-// hold keeps a step ours until release is called: without a sign of life in ackWait, as after a crash, another worker is
-// given it.
-func hold(msg jetstream.Msg) (release func()) {
-	done := make(chan struct{})
-	var signing sync.WaitGroup
-	signing.Go(func() {
-		ticker := time.NewTicker(ackWait / 3)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-ticker.C:
-				_ = msg.InProgress() // fails while the connection is down; then it may come again
-			}
-		}
-	})
-	return func() {
-		close(done)
-		signing.Wait()
-	}
 }
 
 func (w *Worker) call(ctx context.Context, runner *Runner, msg jetstream.Msg, attempt int) error {
