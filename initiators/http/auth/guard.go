@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 
@@ -31,7 +32,8 @@ type Guard struct {
 	chain   []Authenticator
 	headers []string // that hold credentials, in canonical form
 	claims  map[string]string
-	close   []func() error
+	opened  []func() error // what closes what was opened
+	close   func() error   // all of that, once
 }
 
 // Open makes a guard, which lives until [Guard.Close]; ctx bounds only the beginning. With cfg.Keys it opens their bucket over
@@ -47,6 +49,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config, opts Options) (*Guard
 	}
 	log = log.With("component", "auth")
 	g := &Guard{realm: cmp.Or(cfg.Realm, DefaultRealm), cfg: cfg, claims: map[string]string{}}
+	g.close = sync.OnceValue(g.closeAll)
 	for name, value := range cfg.Headers {
 		g.claims[http.CanonicalHeaderKey(name)] = value
 	}
@@ -66,7 +69,7 @@ func (g *Guard) open(ctx context.Context, conn *bus.Conn, opts Options, log *slo
 		if err != nil {
 			return err
 		}
-		g.chain, g.close = append(g.chain, keys), append(g.close, keys.Close)
+		g.chain, g.opened = append(g.chain, keys), append(g.opened, keys.Close)
 		g.headers = append(g.headers, g.cfg.Keys.header())
 	}
 	if len(g.cfg.JWT) > 0 {
@@ -74,7 +77,7 @@ func (g *Guard) open(ctx context.Context, conn *bus.Conn, opts Options, log *slo
 		if err != nil {
 			return err
 		}
-		g.chain, g.close = append(g.chain, tokens), append(g.close, tokens.Close)
+		g.chain, g.opened = append(g.chain, tokens), append(g.opened, tokens.Close)
 	}
 	g.chain = append(g.chain, opts.Extra...)
 	if len(g.chain) > 0 {
@@ -86,13 +89,14 @@ func (g *Guard) open(ctx context.Context, conn *bus.Conn, opts Options, log *slo
 	return nil
 }
 
-// Close ends what follows keys and key sets. Requests are then held against what was known last. Further calls do nothing.
-func (g *Guard) Close() error {
+// Close ends what follows keys and key sets. Requests are then held against what was known last. Further calls wait for the same end.
+func (g *Guard) Close() error { return g.close() }
+
+func (g *Guard) closeAll() error {
 	var errs []error
-	for _, f := range g.close {
+	for _, f := range g.opened {
 		errs = append(errs, f())
 	}
-	g.close = nil
 	return errors.Join(errs...)
 }
 

@@ -421,3 +421,18 @@ func BenchmarkKey(b *testing.B) {
 		}
 	}
 }
+
+// A guard may be closed by several at a time, and again.
+func TestCloseGuardTogether(t *testing.T) {
+	t.Parallel()
+	g := openGuard(t, connect(t, bustest.Server(t), "app.test"), auth.Config{Keys: &auth.KeysConfig{}}, auth.Options{})
+	var closing sync.WaitGroup
+	for range 4 {
+		closing.Go(func() {
+			if err := g.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	closing.Wait()
+}
