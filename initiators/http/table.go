@@ -3,6 +3,7 @@ package http
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -65,34 +66,40 @@ func (g *Gateway) compile(all map[string]Stored, old *table) *table {
 		ready = append(ready, e)
 	}
 	for {
-		t, bad, err := g.build(ready)
-		if bad == nil {
-			t.refused = refused
+		t, half := g.build(ready)
+		if half == nil {
+			maps.Copy(t.refused, refused)
 			return t
 		}
-		// What a mux knows it never forgets, and the entry may have several patterns: once more without it.
-		refused[bad.name] = refusal{bad.revision, err}
-		ready = slices.DeleteFunc(ready, func(e *served) bool { return e == bad })
+		// What a mux knows it never forgets: once more without it.
+		refused[half.name] = t.refused[half.name]
+		ready = slices.DeleteFunc(ready, func(e *served) bool { return e == half })
 	}
 }
 
-// build puts entries, the oldest first, in service. It ends at the first that conflicts with an older one.
-func (g *Gateway) build(entries []*served) (t *table, bad *served, err error) {
-	t = &table{byName: make(map[string]*served, len(entries)), listeners: map[string]*http.ServeMux{}}
+// build puts entries, the oldest first, in service. Those that conflict with an older one are refused. It ends at one of which the muxes know some
+// patterns by then, and not all.
+func (g *Gateway) build(entries []*served) (t *table, half *served) {
+	t = &table{byName: make(map[string]*served, len(entries)), refused: map[string]refusal{}, listeners: map[string]*http.ServeMux{}}
 	names := append([]string{""}, g.cfg.Listeners...)
 	for _, name := range names {
 		t.listeners[name] = http.NewServeMux()
 	}
 	for _, e := range entries {
-		if err := t.add(e, names); err != nil {
-			return nil, e, err
+		known, err := t.add(e, names)
+		if err == nil {
+			continue
+		}
+		t.refused[e.name] = refusal{e.revision, err}
+		if known {
+			return t, e
 		}
 	}
 	for _, name := range names {
 		// It conflicts with an entry that takes all there is, as / and as /{rest...}, alone: then nothing is unmatched.
 		_ = register(t.listeners[name], "/", unmatched{g, name})
 	}
-	return t, nil, nil
+	return t, nil
 }
 
 // byAge is entries by revision: of two that conflict the older one is served.
@@ -186,20 +193,21 @@ func contentTypeOf(codec string) string {
 	return typeJSON
 }
 
-// add puts an entry in service, or says with which other it conflicts.
-func (t *table) add(e *served, listeners []string) error {
+// add puts an entry in service, or says with which other it conflicts, and whether the muxes know a part of it.
+func (t *table) add(e *served, listeners []string) (known bool, err error) {
 	if e.Listener != AllListeners {
 		listeners = []string{e.Listener}
 	}
 	for _, name := range listeners {
 		for _, p := range e.patterns() {
 			if err := register(t.listeners[name], p, e); err != nil {
-				return t.explain(e, err)
+				return known, t.explain(e, err)
 			}
+			known = true
 		}
 	}
 	t.byName[e.name] = e
-	return nil
+	return true, nil
 }
 
 // explain names the entry that e conflicts with.

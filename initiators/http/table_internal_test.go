@@ -51,3 +51,22 @@ func BenchmarkCompile(b *testing.B) {
 		t = g.compile(all, t)
 	}
 }
+
+// An entry that is refused for one of its methods keeps none of the others from those that come after it.
+func TestCompileHalfConflict(t *testing.T) {
+	t.Parallel()
+	all := map[string]Stored{}
+	for i, e := range []Entry{
+		{Method: "POST", Path: "/a/{first}"}, {Methods: []string{"GET", "POST"}, Path: "/a/{second}"}, {Method: "GET", Path: "/a/{third}"}, {Method: "GET", Path: "/a/{fourth}"},
+	} {
+		e.Call = "a.b"
+		name := fmt.Sprint("e", i+1)
+		all[name] = Stored{Name: name, Revision: uint64(i + 1), Entry: e}
+	}
+	got := sketch(nil, "").compile(all, nil)
+	for name, served := range map[string]bool{"e1": true, "e2": false, "e3": true, "e4": false} {
+		if _, is := got.byName[name]; is != served || (got.refused[name].err != nil) == served {
+			t.Errorf("%s is served: %v, refused for %v", name, is, got.refused[name].err)
+		}
+	}
+}
