@@ -80,7 +80,7 @@ type mirrorRunCmd struct {
 	HTTP      string    `name:"http" help:"Where clients come in; port 0 picks a free one. Default: the file's, else 127.0.0.1:7117." placeholder:"ADDR"`
 	Admin     string    `help:"Where the admin API and the admin pages listen, or off. Default: the file's, else 127.0.0.1:7118." placeholder:"ADDR"`
 	AllowHost []string  `help:"Host that clients may ask for where only this machine is listened to, as behind a proxy on it; may be repeated." placeholder:"HOST"`
-	TLSCert   string    `name:"tls-cert" help:"Certificate of both listeners, which then speak TLS." placeholder:"FILE"`
+	TLSCert   string    `name:"tls-cert" help:"Certificate of both listeners, which then speak TLS. It is read again when it changes." placeholder:"FILE"`
 	TLSKey    string    `name:"tls-key" help:"Key of the certificate." placeholder:"FILE"`
 	TokenFile string    `help:"File with the bearer tokens that the admin API takes, one a line. Default: it asks nobody who they are." placeholder:"FILE"`
 	PortsFile portsFile `help:"File to write the addresses to, as JSON, once all is ready." placeholder:"FILE"`
@@ -192,7 +192,7 @@ func (c *mirrorRunCmd) Run(ctx context.Context, app *App) error {
 	return flags.run(ctx, app, part{
 		name:   "mirror",
 		drain:  cmp.Or(s.Drain, mirror.DefaultDrain),
-		listen: func(ctx context.Context, p *platform) error { return l.listen(ctx, p, s, "") },
+		listen: func(ctx context.Context, p *platform) error { return l.listen(ctx, app, p, s, "") },
 		serve:  func(ctx context.Context, p *platform) error { return s.start(ctx, app, p, &l) },
 	})
 }
@@ -222,8 +222,8 @@ type mirrorListeners struct {
 }
 
 // listen takes the addresses, and reads what is needed before anything is started. The names of the flags begin with prefix.
-func (l *mirrorListeners) listen(ctx context.Context, p *platform, s *mirrorSetup, prefix string) (err error) {
-	if l.tls, err = loadTLS(s.TLSCert, s.TLSKey); err != nil {
+func (l *mirrorListeners) listen(ctx context.Context, app *App, p *platform, s *mirrorSetup, prefix string) (err error) {
+	if l.tls, err = loadTLS(app.log.With("component", "mirror"), s.TLSCert, s.TLSKey); err != nil {
 		return err
 	}
 	if l.tokens, err = readTokens(s.TokenFile); err != nil {

@@ -147,7 +147,7 @@ func (c *upCmd) listenAll(ctx context.Context, app *App, p *platform) (*upListen
 		return nil, err
 	}
 	if c.mirror != nil {
-		if err := l.mirror.listen(ctx, p, c.mirror, "mirror-"); err != nil {
+		if err := l.mirror.listen(ctx, app, p, c.mirror, "mirror-"); err != nil {
 			return nil, err
 		}
 	}

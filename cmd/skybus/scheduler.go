@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/tlsfiles"
 	"github.com/skybus-io/skybus/scheduler"
 	"github.com/skybus-io/skybus/scheduler/httpapi"
 )
@@ -111,7 +113,7 @@ func timersFlagError(err error) error {
 
 type schedulerCmd struct {
 	HTTP    string `name:"http" help:"Where the timers API listens; port 0 picks a free one, off is nowhere." default:"127.0.0.1:3000"`
-	TLSCert string `name:"tls-cert" help:"Certificate of the timers API, which then speaks TLS." placeholder:"FILE"`
+	TLSCert string `name:"tls-cert" help:"Certificate of the timers API, which then speaks TLS. It is read again when it changes." placeholder:"FILE"`
 	TLSKey  string `name:"tls-key" help:"Key of the certificate." placeholder:"FILE"`
 
 	timersFlags
@@ -173,7 +175,7 @@ func (c *schedulerCmd) Run(ctx context.Context, app *App) error {
 		return err
 	}
 	api.Drain = c.Drain
-	if api.TLS, err = loadTLS(c.TLSCert, c.TLSKey); err != nil {
+	if api.TLS, err = loadTLS(app.log.With("component", "timers"), c.TLSCert, c.TLSKey); err != nil {
 		return err
 	}
 	var l net.Listener
@@ -204,16 +206,16 @@ func (c *schedulerCmd) Run(ctx context.Context, app *App) error {
 	})
 }
 
-// loadTLS is nil where there is no certificate.
-func loadTLS(cert, key string) (*tls.Config, error) {
+// loadTLS is what a listener for HTTP speaks, by files that it follows; nil where there is no certificate.
+func loadTLS(log *slog.Logger, cert, key string) (*tls.Config, error) {
 	if cert == "" {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
+	cfg, err := tlsfiles.Files{Cert: cert, Key: key, Protocols: []string{"h2", "http/1.1"}}.Config(log)
 	if err != nil {
 		return nil, withHint(fmt.Errorf("certificate: %w", err), "--tls-cert and --tls-key name PEM files that belong together")
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+	return cfg, nil
 }
 
 // serveTimers serves the HTTP API until the platform is closed.
