@@ -79,39 +79,14 @@ func (r *entryRow) judge(refused map[string]error, gateways []gateway.Report) {
 	}
 }
 
-// withEntries opens the entries for f. With bind, a bucket that was never written is not created to look for them.
-func (a *App) withEntries(ctx context.Context, bind bool, f func(context.Context, *bus.Conn, *gateway.Store) error) error {
-	conn, err := a.Connect(ctx)
-	if err != nil {
-		return err
+// entryDocs are the entries.
+func entryDocs() documents[gateway.Entry, *gateway.Store] {
+	return documents[gateway.Entry, *gateway.Store]{
+		noun: "entry", article: "an", group: "http", parse: parseEntry,
+		open: func(ctx context.Context, _ *App, conn *bus.Conn, bind bool) (*gateway.Store, error) {
+			return gateway.OpenStore(ctx, conn, bind)
+		},
 	}
-	defer func() { _ = conn.Close() }() // every write was acknowledged
-	open, cancel := a.withTimeout(ctx)
-	defer cancel()
-	store, err := gateway.OpenStore(open, conn, bind)
-	if err != nil {
-		return err
-	}
-	return f(ctx, conn, store)
-}
-
-// withEntry is withEntries for a command about the entry called name.
-func (a *App) withEntry(ctx context.Context, name string, f func(context.Context, *bus.Conn, *gateway.Store) error) error {
-	if err := checkEntryName(name); err != nil {
-		return err
-	}
-	err := a.withEntries(ctx, true, f)
-	if errors.Is(err, kv.ErrNoBucket) {
-		return entryHint(bus.Wrap(bus.NotFound, fmt.Sprintf("there is no entry %q", name), err))
-	}
-	return err
-}
-
-func checkEntryName(name string) error {
-	if err := bus.CheckToken("entry", name); err != nil {
-		return usagef("%s", message(err))
-	}
-	return nil
 }
 
 // entries are all that are stored.
@@ -144,7 +119,7 @@ Examples:
 // Run lists the entries.
 func (*httpLsCmd) Run(ctx context.Context, app *App) error {
 	var rows []entryRow
-	err := app.withEntries(ctx, true, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
+	err := entryDocs().with(ctx, app, true, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
 		all, err := app.entries(ctx, store)
 		if err != nil {
 			return err
@@ -198,12 +173,12 @@ Examples:
 
 // Run shows one entry.
 func (c *httpGetCmd) Run(ctx context.Context, app *App) error {
-	return app.withEntry(ctx, c.Name, func(ctx context.Context, _ *bus.Conn, store *gateway.Store) error {
+	return entryDocs().withOne(ctx, app, c.Name, func(ctx context.Context, _ *bus.Conn, store *gateway.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		s, err := store.Get(ctx, c.Name)
 		if err != nil {
-			return entryHint(err)
+			return entryDocs().hint(err)
 		}
 		if app.Output != formatTable {
 			return encode(app.stdout, app.Output, s.Entry)
@@ -213,13 +188,6 @@ func (c *httpGetCmd) Run(ctx context.Context, app *App) error {
 		}
 		return encode(app.stdout, formatYAML, s.Entry)
 	})
-}
-
-func entryHint(err error) error {
-	if bus.CodeOf(err) == bus.NotFound {
-		return withHint(err, "`skybus http` lists them, `skybus http put NAME -f FILE` makes one")
-	}
-	return err
 }
 
 type httpRmCmd struct {
@@ -238,12 +206,12 @@ func (*httpRmCmd) Help() string {
 
 // Run removes one entry.
 func (c *httpRmCmd) Run(ctx context.Context, app *App) error {
-	return app.withEntry(ctx, c.Name, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
+	return entryDocs().withOne(ctx, app, c.Name, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
 		rm, cancel := app.withTimeout(ctx)
 		defer cancel()
-		revision, err := store.Delete(rm, c.Name)
+		revision, err := store.Delete(rm, c.Name, 0)
 		if err != nil {
-			return entryHint(err)
+			return entryDocs().hint(err)
 		}
 		if err := c.wait(ctx, app, conn, revision); err != nil {
 			return err
@@ -268,7 +236,7 @@ Examples:
 
 // Run lists the revisions of one entry.
 func (c *httpHistoryCmd) Run(ctx context.Context, app *App) error {
-	return app.withEntry(ctx, c.Name, func(ctx context.Context, _ *bus.Conn, store *gateway.Store) error {
+	return entryDocs().withOne(ctx, app, c.Name, func(ctx context.Context, _ *bus.Conn, store *gateway.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		var rows []entryRow
@@ -279,7 +247,7 @@ func (c *httpHistoryCmd) Run(ctx context.Context, app *App) error {
 			rows = append(rows, newEntryRow(s))
 		}
 		if len(rows) == 0 {
-			return entryHint(bus.Errorf(bus.NotFound, "there is no entry %q", c.Name))
+			return entryDocs().hint(entryDocs().missing(c.Name))
 		}
 		return printList(app, rows, []string{"revision", "updated", "matches", "sends to"}, func(r entryRow) []any {
 			switch {

@@ -67,7 +67,7 @@ func (c *httpApplyCmd) Run(ctx context.Context, app *App) error {
 	if err != nil {
 		return withHint(err, "`skybus http apply --help` shows what the file looks like")
 	}
-	return app.withEntries(ctx, false, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
+	return entryDocs().with(ctx, app, false, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
 		all, err := app.entries(ctx, store)
 		if err != nil {
 			return err
@@ -108,11 +108,11 @@ func planEntries(all []gateway.Stored, wanted []namedEntry, prune bool) ([]entry
 		var err error
 		if there && s.Err == nil {
 			ch.Before = &s.Entry
-			if before, err = entryText(s.Entry); err != nil {
+			if before, err = entryDocs().text(s.Entry); err != nil {
 				return nil, err
 			}
 		}
-		after, err := entryText(w.entry)
+		after, err := entryDocs().text(w.entry)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +139,7 @@ func planEntries(all []gateway.Stored, wanted []namedEntry, prune bool) ([]entry
 		}
 		ch := entryChange{Name: s.Name, Change: changeRemove, Revision: s.Revision}
 		if s.Err == nil {
-			text, err := entryText(s.Entry)
+			text, err := entryDocs().text(s.Entry)
 			if err != nil {
 				return nil, err
 			}
@@ -198,7 +198,7 @@ func (a *App) applyEntry(ctx context.Context, store *gateway.Store, c *entryChan
 	defer cancel()
 	switch c.Change {
 	case changeRemove:
-		return store.Delete(ctx, c.Name)
+		return store.Delete(ctx, c.Name, c.Revision)
 	case changeCreate:
 		return store.Create(ctx, c.Name, *c.After)
 	}

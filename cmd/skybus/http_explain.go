@@ -55,7 +55,7 @@ func (c *httpExplainCmd) Run(ctx context.Context, app *App) error {
 		}
 		return app.printRequest(gateway.Explain(all, req, c.Listener))
 	}
-	return app.withEntries(ctx, true, func(ctx context.Context, _ *bus.Conn, store *gateway.Store) error {
+	return entryDocs().with(ctx, app, true, func(ctx context.Context, _ *bus.Conn, store *gateway.Store) error {
 		all, err := app.entries(ctx, store)
 		if err != nil {
 			return err

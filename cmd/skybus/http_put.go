@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -83,27 +81,16 @@ Examples:
 
 // Run stores one entry.
 func (c *httpPutCmd) Run(ctx context.Context, app *App) error {
-	if err := checkEntryName(c.Name); err != nil {
+	if err := entryDocs().checkName(c.Name); err != nil {
 		return err
 	}
-	data, err := app.readFile(ctx, c.File)
+	e, err := entryDocs().read(ctx, app, c.File)
 	if err != nil {
 		return err
 	}
-	e, err := parseEntry(fileName(c.File), data)
-	if err != nil {
-		return withHint(err, "`skybus http put --help` shows what an entry looks like")
-	}
-	return app.withEntries(ctx, false, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
+	return entryDocs().with(ctx, app, false, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
 		return app.putEntry(ctx, conn, store, entryWrite{c.Name, e, c.Revision, c.DryRun, c.waitFlags})
 	})
-}
-
-func fileName(file string) string {
-	if file == "-" {
-		return "standard input"
-	}
-	return file
 }
 
 // entryWrite is an entry to be stored over the revision given: any when there is none, no entry at all when it is 0.
@@ -137,11 +124,7 @@ func (a *App) putEntry(ctx context.Context, conn *bus.Conn, store *gateway.Store
 	if err := w.wait(ctx, a, conn, revision, w.name); err != nil {
 		return err
 	}
-	return a.printEntry(w.name, revision)
-}
-
-func (a *App) printEntry(name string, revision uint64) error {
-	return printOne(a, map[string]any{"name": name, "revision": revision}, [][]any{{"entry", name}, {"revision", revision}})
+	return entryDocs().print(a, w.name, revision)
 }
 
 func putEntryHint(name string, err error) error {
@@ -157,62 +140,23 @@ func putEntryHint(name string, err error) error {
 	return err
 }
 
-// entryDryRun is what storing an entry would do.
-type entryDryRun struct {
-	Name    string         `json:"name"`
-	DryRun  bool           `json:"dry_run"`
-	Over    uint64         `json:"over"` // the revision that is there now, 0 for none
-	Changed bool           `json:"changed"`
-	Before  *gateway.Entry `json:"before,omitempty"`
-	After   gateway.Entry  `json:"after"`
-}
-
 // dryRunEntry checks an entry as storing it would, and shows what would change.
 func (a *App) dryRunEntry(ctx context.Context, store *gateway.Store, w entryWrite) error {
 	if err := store.Check(ctx, w.name, w.entry); err != nil {
 		return putEntryHint(w.name, err)
 	}
-	there, err := store.Get(ctx, w.name)
-	found := err == nil || there.Err != nil
-	if !found && bus.CodeOf(err) != bus.NotFound {
-		return err
-	}
+	s, err := store.Get(ctx, w.name)
+	there := kept[gateway.Entry]{name: w.name, revision: s.Revision}
 	switch {
-	case w.over == nil:
-	case *w.over == 0 && found:
-		return putEntryHint(w.name, bus.Errorf(bus.AlreadyExists, "there is an entry %q already, of revision %d", w.name, there.Revision))
-	case *w.over != 0 && *w.over != there.Revision:
-		return putEntryHint(w.name, bus.Errorf(bus.Aborted, "entry %q has revision %d by now, not %d", w.name, there.Revision, *w.over))
-	}
-	r := entryDryRun{Name: w.name, DryRun: true, Over: there.Revision, After: w.entry}
-	before := ""
-	if err == nil {
-		r.Before = &there.Entry
-		if before, err = entryText(there.Entry); err != nil {
-			return err
-		}
-	}
-	after, err := entryText(w.entry)
-	if err != nil {
+	case err == nil:
+		there.value = &s.Entry
+	case s.Err == nil && bus.CodeOf(err) != bus.NotFound:
 		return err
 	}
-	r.Changed = before != after
-	if a.Output != formatTable {
-		return encode(a.stdout, a.Output, r)
+	if err := entryDocs().checkOver(there, w.over); err != nil {
+		return putEntryHint(w.name, err)
 	}
-	if !r.Changed {
-		a.note("nothing would change")
-		return nil
-	}
-	a.note("this would be stored; nothing was")
-	_, err = fmt.Fprint(a.stdout, printable(diff(lines(before), lines(after))))
-	return err
-}
-
-func entryText(e gateway.Entry) (string, error) {
-	var text strings.Builder
-	err := encode(&text, formatYAML, e)
-	return text.String(), err
+	return entryDocs().dryRun(a, there, w.entry, nil)
 }
 
 type httpEditCmd struct {
@@ -236,51 +180,15 @@ Examples:
 
 // Run edits one entry.
 func (c *httpEditCmd) Run(ctx context.Context, app *App) error {
-	return app.withEntry(ctx, c.Name, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
+	return entryDocs().withOne(ctx, app, c.Name, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
 		get, cancel := app.withTimeout(ctx)
 		defer cancel()
 		s, err := store.Get(get, c.Name)
 		if err != nil {
-			return entryHint(err)
+			return entryDocs().hint(err)
 		}
-		before, err := entryText(s.Entry)
-		if err != nil {
-			return err
-		}
-		d, err := newDraft(c.Name+".yaml", []byte(before))
-		if err != nil {
-			return err
-		}
-		// Ctrl-C is for the editor, or for what runs in it.
-		defer holdInterrupts()()
-		ctx = context.WithoutCancel(ctx)
-		if err := d.edit(app); err != nil {
-			return err
-		}
-		return c.store(ctx, app, conn, store, s, d)
+		return entryDocs().edit(ctx, app, kept[gateway.Entry]{c.Name, s.Revision, &s.Entry}, c.DryRun, func(ctx context.Context, e gateway.Entry) error {
+			return app.putEntry(ctx, conn, store, entryWrite{c.Name, e, &s.Revision, c.DryRun, c.waitFlags})
+		})
 	})
-}
-
-// store stores an edited entry over the one it was made of. The draft stays when that does not work.
-func (c *httpEditCmd) store(ctx context.Context, app *App, conn *bus.Conn, store *gateway.Store, s gateway.Stored, d *draft) error {
-	e, err := parseEntry(d.path, d.after)
-	if err != nil {
-		return d.keep(err, "mend it and store it by `skybus http put %s --revision %d -f %s`", c.Name, s.Revision, d.path)
-	}
-	after, err := entryText(e)
-	if err != nil {
-		return err
-	}
-	if bytes.Equal([]byte(after), d.before) { // comments are not kept
-		app.note("unchanged")
-		return errors.Join(app.printEntry(c.Name, s.Revision), d.remove())
-	}
-	if err := app.putEntry(ctx, conn, store, entryWrite{c.Name, e, &s.Revision, c.DryRun, c.waitFlags}); err != nil {
-		return d.keep(err, "`skybus http get %s` shows what is there now, `skybus http put %s -f %s` stores yours over it", c.Name, c.Name, d.path)
-	}
-	if c.DryRun {
-		app.note("your edit is in %s", d.path)
-		return nil
-	}
-	return d.remove()
 }

@@ -69,39 +69,14 @@ func (r routeRow) summary() string {
 	return strings.Join(steps, " -> ")
 }
 
-// withRoutes opens the routes for f. With bind, routes that were never written are not created to look for them.
-func (a *App) withRoutes(ctx context.Context, bind bool, f func(context.Context, *bus.Conn, *route.Store) error) error {
-	conn, err := a.Connect(ctx)
-	if err != nil {
-		return err
+// routeDocs are the routes.
+func routeDocs() documents[route.Route, *route.Store] {
+	return documents[route.Route, *route.Store]{
+		noun: "route", article: "a", group: "routes", parse: parseRoute,
+		open: func(ctx context.Context, app *App, conn *bus.Conn, bind bool) (*route.Store, error) {
+			return route.OpenStore(ctx, conn, route.StoreConfig{Bind: bind, Logger: app.log})
+		},
 	}
-	defer func() { _ = conn.Close() }() // every write was acknowledged
-	open, cancel := a.withTimeout(ctx)
-	defer cancel()
-	store, err := route.OpenStore(open, conn, route.StoreConfig{Bind: bind, Logger: a.log})
-	if err != nil {
-		return err
-	}
-	return f(ctx, conn, store)
-}
-
-// withRoute is withRoutes for a command about the route called name.
-func (a *App) withRoute(ctx context.Context, name string, f func(context.Context, *bus.Conn, *route.Store) error) error {
-	if err := checkRouteName(name); err != nil {
-		return err
-	}
-	err := a.withRoutes(ctx, true, f)
-	if errors.Is(err, kv.ErrNoBucket) {
-		return routeHint(bus.Wrap(bus.NotFound, fmt.Sprintf("there is no route %q", name), err))
-	}
-	return err
-}
-
-func checkRouteName(name string) error {
-	if err := bus.CheckToken("route", name); err != nil {
-		return usagef("%s", message(err))
-	}
-	return nil
 }
 
 type routesLsCmd struct{}
@@ -119,7 +94,7 @@ Examples:
 // Run lists the routes.
 func (c *routesLsCmd) Run(ctx context.Context, app *App) error {
 	var rows []routeRow
-	err := app.withRoutes(ctx, true, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+	err := routeDocs().with(ctx, app, true, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		for s, err := range store.List(ctx) {
@@ -157,12 +132,12 @@ Examples:
 
 // Run shows one route.
 func (c *routesGetCmd) Run(ctx context.Context, app *App) error {
-	return app.withRoute(ctx, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+	return routeDocs().withOne(ctx, app, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		s, err := store.Get(ctx, c.Name)
 		if err != nil {
-			return routeHint(err)
+			return routeDocs().hint(err)
 		}
 		if app.Output != formatTable {
 			return encode(app.stdout, app.Output, s.Route)
@@ -194,13 +169,6 @@ func duration(d route.Duration) string {
 	return time.Duration(d).String()
 }
 
-func routeHint(err error) error {
-	if bus.CodeOf(err) == bus.NotFound {
-		return withHint(err, "`skybus routes` lists them, `skybus routes put NAME -f FILE` makes one")
-	}
-	return err
-}
-
 type routesRmCmd struct {
 	Name  string `arg:"" help:"Name of the route."`
 	Force bool   `help:"Remove it also when other routes have it as a step."`
@@ -215,7 +183,7 @@ func (*routesRmCmd) Help() string {
 
 // Run removes one route.
 func (c *routesRmCmd) Run(ctx context.Context, app *App) error {
-	return app.withRoute(ctx, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+	return routeDocs().withOne(ctx, app, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		var opts []route.WriteOption
@@ -227,7 +195,7 @@ func (c *routesRmCmd) Run(ctx context.Context, app *App) error {
 			return withHint(err, "--force removes it all the same; those routes fail then")
 		}
 		if err != nil {
-			return routeHint(err)
+			return routeDocs().hint(err)
 		}
 		return printOne(app, map[string]string{"removed": c.Name}, [][]any{{"removed", c.Name}})
 	})
@@ -249,18 +217,18 @@ Examples:
 
 // Run lists the revisions of one route.
 func (c *routesHistoryCmd) Run(ctx context.Context, app *App) error {
-	return app.withRoute(ctx, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
+	return routeDocs().withOne(ctx, app, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		var rows []routeRow
 		for s, err := range store.History(ctx, c.Name) {
 			if err != nil {
-				return routeHint(err)
+				return routeDocs().hint(err)
 			}
 			rows = append(rows, newRouteRow(s))
 		}
 		if len(rows) == 0 {
-			return routeHint(bus.Errorf(bus.NotFound, "there is no route %q", c.Name))
+			return routeDocs().hint(routeDocs().missing(c.Name))
 		}
 		return printList(app, rows, []string{"revision", "updated", "steps"}, func(r routeRow) []any {
 			return []any{r.Revision, r.Updated.Local().Format(time.DateTime), r.summary()}

@@ -34,54 +34,17 @@ Examples:
 
 // Run edits one route.
 func (c *routesEditCmd) Run(ctx context.Context, app *App) error {
-	return app.withRoute(ctx, c.Name, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
+	return routeDocs().withOne(ctx, app, c.Name, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
 		get, cancel := app.withTimeout(ctx)
 		defer cancel()
 		s, err := store.Get(get, c.Name)
 		if err != nil {
-			return routeHint(err)
+			return routeDocs().hint(err)
 		}
-		var text bytes.Buffer
-		if err := encode(&text, formatYAML, s.Route); err != nil {
-			return err
-		}
-		d, err := newDraft(c.Name+".yaml", text.Bytes())
-		if err != nil {
-			return err
-		}
-		// Ctrl-C is for the editor, or for what runs in it.
-		defer holdInterrupts()()
-		ctx = context.WithoutCancel(ctx)
-		if err := d.edit(app); err != nil {
-			return err
-		}
-		return c.store(ctx, app, conn, store, s, d)
+		return routeDocs().edit(ctx, app, kept[route.Route]{c.Name, s.Revision, &s.Route}, c.DryRun, func(ctx context.Context, r route.Route) error {
+			return app.putRoute(ctx, conn, store, routeWrite{c.Name, r, &s.Revision, c.routeWriteFlags})
+		})
 	})
-}
-
-// store stores an edited route over the one it was made of. The draft stays when that does not work.
-func (c *routesEditCmd) store(ctx context.Context, app *App, conn *bus.Conn, store *route.Store, s route.Stored, d *draft) error {
-	r, err := parseRoute(d.path, d.after)
-	if err != nil {
-		return d.keep(err, "mend it and store it by `skybus routes put %s --revision %d -f %s`", c.Name, s.Revision, d.path)
-	}
-	var text bytes.Buffer
-	if err := encode(&text, formatYAML, r); err != nil {
-		return err
-	}
-	if bytes.Equal(text.Bytes(), d.before) { // comments are not kept
-		app.note("unchanged")
-		return errors.Join(app.printRoute(c.Name, s.Revision), d.remove())
-	}
-	if err := app.putRoute(ctx, conn, store, routeWrite{c.Name, r, &s.Revision, c.routeWriteFlags}); err != nil {
-		return d.keep(err, "`skybus routes get %s` shows what is there now, `skybus routes put %s -f %s` stores yours over it",
-			c.Name, c.Name, d.path)
-	}
-	if c.DryRun {
-		app.note("your edit is in %s", d.path)
-		return nil
-	}
-	return d.remove()
 }
 
 // draft is a file with a text that is edited, in a directory of its own.

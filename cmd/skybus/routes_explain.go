@@ -33,7 +33,7 @@ func (c *routesExplainCmd) Run(ctx context.Context, app *App) error {
 	if err != nil {
 		return err
 	}
-	return app.withRoute(ctx, c.Name, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
+	return routeDocs().withOne(ctx, app, c.Name, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
 		x := route.Explainer{Namespace: conn.Namespace()}
@@ -45,7 +45,7 @@ func (c *routesExplainCmd) Run(ctx context.Context, app *App) error {
 			all[s.Name] = s
 		}
 		if _, ok := all[c.Name]; !ok {
-			return routeHint(bus.Errorf(bus.NotFound, "there is no route %q", c.Name))
+			return routeDocs().hint(routeDocs().missing(c.Name))
 		}
 		x.Route = func(name string) (route.Stored, bool) { s, ok := all[name]; return s, ok }
 		reg, err := registryOf(ctx, app, conn)

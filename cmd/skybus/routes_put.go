@@ -54,22 +54,14 @@ Examples:
 
 // Run stores one route.
 func (c *routesPutCmd) Run(ctx context.Context, app *App) error {
-	if err := checkRouteName(c.Name); err != nil {
+	if err := routeDocs().checkName(c.Name); err != nil {
 		return err
 	}
-	data, err := app.readFile(ctx, c.File)
+	r, err := routeDocs().read(ctx, app, c.File)
 	if err != nil {
 		return err
 	}
-	file := c.File
-	if file == "-" {
-		file = "standard input"
-	}
-	r, err := parseRoute(file, data)
-	if err != nil {
-		return withHint(err, "`skybus routes put --help` shows what a route looks like")
-	}
-	return app.withRoutes(ctx, false, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
+	return routeDocs().with(ctx, app, false, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
 		return app.putRoute(ctx, conn, store, routeWrite{c.Name, r, c.Revision, c.routeWriteFlags})
 	})
 }
@@ -104,7 +96,7 @@ func (a *App) putRoute(ctx context.Context, conn *bus.Conn, store *route.Store, 
 	for _, text := range a.unserved(ctx, conn, w.route) {
 		a.warn("%s; the route is stored all the same", text)
 	}
-	return a.printRoute(w.name, revision)
+	return routeDocs().print(a, w.name, revision)
 }
 
 func putHint(name string, err error) error {
@@ -120,9 +112,4 @@ func putHint(name string, err error) error {
 	default:
 	}
 	return err
-}
-
-// printRoute says which revision of a route is there now.
-func (a *App) printRoute(name string, revision uint64) error {
-	return printOne(a, map[string]any{"name": name, "revision": revision}, [][]any{{"route", name}, {"revision", revision}})
 }

@@ -27,7 +27,7 @@ Examples:
 
 // Run rolls one route back.
 func (c *routesRollbackCmd) Run(ctx context.Context, app *App) error {
-	return app.withRoute(ctx, c.Name, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
+	return routeDocs().withOne(ctx, app, c.Name, func(ctx context.Context, conn *bus.Conn, store *route.Store) error {
 		roll, cancel := app.withTimeout(ctx)
 		defer cancel()
 		old, err := store.At(roll, c.Name, c.To)
@@ -44,7 +44,7 @@ func (c *routesRollbackCmd) Run(ctx context.Context, app *App) error {
 		for _, text := range app.unserved(ctx, conn, old.Route) {
 			app.warn("%s; the route is stored all the same", text)
 		}
-		return app.printRoute(c.Name, revision)
+		return routeDocs().print(app, c.Name, revision)
 	})
 }
 
@@ -52,7 +52,7 @@ func (c *routesRollbackCmd) hint(err error) error {
 	switch bus.CodeOf(err) {
 	case bus.NotFound:
 		if bus.AsError(err).Details["revision"] == "" {
-			return routeHint(err)
+			return routeDocs().hint(err)
 		}
 	case bus.FailedPrecondition, bus.DataLoss:
 	default:

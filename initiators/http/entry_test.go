@@ -191,9 +191,10 @@ func TestStore(t *testing.T) {
 			_, err := store.Put(ctx, "other", parse(t, `{"methods":["GET","POST"],"path":"/orders/{number}","call":"app.echo"}`), 0)
 			return err
 		}, bus.FailedPrecondition, []string{`"order"`, `"other"`, "/orders/{number}"}},
-		"missing": {func() error { _, err := store.Get(ctx, "nope"); return err }, bus.NotFound, []string{"nope"}},
-		"rm":      {func() error { _, err := store.Delete(ctx, "nope"); return err }, bus.NotFound, []string{"nope"}},
-		"at":      {func() error { _, err := store.At(ctx, "order", 999); return err }, bus.NotFound, []string{"999"}},
+		"missing":  {func() error { _, err := store.Get(ctx, "nope"); return err }, bus.NotFound, []string{"nope"}},
+		"rm":       {func() error { _, err := store.Delete(ctx, "nope", 0); return err }, bus.NotFound, []string{"nope"}},
+		"stale rm": {func() error { _, err := store.Delete(ctx, "order", 1<<40); return err }, bus.Aborted, []string{"order"}},
+		"at":       {func() error { _, err := store.At(ctx, "order", 999); return err }, bus.NotFound, []string{"999"}},
 	} {
 		err := tt.do()
 		if bus.CodeOf(err) != tt.code {
@@ -205,7 +206,7 @@ func TestStore(t *testing.T) {
 			}
 		}
 	}
-	gone, err := store.Delete(ctx, "order")
+	gone, err := store.Delete(ctx, "order", 0)
 	if err != nil || gone <= first {
 		t.Errorf("removed by %d, %v", gone, err)
 	}
@@ -320,7 +321,7 @@ func TestBadEntries(t *testing.T) {
 		t.Errorf("what a refused entry would have had: %d %s", a.status, a.body)
 	}
 	// Where the older one goes, the younger comes into its place.
-	gone, err := s.store.Delete(t.Context(), "good")
+	gone, err := s.store.Delete(t.Context(), "good", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -231,8 +231,9 @@ func (s *Store) checkAfter(ctx context.Context, name string, e Entry, before Sto
 	return nil
 }
 
-// Delete removes an entry and returns the revision that did so; its history stays. A missing one is an error with the code not_found.
-func (s *Store) Delete(ctx context.Context, name string) (uint64, error) {
+// Delete removes an entry and returns the revision that did so; its history stays. A missing one is an error with the code not_found. Revision 0 removes
+// whatever is there; another one only that revision, else the error has the code aborted.
+func (s *Store) Delete(ctx context.Context, name string, revision uint64) (uint64, error) {
 	key, err := s.key(name)
 	if err != nil {
 		return 0, err
@@ -243,10 +244,12 @@ func (s *Store) Delete(ctx context.Context, name string) (uint64, error) {
 	if err != nil && e.Err == nil { // what cannot be read can be deleted
 		return 0, storeError("delete", name, err)
 	}
-	if err := s.table.Delete(ctx, key, kv.IfRevision(e.Revision)); err != nil {
+	if revision == 0 {
+		revision = e.Revision
+	}
+	if err := s.table.Delete(ctx, key, kv.IfRevision(revision)); err != nil {
 		return 0, storeError("delete", name, err)
 	}
-	revision := e.Revision
 	for h, err := range s.History(ctx, name) {
 		if err != nil {
 			return 0, err
