@@ -111,6 +111,8 @@ func (a *App) printRequest(x gateway.Explanation) error {
 	}
 	fmt.Fprintf(&b, "%s %s\n", x.Method, x.URL)
 	switch {
+	case x.Own:
+		line("answered by", "the gateway itself")
 	case x.Entry != "":
 		line("entry", fmt.Sprintf("%s, revision %d", x.Entry, x.Revision))
 		line("matches", x.Pattern)

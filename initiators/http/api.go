@@ -19,10 +19,7 @@ const (
 // serveAPI serves what is the gateway's own under /v1/, where no entry below that is asked for, and tells whether it did.
 func (g *Gateway) serveAPI(t *table, x *exchange, r *http.Request) bool {
 	path := r.URL.EscapedPath()
-	if !strings.HasPrefix(path, apiPath) || !g.isOwn(path) {
-		return false
-	}
-	if e := t.entryAt("", r); e != nil && strings.HasPrefix(e.Path, apiPath) {
+	if !g.ownAPI(t, r) {
 		return false
 	}
 	switch {
@@ -40,6 +37,16 @@ func (g *Gateway) serveAPI(t *table, x *exchange, r *http.Request) bool {
 		x.show(g.byPage, docsPage) // which asks for a credential itself
 	}
 	return true
+}
+
+// ownAPI tells whether a request to the first listener is for what is the gateway's own under /v1/.
+func (g *Gateway) ownAPI(t *table, r *http.Request) bool {
+	path := r.URL.EscapedPath()
+	if !strings.HasPrefix(path, apiPath) || !g.isOwn(path) {
+		return false
+	}
+	e := t.entryAt("", r)
+	return e == nil || !strings.HasPrefix(e.Path, apiPath)
 }
 
 // isOwn tells whether a path is one of the gateway's own.

@@ -309,7 +309,7 @@ func (l *later) status(w http.ResponseWriter, r *http.Request, principal func(en
 	id, raw := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, requestsPath), "/answer")
 	ctx, cancel := context.WithTimeout(r.Context(), claimTimeout)
 	defer cancel()
-	unknown := bus.Errorf(bus.NotFound, "there is no such request, or its answer is not kept any more")
+	unknown := unknownRequest()
 	if bus.CheckToken("request", id) != nil {
 		fail(unknown)
 		return
@@ -341,6 +341,10 @@ func (l *later) status(w http.ResponseWriter, r *http.Request, principal func(en
 		}
 	}
 	l.tell(w, id, rec, raw, fail)
+}
+
+func unknownRequest() error {
+	return bus.Errorf(bus.NotFound, "there is no such request, or its answer is not kept any more")
 }
 
 // tell answers how a request stands, or with its answer.

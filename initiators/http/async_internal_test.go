@@ -36,7 +36,7 @@ func (r *rig) office(t testing.TB, cfg Async, next http.HandlerFunc) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := openAnswers[laterRecord](t.Context(), r.conn)
+	records, err := openAnswers[laterRecord](t.Context(), r.conn, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
-	"github.com/skybus-io/skybus/internal/httpx"
 )
 
 const (
@@ -31,10 +30,8 @@ func (e *served) read(w http.ResponseWriter, r *http.Request) (req initiators.Re
 	if bodiless(r.Method) { // whatever comes with it means nothing
 		return initiators.Request{ContentType: typeJSON}, nil, nil
 	}
-	body, problem := httpx.ReadBody(w, r, e.maxBody)
-	if problem != nil {
-		err := bus.Errorf(bus.Code(problem.Code), "%s", problem.Detail)
-		err.Status = problem.Status
+	body, err := e.gateway.places.readBody(w, r, e.maxBody)
+	if err != nil {
 		return req, nil, err
 	}
 	contentType := r.Header.Get("Content-Type")

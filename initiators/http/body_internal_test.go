@@ -31,7 +31,7 @@ func FuzzRead(f *testing.F) {
 	} {
 		f.Add(seed.contentType, []byte(seed.body))
 	}
-	e := &served{maxBody: 4 << 10}
+	e := &served{maxBody: 4 << 10, gateway: &Gateway{places: newPlaces(1)}}
 	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/x", bytes.NewReader(body))
 		if contentType != "" {

@@ -168,6 +168,49 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// Clients that send their bodies slowly do not keep others out: they make room as soon as it is needed.
+func TestSlowBodiesMakeRoom(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		h := build(t)
+		l, _, _ := h.runOnPipes(t, gateway.Config{MaxInFlight: 2})
+		answers := make(chan answer, 2)
+		for range 2 {
+			slow := l.dial(t)
+			go func() {
+				resp, err := http.ReadResponse(bufio.NewReader(slow), nil)
+				if err != nil { // the test is over
+					answers <- answer{}
+					return
+				}
+				answers <- read(t, resp)
+			}()
+			if _, err := io.WriteString(slow, request("/echo", "Content-Length: 1000\r\n", "")); err != nil {
+				t.Fatal(err)
+			}
+			go drip(slow, strings.Repeat("x", 1000))
+		}
+		ask := func() int { return exchange(t, l.dial(t), request("/echo", "Content-Length: 2\r\n", "{}")).status }
+		time.Sleep(time.Second)
+		if status := ask(); status != http.StatusServiceUnavailable {
+			t.Errorf("while both may still come: %d", status)
+		}
+		time.Sleep(2 * time.Second)
+		for i := range 2 {
+			if status := ask(); status != http.StatusOK {
+				t.Errorf("request %d beside slow ones: %d", i, status)
+			}
+		}
+		if a := <-answers; a.status != http.StatusRequestTimeout || !strings.Contains(a.body, "others wait") {
+			t.Errorf("the slow one: %d %s", a.status, a.body)
+		}
+		select {
+		case a := <-answers: // there was room for the others
+			t.Errorf("the other slow one: %d %s", a.status, a.body)
+		default:
+		}
+	})
+}
+
 // A connection that is not used is closed after a minute.
 func TestIdleConnection(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {

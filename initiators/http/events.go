@@ -47,14 +47,14 @@ const (
 // Events of a subject are those published while the client is connected, each at most once. Where some may have been missed, because the gateway's own
 // connection was away, the client is told so by an event called reset. Events of a stream have its sequence as their id: a browser that connects again,
 // and whoever else sends Last-Event-ID, gets what was stored since then. An event called reset, with {"last":..., "first":...}, says that what
-// followed the last one is not kept any more. The events of a streaming endpoint are its messages; its end is told by
+// followed the last one is not kept any more, or that the stream was made anew; then all that it keeps follows. The events of a streaming endpoint are its messages; its end is told by
 // an event called end, its error by one called failed, with problem details. What EventSource in a browser does after any end is
 // to connect again: close it there.
 //
 // # Flow
 //
 // What waits for a client is bounded by Buffer and 1 MiB. Who falls behind that is cut off, and may resume where there are ids. A streaming endpoint waits instead, and is
-// cut off when its client takes nothing for 10 s.
+// cut off when its client takes nothing for 10 s. Whether the credential of a client is still good is looked at every 15 s.
 type Events struct {
 	// Subject is what is subscribed to: <app>.<env>.pub. or another prefix that the gateway allows, or <app>.<env>.ev. Tokens may be * and the
 	// last one >; placeholders ({path.id}, {query.q}, {claim.sub}) stand for one token each and never for a wildcard.
@@ -103,10 +103,11 @@ type eventSource struct {
 
 	service, endpoint string // of Call
 	subject           initiators.Subject
+	opening           time.Duration // for Call to take the stream
 }
 
 func (e Events) compile() (*eventSource, error) {
-	src := &eventSource{Events: e}
+	src := &eventSource{Events: e, opening: DefaultTimeout}
 	var err error
 	switch {
 	case e.Call != "":

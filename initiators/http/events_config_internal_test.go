@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
-	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
@@ -102,7 +101,7 @@ func TestEventsSubjectsAllowed(t *testing.T) {
 	}
 	h := r.hub(t, 10)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if err := h.serve(w, req, "orders", src, initiators.Request{}); err != nil {
+		if err := h.serve(w, req, eventRequest{entry: "orders", src: src}); err != nil {
 			t.Error(err)
 		}
 	}))

@@ -7,16 +7,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/micro"
 )
 
-const (
-	topicTimeout = 5 * time.Second // to subscribe
-	topicPending = 16 << 20        // bytes that may wait in a subscription before they are framed
-)
+// lookEvery is how often it is looked whether a stream is still the same.
+const lookEvery = 5 * time.Second
 
 // eventHub is the subscribers of a gateway. All who ask for the same events share one subscription of the bus.
 type eventHub struct {
@@ -31,6 +27,7 @@ type eventHub struct {
 
 	mu      sync.Mutex
 	topics  map[topicKey]*topic
+	unwatch func()         // ends the watch over the topics; nil while there are none
 	entries map[string]int // subscribers by entry
 	total   int
 	closed  bool
@@ -43,26 +40,6 @@ type eventStats struct {
 	refused atomic.Uint64 // because there were too many
 	resumed atomic.Uint64 // that brought a Last-Event-ID
 	resets  atomic.Uint64 // that were told that events are missing
-}
-
-// topicKey tells who shares a subscription.
-type topicKey struct {
-	stream, subject string
-	naming          string // frames hold names
-}
-
-// topic is one subscription of the bus.
-type topic struct {
-	hub    *eventHub
-	key    topicKey
-	opened chan struct{} // closed when it is known whether there is one
-	err    error         // why there is none
-	stop   func()
-	refs   int // guarded by the hub's mutex
-
-	mu          sync.Mutex
-	subscribers map[*subscriber]struct{}
-	last        uint64 // sequence of the last event of a stream
 }
 
 func newEventHub(client *micro.Client, limit int, log *slog.Logger) *eventHub {
@@ -123,8 +100,11 @@ func (h *eventHub) join(ctx context.Context, key topicKey) (*topic, error) {
 	h.mu.Lock()
 	t, ok := h.topics[key]
 	if !ok {
-		t = &topic{hub: h, key: key, opened: make(chan struct{}), stop: func() {}, subscribers: map[*subscriber]struct{}{}}
+		t = newTopic(h, key)
 		h.topics[key] = t
+		if h.unwatch == nil {
+			h.watchLocked()
+		}
 	}
 	t.refs++
 	h.mu.Unlock()
@@ -148,136 +128,87 @@ func (h *eventHub) join(ctx context.Context, key topicKey) (*topic, error) {
 	return t, nil
 }
 
-// leave ends the subscription after the last has left. A topic that could not be opened is forgotten at once.
-func (t *topic) leave() {
-	h := t.hub
-	h.mu.Lock()
-	t.refs--
-	last := t.refs == 0
-	if last || t.failed() {
-		if h.topics[t.key] == t {
-			delete(h.topics, t.key)
-		}
+// forgetLocked takes a topic out of those there are. The watch that ends with the last of them is to be called without the lock.
+func (h *eventHub) forgetLocked(t *topic) (unwatch func()) {
+	if h.topics[t.key] != t {
+		return nil
 	}
-	h.mu.Unlock()
-	if !last {
-		return
+	delete(h.topics, t.key)
+	if len(h.topics) > 0 {
+		return nil
 	}
-	<-t.opened // whoever opens it holds a reference
-	t.stop()
+	unwatch, h.unwatch = h.unwatch, nil
+	return unwatch
 }
 
-func (t *topic) failed() bool {
-	select {
-	case <-t.opened:
-		return t.err != nil
-	default:
-		return false
-	}
-}
-
-func (t *topic) open(ctx context.Context) error {
-	if t.key.stream != "" {
-		return t.openStream(ctx)
-	}
-	conn := t.hub.conn
-	var sub *nats.Subscription
-	err := conn.Permitted(ctx, bus.Access{Subscribe: []string{t.key.subject}}, func(ctx context.Context) (err error) {
-		if sub, err = conn.NATS().Subscribe(t.key.subject, t.hear); err != nil {
-			return err
-		}
-		if err := sub.SetPendingLimits(-1, topicPending); err != nil {
-			return err
-		}
-		return conn.Flush(ctx) // a refusal is told first
-	})
-	if err != nil {
-		if sub != nil {
-			_ = sub.Unsubscribe() // fails only when the connection is closed
-		}
-		return openError(t.key, err)
-	}
+// watchLocked begins to watch over the topics: one goroutine and one place in the connection's list for all of them.
+func (h *eventHub) watchLocked() {
+	ctx, cancel := context.WithCancel(context.Background())
 	loss := make(chan struct{}, 1)
-	stopLoss := conn.NotifyLoss(loss)
-	done := make(chan struct{})
+	stop := h.conn.NotifyLoss(loss)
 	var watching sync.WaitGroup
-	connects := conn.NATS().Stats().Reconnects
-	watching.Go(func() { t.watchLoss(sub, connects, loss, done) })
-	t.stop = func() {
-		stopLoss()
-		close(done)
+	watching.Go(func() { h.watch(ctx, loss) })
+	h.unwatch = func() {
+		stop()
+		cancel()
 		watching.Wait()
-		_ = sub.Unsubscribe() // fails only when the connection is closed
 	}
-	return nil
 }
 
-// watchLoss tells subscribers when events may have been missed.
-func (t *topic) watchLoss(sub *nats.Subscription, connects uint64, loss, done <-chan struct{}) {
-	dropped := 0
+// watch tells topics when they may have missed something: the connection was away, a subscription was too slow, or their stream is another
+// one of the same name.
+func (h *eventHub) watch(ctx context.Context, loss <-chan struct{}) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
-		case <-done:
+		case <-ctx.Done():
 			return
 		case <-loss:
+			for _, t := range h.open() {
+				t.tellLoss()
+			}
+		case <-look.C:
 		}
-		nowConnects := t.hub.conn.NATS().Stats().Reconnects
-		nowDropped, _ := sub.Dropped() // an error says that the connection is closed
-		if nowConnects == connects && nowDropped == dropped {
-			continue // somebody else's
-		}
-		connects, dropped = nowConnects, nowDropped
-		t.publish(resetEvent(0, 0))
+		h.lookAtStreams(ctx)
 	}
 }
 
-// hear frames a message of a subject, once for all.
-func (t *topic) hear(m *nats.Msg) {
-	if checkHearable(t.hub.conn, m.Subject) != nil {
-		return // a wide pattern that somebody allowed takes it in
-	}
-	t.publish(newEvent(0, eventName(t.key.naming, m.Subject, m.Header), eventData(m.Header.Get(bus.HeaderContentType), m.Data)))
-}
-
-// publish gives e to all subscribers.
-func (t *topic) publish(e event) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if e.sequence > 0 {
-		t.last = e.sequence
-	}
-	for s := range t.subscribers {
-		if s.put(e) {
-			delete(t.subscribers, s)
+// open are the topics that are subscribed to.
+func (h *eventHub) open() []*topic {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]*topic, 0, len(h.topics))
+	for _, t := range h.topics {
+		if t.isOpen() {
+			all = append(all, t)
 		}
 	}
+	return all
 }
 
-// attach makes s hear what comes after the sequence after, and tells whether that is possible: it is not when more has come already.
-func (t *topic) attach(s *subscriber, after uint64) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.last > after {
-		return false
+// lookAtStreams has topics begin anew whose stream is another one by now. What the leader of a stream does not say now it says the next time.
+func (h *eventHub) lookAtStreams(ctx context.Context) {
+	streams := map[string][]*topic{}
+	for _, t := range h.open() {
+		if name := t.key.stream; name != "" {
+			streams[name] = append(streams[name], t)
+		}
 	}
-	s.mu.Lock()
-	s.after = after
-	s.mu.Unlock()
-	t.subscribers[s] = struct{}{}
-	return true
-}
-
-func (t *topic) detach(s *subscriber) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.subscribers, s)
-}
-
-// openError says what could not be subscribed to.
-func openError(key topicKey, err error) error {
-	code := bus.CodeOf(err)
-	if code == bus.Unknown || code == bus.DeadlineExceeded {
-		code = bus.Unavailable
+	for name, topics := range streams {
+		ask, cancel := context.WithTimeout(ctx, streamAttempt)
+		is, err := h.streamState(ask, name)
+		cancel()
+		if err != nil {
+			continue
+		}
+		for _, t := range topics {
+			if _, same := t.epochOf(is); same {
+				continue
+			}
+			if err := t.keepUp(ctx); err != nil && ctx.Err() == nil {
+				h.log.WarnContext(ctx, "a stream that was made anew cannot be followed yet", "stream", name, "error", err)
+			}
+		}
 	}
-	return bus.Wrap(code, "events of "+key.subject+": "+bus.AsError(err).Message, err)
 }

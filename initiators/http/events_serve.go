@@ -20,15 +20,25 @@ const (
 	stopRetryFirst = time.Second // how long clients of a gateway that stops wait before they connect to another
 	stopRetrySpan  = 4 * time.Second
 	flushBytes     = 32 << 10 // of events that a client missed, before they are sent
+	allowedEvery   = 15 * time.Second
 )
 
 // errStopping is why a client is sent away.
 var errStopping = errors.New("the gateway is being stopped")
 
+// eventRequest is what a client of events asks for.
+type eventRequest struct {
+	entry   string
+	src     *eventSource
+	req     initiators.Request
+	allowed func() error // tells, now and then, whether the client may still hear it; nil: it may
+}
+
 // eventAnswer is the answer to one client.
 type eventAnswer struct {
+	eventRequest
+
 	hub      *eventHub
-	src      *eventSource
 	sub      *subscriber
 	w        http.ResponseWriter
 	rc       *http.ResponseController
@@ -38,13 +48,14 @@ type eventAnswer struct {
 }
 
 // serve answers with events until they end, the client goes, or the gateway stops. An error says that the answer has not begun.
-func (h *eventHub) serve(w http.ResponseWriter, r *http.Request, entry string, src *eventSource, req initiators.Request) error {
+func (h *eventHub) serve(w http.ResponseWriter, r *http.Request, asked eventRequest) error {
 	if !acceptsEvents(r.Header.Values("Accept")) {
 		e := bus.Errorf(bus.InvalidArgument, "the answer is %s, which the header Accept does not allow", typeEvents)
 		e.Status = http.StatusNotAcceptable
 		return e
 	}
-	leave, err := h.enter(entry, src.MaxSubscribers)
+	src := asked.src
+	leave, err := h.enter(asked.entry, src.MaxSubscribers)
 	if err != nil {
 		return err
 	}
@@ -52,7 +63,7 @@ func (h *eventHub) serve(w http.ResponseWriter, r *http.Request, entry string, s
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	a := &eventAnswer{
-		hub: h, src: src, sub: newSubscriber(src.Buffer), w: w, rc: http.NewResponseController(w), stopping: httpx.Stopping(r.Context()),
+		eventRequest: asked, hub: h, sub: newSubscriber(src.Buffer), w: w, rc: http.NewResponseController(w), stopping: httpx.Stopping(r.Context()),
 	}
 	defer func() {
 		if a.late || a.sub.fellBehind() {
@@ -64,16 +75,16 @@ func (h *eventHub) serve(w http.ResponseWriter, r *http.Request, entry string, s
 		a.begin()
 		return nil
 	case src.Call != "":
-		return a.call(ctx, req)
+		return a.call(ctx)
 	case src.Stream != "":
-		return a.stored(ctx, req, r.Header.Values(headerLastEventID))
+		return a.stored(ctx, r.Header.Values(headerLastEventID))
 	}
-	return a.published(ctx, req)
+	return a.published(ctx)
 }
 
 // join joins the topic of the entry's subject, as it is for this request.
-func (a *eventAnswer) join(ctx context.Context, req initiators.Request) (*topic, error) {
-	subject, err := a.src.subject.Expand(req.Values)
+func (a *eventAnswer) join(ctx context.Context) (*topic, error) {
+	subject, err := a.src.subject.Expand(a.req.Values)
 	if err != nil {
 		return nil, err
 	}
@@ -84,32 +95,32 @@ func (a *eventAnswer) join(ctx context.Context, req initiators.Request) (*topic,
 }
 
 // published answers with what is published from now on.
-func (a *eventAnswer) published(ctx context.Context, req initiators.Request) error {
-	t, err := a.join(ctx, req)
+func (a *eventAnswer) published(ctx context.Context) error {
+	t, err := a.join(ctx)
 	if err != nil {
 		return err
 	}
 	defer t.leave()
 	defer t.detach(a.sub)
-	t.attach(a.sub, 0)
+	t.attach(a.sub, place{})
 	a.begin()
 	a.follow(ctx)
 	return nil
 }
 
 // stored answers with events of a stream, from the last one that the client has.
-func (a *eventAnswer) stored(ctx context.Context, req initiators.Request, id []string) error {
+func (a *eventAnswer) stored(ctx context.Context, id []string) error {
 	last, resumes, err := lastEventID(id)
 	if err != nil {
 		return err
 	}
-	t, err := a.join(ctx, req)
+	t, err := a.join(ctx)
 	if err != nil {
 		return err
 	}
 	defer t.leave()
 	defer t.detach(a.sub)
-	after, reset, err := a.hub.begin(ctx, a.src, last, resumes)
+	at, reset, err := t.begins(ctx, a.src, last, resumes)
 	if err != nil {
 		return openError(t.key, err)
 	}
@@ -123,7 +134,7 @@ func (a *eventAnswer) stored(ctx context.Context, req initiators.Request, id []s
 			return nil
 		}
 	}
-	err = t.catchUp(ctx, a.sub, after, a.missed)
+	err = t.catchUp(ctx, a.sub, at, a.missed)
 	if err == nil {
 		err = a.flush()
 	}
@@ -155,22 +166,21 @@ func (a *eventAnswer) missed(e event) error {
 }
 
 // call answers with the messages of a streaming endpoint.
-func (a *eventAnswer) call(ctx context.Context, req initiators.Request) error {
-	st, err := a.hub.client.OpenStream(micro.WithRequestID(ctx, req.ID), micro.Request{
-		Service: a.src.service, Endpoint: a.src.endpoint, ContentType: req.ContentType, Body: req.Body, Header: req.Header,
-	})
+func (a *eventAnswer) call(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	st, err := a.open(ctx, cancel)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	var receiving sync.WaitGroup
 	defer receiving.Wait()
-	defer cancel()
+	defer cancel(nil)
 	defer func() { _ = st.Close() }() // has no error
 	receiving.Go(func() {
 		for {
 			data, err := st.Recv(ctx)
-			e := newEvent(0, "", eventData(req.ContentType, data)) // answers are in the codec of the request
+			e := newEvent(0, "", eventData(a.req.ContentType, data)) // answers are in the codec of the request
 			switch {
 			case errors.Is(err, io.EOF):
 				e = newEvent(0, eventEnd, nil)
@@ -186,6 +196,27 @@ func (a *eventAnswer) call(ctx context.Context, req initiators.Request) error {
 	a.begin()
 	a.follow(ctx)
 	return nil
+}
+
+// open opens the stream, within the time that a request of the entry may take: an instance that hangs is not waited for. ctx is the stream's, and
+// cancel ends it.
+func (a *eventAnswer) open(ctx context.Context, cancel context.CancelCauseFunc) (*micro.ClientStream, error) {
+	late := bus.Errorf(bus.DeadlineExceeded, "%s.%s did not take the stream within %v", a.src.service, a.src.endpoint, a.src.opening)
+	timer := time.AfterFunc(a.src.opening, func() { cancel(late) })
+	st, err := a.hub.client.OpenStream(micro.WithRequestID(ctx, a.req.ID), micro.Request{
+		Service: a.src.service, Endpoint: a.src.endpoint, ContentType: a.req.ContentType, Body: a.req.Body, Header: a.req.Header,
+	})
+	inTime := timer.Stop()
+	switch {
+	case err == nil && inTime:
+		return st, nil
+	case err == nil:
+		_ = st.Close() // has no error
+		return nil, late
+	case errors.Is(context.Cause(ctx), late):
+		return nil, late
+	}
+	return nil, err
 }
 
 func problemEvent(err error) event {
@@ -216,8 +247,15 @@ func (a *eventAnswer) follow(ctx context.Context) {
 	most := time.Duration(a.src.MaxDuration)
 	over := time.NewTimer(most - rand.N(most/10+1))
 	defer over.Stop()
+	again := time.NewTicker(allowedEvery)
+	defer again.Stop()
 	for {
 		select {
+		case <-again.C:
+			if !a.mayGoOn(ctx) {
+				return
+			}
+			continue
 		case <-a.sub.ready:
 			if !a.deliver() {
 				return
@@ -238,6 +276,22 @@ func (a *eventAnswer) follow(ctx context.Context) {
 			return
 		}
 		heartbeat.Reset(every)
+	}
+}
+
+// mayGoOn tells whether the client is still one that may hear the events: its key may be disabled by now, or its token have expired. Where
+// that cannot be told now, it is.
+func (a *eventAnswer) mayGoOn(ctx context.Context) bool {
+	if a.allowed == nil {
+		return true
+	}
+	err := a.allowed()
+	switch bus.CodeOf(err) {
+	case bus.Unauthenticated, bus.PermissionDenied:
+		a.hub.log.DebugContext(ctx, "a client of events may not hear them any more", "entry", a.entry, "error", err)
+		return false
+	default:
+		return true
 	}
 }
 

@@ -16,43 +16,147 @@ const (
 	maxCatchUps    = 64               // subscribers of a gateway that read what they missed by consumers of their own at a time
 	catchUpSteps   = 8                // events that are fetched one by one before a consumer is made
 	replayBytes    = 1 << 20          // that such a consumer asks for at a time
-	replayIdle     = 30 * time.Second // after which the server forgets a consumer whose gateway is gone
+	consumerIdle   = 30 * time.Second // after which the server forgets a consumer whose gateway is gone
+	dropTimeout    = time.Second      // for the server to forget one that is not needed any more
 	streamAttempt  = 2 * time.Second  // for one answer of the stream's leader
 	streamAttempts = 3
 
 	codeNoMessage jetstream.ErrorCode = 10037
 )
 
+// streamInfo is what the stream's leader says of it.
+type streamInfo struct {
+	first, last uint64
+	created     time.Time // tells it from others of the same name
+}
+
+// streamState asks the stream's leader.
+func (h *eventHub) streamState(ctx context.Context, name string) (is streamInfo, err error) {
+	err = h.conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + name}}, func(ctx context.Context) error {
+		stream, err := h.conn.JetStream().Stream(ctx, name)
+		if err == nil {
+			info := stream.CachedInfo()
+			is = streamInfo{max(info.State.FirstSeq, 1), info.State.LastSeq, info.Created}
+		}
+		return err
+	})
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = bus.Wrap(bus.NotFound, "there is no stream "+name, err)
+	}
+	return is, err
+}
+
 // openStream follows a stream from now on.
 func (t *topic) openStream(ctx context.Context) error {
-	js := t.hub.conn.JetStream()
-	state, err := t.hub.streamState(ctx, t.key.stream)
+	is, err := t.hub.streamState(ctx, t.key.stream)
 	if err != nil {
 		return openError(t.key, err)
 	}
-	consumer, err := js.OrderedConsumer(ctx, t.key.stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{t.key.subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: state.LastSeq + 1,
+	return t.follow(ctx, is, is.last+1)
+}
+
+// follow begins an epoch: that of the stream that is there now, from a sequence on. Those who heard another one before are told, and know
+// nothing of the new one.
+func (t *topic) follow(ctx context.Context, is streamInfo, from uint64) error {
+	consumer, err := t.hub.conn.JetStream().OrderedConsumer(ctx, t.key.stream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{t.key.subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from, InactiveThreshold: consumerIdle,
 	})
 	if err != nil {
 		return openError(t.key, err)
 	}
-	consuming, err := consumer.Consume(t.hearStored, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+	t.mu.Lock()
+	epoch := t.epoch + 1
+	t.mu.Unlock()
+	begun := make(chan struct{})
+	consuming, err := consumer.Consume(func(m jetstream.Msg) {
+		<-begun
+		t.hearStored(m, epoch)
+	}, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		t.hub.log.DebugContext(context.Background(), "events of a stream are late", "stream", t.key.stream, "error", err)
 	}))
 	if err != nil {
+		t.hub.drop(t.key.stream, consumer)
 		return openError(t.key, err)
 	}
-	t.stop = func() {
+	before := t.begin(epoch, is, func() {
 		consuming.Stop()
 		<-consuming.Closed()
-	}
+		t.hub.drop(t.key.stream, consumer)
+	})
+	close(begun)
+	t.stopping.Go(before) // it may take its time: the stream of it is gone
 	return nil
 }
 
+// begin makes epoch the present one, and returns what ends the one before.
+func (t *topic) begin(epoch int, is streamInfo, stop func()) (stopBefore func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	stopBefore = t.stop
+	if epoch > 1 {
+		t.hub.stats.resets.Add(uint64(len(t.subscribers)))
+		for s := range t.subscribers {
+			s.begin(0)
+		}
+		t.publishLocked(resetEvent(t.last, is.first))
+	}
+	t.stop, t.epoch, t.created, t.last = stop, epoch, is.created, 0
+	return stopBefore
+}
+
+// epochOf is the epoch of a stream, if it is the one that is followed.
+func (t *topic) epochOf(is streamInfo) (epoch int, same bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.epoch, t.created.Equal(is.created)
+}
+
+// keepUp follows the stream that is there now from its beginning, if that is another one than the one that is followed.
+func (t *topic) keepUp(ctx context.Context) error {
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-t.gone:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
+	defer cancel()
+	is, err := t.hub.streamState(ctx, t.key.stream)
+	if err != nil {
+		return err
+	}
+	if _, same := t.epochOf(is); same { // somebody else was faster
+		return nil
+	}
+	return t.follow(ctx, is, 1)
+}
+
+// drop has the server forget a consumer at once; otherwise it does after consumerIdle. What ends a consumer in nats.go leaves it there.
+func (h *eventHub) drop(stream string, consumer jetstream.Consumer) {
+	info := consumer.CachedInfo()
+	if info == nil || !h.conn.NATS().IsConnected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), dropTimeout)
+	defer cancel()
+	_ = h.conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.CONSUMER.DELETE." + stream + "." + info.Name}}, func(ctx context.Context) error {
+		return h.conn.JetStream().DeleteConsumer(ctx, stream, info.Name)
+	})
+}
+
 // hearStored frames a message of a stream.
-func (t *topic) hearStored(m jetstream.Msg) {
-	if meta, err := m.Metadata(); err == nil { // else it is not from a consumer
-		t.publish(t.frame(meta.Sequence.Stream, m.Subject(), m.Headers(), m.Data()))
+func (t *topic) hearStored(m jetstream.Msg, epoch int) {
+	meta, err := m.Metadata()
+	if err != nil { // it is not from a consumer
+		return
+	}
+	e := t.frame(meta.Sequence.Stream, m.Subject(), m.Headers(), m.Data())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.epoch == epoch {
+		t.publishLocked(e)
 	}
 }
 
@@ -60,64 +164,70 @@ func (t *topic) frame(sequence uint64, subject string, header nats.Header, data 
 	return newEvent(sequence, eventName(t.key.naming, subject, header), eventData(header.Get(bus.HeaderContentType), data))
 }
 
-// streamState is what the stream's leader says of it.
-func (h *eventHub) streamState(ctx context.Context, name string) (state jetstream.StreamState, err error) {
-	err = h.conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + name}}, func(ctx context.Context) error {
-		stream, err := h.conn.JetStream().Stream(ctx, name)
-		if err == nil {
-			state = stream.CachedInfo().State
+// place is where a client is in a stream.
+type place struct {
+	after uint64 // the last event that it has
+	epoch int
+}
+
+// begins is where a client begins, by what it says of its last event, or else by what the entry says. The frame, if there is one, tells it that events
+// are missing.
+func (t *topic) begins(ctx context.Context, src *eventSource, last uint64, resumes bool) (at place, reset *event, err error) {
+	for {
+		is, err := t.hub.streamState(ctx, t.key.stream)
+		if err != nil {
+			return at, nil, err
 		}
-		return err
-	})
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		err = bus.Wrap(bus.NotFound, "there is no stream "+name, err)
+		epoch, same := t.epochOf(is)
+		if !same { // the stream was made anew a moment ago
+			if err := t.keepUp(ctx); err != nil {
+				return at, nil, err
+			}
+			continue
+		}
+		switch {
+		case !resumes && src.Start == eventStartAll:
+			return place{is.first - 1, epoch}, nil, nil
+		case !resumes:
+			return place{is.last, epoch}, nil, nil
+		case last > is.last, last+1 < is.first: // another stream of the same name, or what it kept is gone
+			e := resetEvent(last, is.first)
+			return place{is.first - 1, epoch}, &e, nil
+		}
+		return place{last, epoch}, nil, nil
 	}
-	return state, err
 }
 
-// begin is the last event that a client has, by what it says or else by what the entry says. The frame, if there is one, tells it that some are missing.
-func (h *eventHub) begin(ctx context.Context, src *eventSource, last uint64, resumes bool) (after uint64, reset *event, err error) {
-	state, err := h.streamState(ctx, src.Stream)
-	if err != nil {
-		return 0, nil, err
-	}
-	first := max(state.FirstSeq, 1)
-	switch {
-	case !resumes && src.Start == eventStartAll:
-		return first - 1, nil, nil
-	case !resumes:
-		return state.LastSeq, nil, nil
-	case last > state.LastSeq, last+1 < first: // another stream of the same name, or what it kept is gone
-		e := resetEvent(last, first)
-		return first - 1, &e, nil
-	}
-	return last, nil, nil
-}
-
-// catchUp gives out what came after the sequence after, until s hears all that follows. That there is no more is what the stream's leader says: who
+// catchUp gives out what came after a place, until s hears all that follows. That there is no more is what the stream's leader says: who
 // says so was asked after the topic had begun, so what comes later the topic hears.
-func (t *topic) catchUp(ctx context.Context, s *subscriber, after uint64, out func(event) error) error {
+func (t *topic) catchUp(ctx context.Context, s *subscriber, at place, out func(event) error) error {
 	for step := 1; ; step++ {
-		e, found, err := t.next(ctx, after+1)
+		e, found, err := t.next(ctx, at.after+1)
 		if err != nil {
 			return err
 		}
 		if !found {
-			if t.attach(s, after) {
+			attached, renewed := t.attach(s, at)
+			switch {
+			case attached:
 				return nil
+			case renewed:
+				if at, err = t.restart(at, out); err != nil {
+					return err
+				}
 			}
 			continue
 		}
 		if err := out(e); err != nil {
 			return err
 		}
-		after = e.sequence
+		at.after = e.sequence
 		if step%catchUpSteps != 0 {
 			continue
 		}
 		select {
 		case t.hub.catchUps <- struct{}{}:
-			after, err = t.replay(ctx, after, out)
+			at.after, err = t.replay(ctx, at.after, out)
 			<-t.hub.catchUps
 		default: // on, one by one
 		}
@@ -125,6 +235,15 @@ func (t *topic) catchUp(ctx context.Context, s *subscriber, after uint64, out fu
 			return err
 		}
 	}
+}
+
+// restart tells a client that what it was catching up with is another stream now, and is the place where that begins.
+func (t *topic) restart(at place, out func(event) error) (place, error) {
+	t.mu.Lock()
+	epoch := t.epoch
+	t.mu.Unlock()
+	t.hub.stats.resets.Add(1)
+	return place{0, epoch}, out(resetEvent(at.after, 1))
 }
 
 // next is the first event at or after a sequence, as the stream's leader has it.
@@ -183,11 +302,12 @@ func (t *topic) ask(ctx context.Context, req []byte) (e event, found bool, err e
 func (t *topic) replay(ctx context.Context, after uint64, out func(event) error) (uint64, error) {
 	consumer, err := t.hub.conn.JetStream().OrderedConsumer(ctx, t.key.stream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{t.key.subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
-		InactiveThreshold: replayIdle,
+		InactiveThreshold: consumerIdle, MaxResetAttempts: 1, // else it waits for a stream that is gone, whatever ctx says
 	})
 	if err != nil {
 		return after, openError(t.key, err)
 	}
+	defer t.hub.drop(t.key.stream, consumer)
 	info := consumer.CachedInfo()
 	if info == nil || info.NumPending == 0 {
 		return after, nil

@@ -23,6 +23,13 @@ func newSubscriber(limit int) *subscriber {
 	return &subscriber{limit: limit, ready: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
+// begin says that the client knows the events of a stream up to the sequence after, and no others.
+func (s *subscriber) begin(after uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.after = after
+}
+
 // put keeps e for the client. A client that has too much waiting is slow, and gets no more.
 func (s *subscriber) put(e event) (slow bool) {
 	s.mu.Lock()

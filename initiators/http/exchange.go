@@ -127,8 +127,9 @@ func (x *exchange) run() error {
 		leave = func() {}
 		return x.stream(req)
 	}
+	keeps := (x.entry.async != nil || x.entry.once != nil) && !x.gateway.blind
 	var body []byte
-	if x.entry.async != nil || x.entry.once != nil {
+	if keeps {
 		if body, err = x.hold(); err != nil {
 			return err
 		}
@@ -137,7 +138,7 @@ func (x *exchange) run() error {
 	if err != nil {
 		return err
 	}
-	if x.entry.async != nil || x.entry.once != nil {
+	if keeps {
 		return x.keep(as, target, req, body)
 	}
 	return x.call(as, target, req)

@@ -445,7 +445,7 @@ func TestMetrics(t *testing.T) {
 	}
 	h.release()
 	receive(t, done, "the answer")
-	gone, err := s.store.Delete(t.Context(), "item")
+	gone, err := s.store.Delete(t.Context(), "item", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

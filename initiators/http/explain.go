@@ -2,18 +2,15 @@ package http
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/initiators/http/limit"
 	"github.com/skybus-io/skybus/micro/route"
@@ -32,6 +29,8 @@ type Explanation struct {
 	Timeout    route.Duration    `json:"timeout,omitzero"`
 	// Route is the route that the path names, where no entry gets the request.
 	Route string `json:"route,omitempty"`
+	// Own: the gateway answers it itself, as it does what is below /v1/, unless it is told not to.
+	Own bool `json:"own,omitempty"`
 	// Request is what the target would be sent, nil where it would be sent nothing.
 	Request *ExplainedRequest `json:"request,omitempty"`
 	// Status and Problem are the answer of the gateway itself, where it has one.
@@ -76,7 +75,7 @@ func sketch(all []Stored, listener string) *Gateway {
 	cfg.setDefaults()
 	g := &Gateway{cfg: cfg, log: cfg.Logger, origin: http.NewCrossOriginProtection(), blind: true}
 	g.limiter, _ = limit.New(limit.Config{}) // which is valid
-	g.setPlaces(1)
+	g.places = newPlaces(1)
 	g.rules.AbsoluteForm = true
 	g.draw(all)
 	return g
@@ -100,24 +99,23 @@ func (g *Gateway) draw(all []Stored) {
 		byName[s.Name] = s
 	}
 	g.blind = true
-	g.resolve = func(initiators.Spec) (initiators.Target, error) { return nowhere{}, nil }
+	g.resolve = func(initiators.Spec) (initiators.Target, error) { return captureTarget{}, nil }
 	g.table.Store(g.compile(byName, nil))
 }
 
-type nowhere struct{}
-
-// Send sends nothing.
-func (nowhere) Send(context.Context, initiators.Request) (initiators.Reply, error) {
-	return initiators.Reply{}, bus.Errorf(bus.Unimplemented, "nothing is sent")
-}
-
-// Explain tells what a gateway with these entries would do with a request to a listener. It sends nothing.
+// Explain tells what a gateway with these entries would do with a request to a listener. It sends and stores nothing, so of an entry with async or
+// idempotency it tells what the target would be sent if the request is the first of its key.
 func Explain(all []Stored, r *http.Request, listener string) Explanation {
 	g := sketch(all, listener)
+	r.Host = strings.ToLower(r.Host)
 	out := Explanation{Method: r.Method, URL: r.URL.String()}
 	t := g.table.Load()
 	if p := g.rules.Check(r); p != nil {
 		out.Status, out.Problem = p.Status, p.Detail
+		return out
+	}
+	if strings.HasPrefix(r.URL.Path, requestsPath) || listener == "" && g.ownAPI(t, r) {
+		out.Own = true
 		return out
 	}
 	e := t.entryAt(listener, r)
@@ -126,19 +124,16 @@ func Explain(all []Stored, r *http.Request, listener string) Explanation {
 		out.explainUnmatched(t, r, listener)
 		return out
 	}
-	var caught capture
-	if err := e.makeTargets(func(initiators.Spec) (initiators.Target, error) { return &caught, nil }); err != nil {
-		out.Problem = plainText(err)
-		return out
-	}
+	var caught captured
 	w := &soundless{header: http.Header{}}
-	g.serveAt(listener, w, r)
+	served := r.WithContext(withCapture(r.Context(), &caught))
+	g.serveAt(listener, w, served)
 	out.Entry, out.Revision, out.Pattern, out.Target, out.Timeout = e.name, e.revision, e.Pattern(), e.String(), route.Duration(e.timeout)
 	for _, name := range e.params {
 		if out.Parameters == nil {
 			out.Parameters = map[string]string{}
 		}
-		out.Parameters[name] = r.PathValue(name) // which serving it has set
+		out.Parameters[name] = served.PathValue(name) // which serving it has set
 	}
 	if caught.request == nil {
 		out.Status, out.Problem = w.status, w.problem()
@@ -234,21 +229,6 @@ func why(e Entry, winner *served, r *http.Request, listener string) string {
 		return "it is for the host " + e.Host
 	}
 	return "its path does not match"
-}
-
-// capture is a target that notes what it is sent.
-type capture struct {
-	request *initiators.Request
-	timeout time.Duration
-}
-
-// Send notes the request.
-func (c *capture) Send(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
-	c.request = &req
-	if at, ok := ctx.Deadline(); ok {
-		c.timeout = time.Until(at).Round(time.Millisecond)
-	}
-	return initiators.Reply{ContentType: req.ContentType, Body: req.Body}, nil
 }
 
 // soundless is an answer that nobody gets.

@@ -115,14 +115,14 @@ func (x *exchange) admit() (leave func(), err error) {
 		g.metrics.limited(limitPlaces)
 		return nil, e.limits.ErrBusy()
 	}
-	if leave, err = g.enter(); err != nil || e.limits == nil {
+	if leave, err = g.places.enter(); err != nil || e.limits == nil {
 		if err != nil && e.limits != nil {
 			e.limits.End()
 		}
 		return leave, err
 	}
 	return func() {
-		g.leave()
+		g.places.left()
 		e.limits.End()
 	}, nil
 }

@@ -23,7 +23,9 @@ func (g *Gateway) admitMux(w http.ResponseWriter, r *http.Request) bool {
 		err = x.count(nil)
 	}
 	if err != nil {
-		g.fail(w, r, Answer{RequestID: requestID(r)}, err)
+		id := requestID(r)
+		w.Header().Set(requestIDHeader, id)
+		g.fail(w, r, Answer{RequestID: id}, err)
 		return false
 	}
 	return true

@@ -15,8 +15,8 @@
 //
 // # Order
 //
-// What Config.Mux has a pattern for comes first, then what the gateway itself has below /v1/ unless an entry below /v1/ matches, then the entry
-// whose pattern is the most specific, then routes by their name, then Config.Pages.
+// What Config.Mux has a pattern for comes first, then /v1/requests/ (see [Async]), at all listeners, then what else the gateway itself has below /v1/
+// unless an entry below /v1/ matches, then the entry whose pattern is the most specific, then routes by their name, then Config.Pages.
 //
 // # Failure
 //
@@ -63,8 +63,8 @@ type Config struct {
 	MaxBody int64
 	// Timeout is how long a request may take once its body is read, where its entry does not say. 0 means 10 s.
 	Timeout time.Duration
-	// MaxInFlight is how many requests are worked on at a time; more is 503. 0 means 1024, whose
-	// bodies are a gigabyte at most.
+	// MaxInFlight is how many requests are worked on at a time, from before their body is read; more is 503. While there are so many, a request
+	// whose body has not come within 2 s makes room for another (408). 0 means 1024, whose bodies are a gigabyte at most.
 	MaxInFlight int
 	// MaxConns is how many connections each listener has at a time; others wait to be accepted. 0 means 32,768.
 	MaxConns int
@@ -116,8 +116,7 @@ type Gateway struct {
 	resolve func(initiators.Spec) (initiators.Target, error) // makes the targets of entries
 	cfg     Config
 	log     *slog.Logger
-	places  chan struct{}
-	left    func() // gives one back: made once, not for each request
+	places  *places
 	origin  *http.CrossOriginProtection
 	limiter *limit.Limiter
 	whole   *limit.Entry // nil without Config.Rates
@@ -196,7 +195,7 @@ func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
 	if err := g.makeOwn(); err != nil {
 		return nil, err
 	}
-	g.setPlaces(cfg.MaxInFlight)
+	g.places = newPlaces(cfg.MaxInFlight)
 	g.table.Store(g.compile(nil, nil))
 	return g, nil
 }
@@ -329,23 +328,6 @@ func (g *Gateway) serveAt(listener string, w http.ResponseWriter, r *http.Reques
 	}
 	mux.ServeHTTP(x, r)
 }
-
-func (g *Gateway) setPlaces(n int) {
-	g.places = make(chan struct{}, n)
-	g.left = g.leave
-}
-
-// enter takes one of the places of requests that are worked on.
-func (g *Gateway) enter() (leave func(), err error) {
-	select {
-	case g.places <- struct{}{}:
-		return g.left, nil
-	default:
-		return nil, bus.Errorf(bus.Unavailable, "this gateway works on %d requests already", g.cfg.MaxInFlight)
-	}
-}
-
-func (g *Gateway) leave() { <-g.places }
 
 // requestID is the id the client gave, if it can be one, else a new one.
 func requestID(r *http.Request) string {

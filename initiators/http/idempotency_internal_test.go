@@ -23,7 +23,7 @@ import (
 
 func (r *rig) once(t testing.TB) *once {
 	t.Helper()
-	records, err := openAnswers[onceRecord](t.Context(), r.conn)
+	records, err := openAnswers[onceRecord](t.Context(), r.conn, false)
 	if err != nil {
 		t.Fatal(err)
 	}

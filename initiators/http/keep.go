@@ -23,9 +23,9 @@ const MaxKeptAnswer = 512 << 10
 
 const maxKeptValue = MaxKeptAnswer/3*4 + 64<<10 // as JSON has it, with headers
 
-// openAnswers binds to the bucket of answers, and makes it where it does not exist.
-func openAnswers[T any](ctx context.Context, conn *bus.Conn) (*kv.Table[T], error) {
-	return kv.Open[T](ctx, conn, AnswersBucket, kv.Config{MaxValue: maxKeptValue, Description: "skybus: answers of gateways", Logger: conn.Logger()})
+// openAnswers binds to the bucket of answers, and makes it where it does not exist, unless bind.
+func openAnswers[T any](ctx context.Context, conn *bus.Conn, bind bool) (*kv.Table[T], error) {
+	return kv.Open[T](ctx, conn, AnswersBucket, kv.Config{Bind: bind, MaxValue: maxKeptValue, Description: "skybus: answers of gateways", Logger: conn.Logger()})
 }
 
 // keptAnswer is an answer as it is stored.

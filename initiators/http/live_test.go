@@ -50,7 +50,7 @@ func TestLiveLatency(t *testing.T) {
 	if p99 > 2*time.Second {
 		t.Errorf("p99 %v", p99)
 	}
-	gone, err := s.store.Delete(t.Context(), "e7")
+	gone, err := s.store.Delete(t.Context(), "e7", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestWaitForRemoval(t *testing.T) {
 	t.Parallel()
 	h := build(t)
 	s := h.open(t, gateway.Config{}, map[string]string{"a": `{"path":"/a","call":"app.echo"}`})
-	gone, err := s.store.Delete(t.Context(), "a")
+	gone, err := s.store.Delete(t.Context(), "a", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,6 +275,40 @@ func TestExplain(t *testing.T) {
 	}
 	if x := explain(t, "POST", "/orders/7/x", "\x81\xa1a\x01", "", "Content-Type", typeMsgpack); x.Request == nil || !bytes.Contains(x.Request.Body, []byte("rest")) {
 		t.Errorf("%+v", x)
+	}
+}
+
+// Entries whose answers are kept, come later or are events are explained as others are, and what is the gateway's own is told as that.
+func TestExplainFeatures(t *testing.T) {
+	t.Parallel()
+	var all []gateway.Stored
+	for i, e := range [][2]string{
+		{"once", `{"method":"POST","host":"a.example","path":"/once","call":"orders.put","idempotency":{"required":true}}`},
+		{"later", `{"method":"POST","host":"a.example","path":"/later","call":"orders.put","async":{"always":true}}`},
+		{"heard", `{"method":"GET","host":"a.example","path":"/heard/{id}","events":{"subject":"default.dev.pub.{path.id}"}}`},
+		{"called", `{"method":"GET","host":"a.example","path":"/called/{id}","events":{"call":"orders.watch"}}`},
+		{"all", `{"host":"a.example","path":"/{rest...}","call":"orders.any"}`},
+	} {
+		all = append(all, gateway.Stored{Name: e[0], Entry: parse(t, e[1]), Revision: uint64(i + 1)})
+	}
+	for what, want := range map[string]struct{ entry, body string }{
+		"POST /once": {"once", `{"a":1}`}, "POST /later": {"later", `{"a":1}`}, "GET /heard/7": {"heard", ""}, "GET /called/7": {"called", `{"id":"7"}`},
+		"POST /v1/call/a/b": {}, "GET /v1/services": {}, "GET /v1/openapi.json": {}, "GET /v1/docs": {}, "GET /v1/requests/x": {}, "POST /v1/other": {"all", `{"a":1,"rest":"v1/other"}`},
+	} {
+		method, path, _ := strings.Cut(what, " ")
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(`{"a":1}`))
+		r.Host = "A.example"
+		if method == "GET" {
+			r.Header.Set("Accept", "text/event-stream")
+		}
+		x := gateway.Explain(all, r, "")
+		body := ""
+		if x.Request != nil {
+			body = string(x.Request.Body)
+		}
+		if x.Entry != want.entry || body != want.body || x.Own != (want.entry == "") || x.Problem != "" {
+			t.Errorf("%s: %+v, sent %s", what, x, body)
+		}
 	}
 }
 

@@ -11,10 +11,7 @@ import (
 	"github.com/skybus-io/skybus/initiators"
 )
 
-const (
-	entriesTag      = "entries"
-	typeEventStream = "text/event-stream"
-)
+const entriesTag = "entries"
 
 // entries adds the operations of the entries in service, by name.
 func (b *docBuilder) entries() {
@@ -344,7 +341,7 @@ func (b *docBuilder) entryAnswers(e *served, response map[string]any) map[string
 
 func (b *docBuilder) entryContent(e *served, response map[string]any) map[string]apiMedia {
 	if e.Events != nil {
-		return map[string]apiMedia{typeEventStream: {map[string]any{"type": "string", "description": "Events, as the HTML standard writes them."}}}
+		return map[string]apiMedia{typeEvents: {map[string]any{"type": "string", "description": "Events, as the HTML standard writes them."}}}
 	}
 	if e.Reply != nil {
 		response = nil // it is made into something else

@@ -143,7 +143,7 @@ func TestOpenAPIFollowsEntries(t *testing.T) {
 		a := send(t, "GET", at, "")
 		return strings.Contains(a.body, `"/new"`) && a.header.Get("ETag") != before
 	})
-	if _, err := s.store.Delete(t.Context(), "new"); err != nil {
+	if _, err := s.store.Delete(t.Context(), "new", 0); err != nil {
 		t.Fatal(err)
 	}
 	bustest.Eventually(t, "its end", func() bool { return send(t, "GET", at, "").header.Get("ETag") == before })

@@ -95,9 +95,9 @@ func eventsHandler(t testing.TB, h *eventHub, events Events) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
-		err := h.serve(w, r, "orders", src, initiators.Request{
+		err := h.serve(w, r, eventRequest{entry: "orders", src: src, req: initiators.Request{
 			ContentType: typeJSON, Body: []byte(`{"id":"` + id + `"}`), Values: func(name string) (string, bool) { return id, name == "path.id" },
-		})
+		}})
 		if err != nil {
 			e := bus.AsError(err)
 			httpx.Problem{Status: e.HTTPStatus(), Detail: e.Message, Code: string(e.Code)}.Write(w)

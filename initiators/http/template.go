@@ -12,8 +12,6 @@ import (
 	"strings"
 	texttemplate "text/template"
 	"text/template/parse"
-
-	"github.com/skybus-io/skybus/bus"
 )
 
 // maxRendered is how many bytes a template may make.
@@ -30,31 +28,27 @@ func parseTemplates(texts map[string]string) (map[string]renderer, error) {
 		return nil, nil
 	}
 	if len(texts) > MaxTemplates {
-		return nil, fieldErrorf("templates", "there are %d: want at most %d", len(texts), MaxTemplates)
+		return nil, invalid("templates", "there are %d: want at most %d", len(texts), MaxTemplates)
 	}
 	all := make(map[string]renderer, len(texts))
 	for _, media := range sorted(texts) {
 		field := "templates[" + media + "]"
 		if m, params, err := mime.ParseMediaType(media); err != nil || m != media || len(params) > 0 || !strings.Contains(m, "/") || strings.Contains(m, "*") {
-			return nil, fieldErrorf(field, "want a media type in lower case without parameters, such as text/html")
+			return nil, invalid(field, "want a media type in lower case without parameters, such as text/html")
 		}
 		if media == typeMessagePack {
-			return nil, fieldErrorf(field, "MessagePack is made of the answer, not of a template")
+			return nil, invalid(field, "MessagePack is made of the answer, not of a template")
 		}
 		if len(texts[media]) > MaxTemplate {
-			return nil, fieldErrorf(field, "has %d bytes: want at most %d", len(texts[media]), MaxTemplate)
+			return nil, invalid(field, "has %d bytes: want at most %d", len(texts[media]), MaxTemplate)
 		}
 		t, err := parseTemplate(media, texts[media])
 		if err != nil {
-			return nil, fieldErrorf(field, "%w", err)
+			return nil, invalid(field, "%w", err)
 		}
 		all[media] = t
 	}
 	return all, nil
-}
-
-func fieldErrorf(field, format string, args ...any) *bus.Error {
-	return bus.Errorf(bus.InvalidArgument, field+": "+format, args...).With("field", field)
 }
 
 // parseTemplate parses a template so that what it prints is escaped for its media type: HTML as html/template does, XML and JSON by a function

@@ -101,9 +101,7 @@ func (u unmatched) refuse(x *exchange, r *http.Request, p *httpx.Problem) {
 		g.refuseMethod(x, r, u.allowed(r))
 		return
 	}
-	e := bus.Errorf(bus.Code(p.Code), "%s", p.Detail)
-	e.Status = p.Status
 	a := Answer{RequestID: requestID(r)}
 	x.Header().Set(requestIDHeader, a.RequestID)
-	g.fail(x, r, a, e)
+	g.fail(x, r, a, problemError(p))
 }

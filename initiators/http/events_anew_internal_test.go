@@ -1,0 +1,267 @@
+package http
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
+)
+
+// anew deletes the stream ORDERS and makes another one of its name.
+func (r *rig) anew(t testing.TB) {
+	t.Helper()
+	if err := r.conn.JetStream().DeleteStream(t.Context(), "ORDERS"); err != nil {
+		t.Fatal(err)
+	}
+	r.stream(t)
+}
+
+// wantIDs takes the next events of a client, which have these ids.
+func (l *listener) wantIDs(t testing.TB, ids ...int) {
+	t.Helper()
+	for _, id := range ids {
+		if got := l.next(t); got.ID != strconv.Itoa(id) {
+			t.Fatalf("%+v, want event %d", got, id)
+		}
+	}
+}
+
+// Clients of a stream that is made anew are told, and hear the new one from its beginning.
+func TestEventsOfStreamMadeAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.stream(t)
+	h := r.hub(t, 10)
+	url := serveEvents(t, h, Events{Stream: "ORDERS", Subject: "default.dev.pub.orders.{path.id}"})
+	l := subscribe(t, url+"/1")
+	r.store(t, "1", 5)
+	l.wantIDs(t, 1, 2, 3, 4, 5)
+	r.anew(t)
+	r.store(t, "1", 2)
+	h.lookAtStreams(t.Context()) // which is done every 5 s
+	if got := l.next(t); got != (seen{Name: "reset", Data: `{"last":5,"first":1}`}) {
+		t.Errorf("%+v", got)
+	}
+	l.wantIDs(t, 1, 2)
+	r.store(t, "1", 1)
+	l.wantIDs(t, 3)
+	h.lookAtStreams(t.Context()) // which finds nothing
+	r.store(t, "1", 1)
+	l.wantIDs(t, 4)
+	if n := h.stats.resets.Load(); n != 1 {
+		t.Errorf("%d resets", n)
+	}
+	// Whoever connects finds it out too, for all.
+	r.anew(t)
+	r.store(t, "1", 1)
+	second := subscribe(t, url+"/1", headerLastEventID, "4")
+	for _, l := range []*listener{l, second} {
+		if got := l.next(t); got != (seen{Name: "reset", Data: `{"last":4,"first":1}`}) {
+			t.Errorf("%+v", got)
+		}
+		l.wantIDs(t, 1)
+	}
+	r.store(t, "1", 1)
+	l.wantIDs(t, 2)
+	second.wantIDs(t, 2)
+}
+
+// A client that is still catching up begins again too.
+func TestEventsCatchUpWithStreamMadeAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.stream(t)
+	h := r.hub(t, 10)
+	topic, err := h.join(t.Context(), topicKey{stream: "ORDERS", subject: "default.dev.pub.orders.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer topic.leave()
+	r.store(t, "1", 3)
+	s := newSubscriber(10)
+	defer topic.detach(s)
+	var frames []string
+	err = topic.catchUp(t.Context(), s, place{after: 2, epoch: 0}, func(e event) error {
+		frames = append(frames, string(e.frame))
+		return nil
+	})
+	want := []string{"id: 3\ndata: 1\n\n", "event: reset\ndata: {\"last\":3,\"first\":1}\n\n", "id: 1\ndata: 1\n\n", "id: 2\ndata: 1\n\n", "id: 3\ndata: 1\n\n"}
+	if err != nil || strings.Join(frames, "") != strings.Join(want, "") {
+		t.Errorf("%q, %v", frames, err)
+	}
+}
+
+// consumers are those of ORDERS.
+func (r *rig) consumers(t testing.TB) (n int) {
+	t.Helper()
+	s, err := r.conn.JetStream().Stream(t.Context(), "ORDERS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State.Consumers
+}
+
+// What was made for a client on the server goes with it.
+func TestEventsLeaveNoConsumer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.stream(t)
+	url := serveEvents(t, r.hub(t, 10), Events{Stream: "ORDERS", Subject: "default.dev.pub.orders.{path.id}"})
+	var all []*listener
+	for id := range 3 {
+		r.store(t, strconv.Itoa(id), 3*catchUpSteps)
+	}
+	for id := range 3 {
+		l := subscribe(t, url+"/"+strconv.Itoa(id), headerLastEventID, "0") // far enough for a consumer of its own
+		for range 3 * catchUpSteps {
+			l.next(t)
+		}
+		all = append(all, l)
+	}
+	bustest.Eventually(t, "one consumer of each subject", func() bool { return r.consumers(t) == 3 })
+	for _, l := range all {
+		l.stop()
+	}
+	bustest.Eventually(t, "no consumer", func() bool { return r.consumers(t) == 0 })
+}
+
+// Who catches up with a stream that is deleted meanwhile is not held until it is there again.
+func TestEventsReplayOfDeletedStream(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.stream(t)
+	h := r.hub(t, 10)
+	topic, err := h.join(t.Context(), topicKey{stream: "ORDERS", subject: "default.dev.pub.orders.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer topic.leave()
+	for range 30 {
+		if _, err := r.conn.JetStream().Publish(t.Context(), "default.dev.pub.orders.1", make([]byte, 128<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := topic.replay(t.Context(), 0, func(e event) error {
+			if e.sequence > 1 {
+				return nil
+			}
+			return r.conn.JetStream().DeleteStream(t.Context(), "ORDERS")
+		})
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("no error")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits")
+	}
+}
+
+// However many subjects are followed, one goroutine watches over them, and beside it each subscription has its own.
+func TestEventsShareWatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	h := r.hub(t, 100)
+	var all []*topic
+	for i := range 20 {
+		topic, err := h.join(t.Context(), topicKey{subject: "default.dev.pub." + strconv.Itoa(i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, topic)
+	}
+	// What was lost by one is told to its clients alone.
+	hears, other := newSubscriber(10), newSubscriber(10)
+	all[3].attach(hears, place{})
+	all[4].attach(other, place{})
+	all[3].dropped = -1
+	for _, t := range h.open() {
+		t.tellLoss()
+	}
+	if events, _, _ := hears.take(); len(events) != 1 || !strings.Contains(string(events[0].frame), "event: reset") {
+		t.Errorf("%d events", len(events))
+	}
+	if events, _, _ := other.take(); len(events) != 0 {
+		t.Errorf("%d events for another", len(events))
+	}
+	for _, topic := range all {
+		topic.leave()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.unwatch != nil {
+		t.Error("nothing is followed, and somebody watches")
+	}
+}
+
+// An instance that does not take a stream is not waited for longer than a request of the entry may take.
+func TestEventsOfEndpointThatHangs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var asked atomic.Int64
+	sub, err := r.conn.NATS().Subscribe("default.dev.svc.app.hang", func(*nats.Msg) { asked.Add(1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	h := r.hub(t, 10)
+	src, err := Events{Call: "app.hang"}.compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	src.opening = 200 * time.Millisecond
+	w := httptest.NewRecorder()
+	err = h.serve(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), eventRequest{entry: "orders", src: src})
+	if bus.CodeOf(err) != bus.DeadlineExceeded || asked.Load() == 0 {
+		t.Errorf("%v after %d attempts", err, asked.Load())
+	}
+}
+
+// A client whose credential is not good any more is sent no more events.
+func TestEventsAreAllowedAgain(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		r := newRig(t)
+		h := r.hub(t, 10)
+		src, err := Events{Subject: "default.dev.pub.a"}.compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var looks atomic.Int64
+		allowed := func() error {
+			switch looks.Add(1) {
+			case 1:
+				return nil
+			case 2:
+				return bus.Errorf(bus.Unavailable, "that cannot be told now")
+			}
+			return bus.Errorf(bus.Unauthenticated, "the token has expired")
+		}
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		w := httptest.NewRecorder()
+		if err := h.serve(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil), eventRequest{entry: "orders", src: src, allowed: allowed}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took != 3*allowedEvery {
+			t.Errorf("it was heard for %v", took)
+		}
+	})
+}
