@@ -62,7 +62,7 @@ type Config struct {
 	// (replies across accounts) and this connection's own inbox prefix.
 	AcceptInboxes []string
 	// Store is the size in bytes of the JetStream store that the limits of skybus's streams and buckets scale to when
-	// they are created. 0 means the account's limit or, when it has none, 1 GiB.
+	// they are created. 0 means the account's limit or, when it has none, 1 GiB, or less where the server has no room for so much.
 	Store int64
 	// Logger hears what an operator acts on: connection lost, made, closed, errors outside any call. Nil means discard.
 	Logger *slog.Logger
@@ -81,6 +81,7 @@ type Conn struct {
 	codecs map[string]Codec
 	inbox  []string
 	store  int64
+	most   atomic.Int64 // that the store has room for, where nobody has said how large it is and it was found to be smaller; else 0
 	plain  *slog.Logger
 	log    *slog.Logger
 	closed chan struct{}

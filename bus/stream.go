@@ -93,6 +93,8 @@ type opening struct {
 	conn    *Conn
 	cfg     jetstream.StreamConfig
 	scaled  bool      // MaxBytes is ours to choose
+	assumed bool      // it is a share of a size that nobody has said
+	halved  bool      // it did not fit
 	crowded time.Time // since when no server has room for it
 	noStore time.Time // since when its store cannot be made
 }
@@ -106,7 +108,11 @@ func (o *opening) try(ctx context.Context) (jetstream.Stream, error) {
 		return stream, err
 	}
 	if o.scaled && o.cfg.MaxBytes == 0 {
-		o.cfg.MaxBytes = o.conn.storeSize(ctx) / 100 * storeShare(o.cfg.Name)
+		size, known := o.conn.storeSize(ctx)
+		o.cfg.MaxBytes = size / 100 * storeShare(o.cfg.Name)
+		if o.assumed = !known; o.assumed {
+			o.cfg.MaxBytes = max(o.cfg.MaxBytes, minStreamBytes)
+		}
 		if !keepsNewest(o.cfg.Name) {
 			o.cfg.Discard = jetstream.DiscardNew
 		}
@@ -118,12 +124,36 @@ func (o *opening) try(ctx context.Context) (jetstream.Stream, error) {
 			return o.bind(ctx)
 		case apiCode(err) == errNotClustered && o.cfg.Replicas > 1:
 			o.cfg.Replicas = 1
-		case o.scaled && o.cfg.MaxBytes/2 >= minStreamBytes && o.tooLarge(err):
-			o.cfg.MaxBytes /= 2
-		default:
+		case err == nil && o.halved && o.assumed:
+			return o.share(ctx, stream), nil
+		case !o.scaled || !o.tooLarge(err):
 			return stream, err
+		case o.cfg.MaxBytes/2 < minStreamBytes:
+			return nil, noRoom(o.cfg.Name, err)
+		default:
+			o.cfg.MaxBytes /= 2
+			o.halved = true
 		}
 	}
+}
+
+// share gives a stream that took about all there is, since the size of the store was only assumed, its share of that. So all that are still to be made have theirs.
+func (o *opening) share(ctx context.Context, whole jetstream.Stream) jetstream.Stream {
+	most := o.cfg.MaxBytes
+	o.conn.most.Store(most)
+	o.cfg.MaxBytes = max(most/100*storeShare(o.cfg.Name), minStreamBytes)
+	stream, err := o.conn.js.UpdateStream(ctx, o.cfg)
+	if err != nil {
+		o.conn.log.WarnContext(ctx, "a new stream keeps more of the store than its share", "stream", o.cfg.Name, "bytes", most, "error", err)
+		return whole
+	}
+	return stream
+}
+
+// noRoom tells what to do where not even the smallest limit fits.
+func noRoom(stream string, err error) error {
+	return Errorf(ResourceExhausted, "the JetStream store has less than %d KiB left that no stream has reserved, and %s has to reserve some: "+
+		"give the server a larger store, or remove streams: %w", minStreamBytes>>10, stream, err)
 }
 
 func (o *opening) bind(ctx context.Context) (stream jetstream.Stream, err error) {
@@ -217,10 +247,13 @@ func (c *Conn) StoreLimit(account int64) int64 {
 	return c.store
 }
 
-// storeSize is what limits scale to.
-func (c *Conn) storeSize(ctx context.Context) int64 {
+// storeSize is what limits scale to, and whether somebody has said it.
+func (c *Conn) storeSize(ctx context.Context) (size int64, known bool) {
 	if c.store > 0 {
-		return c.store
+		return c.store, true
+	}
+	if most := c.most.Load(); most > 0 {
+		return most, false
 	}
 	var info *jetstream.AccountInfo
 	err := c.Permitted(ctx, api("INFO"), func(ctx context.Context) (err error) {
@@ -228,7 +261,7 @@ func (c *Conn) storeSize(ctx context.Context) int64 {
 		return err
 	})
 	if err != nil || info.Limits.MaxStore <= 0 {
-		return nominalStore
+		return nominalStore, false
 	}
-	return info.Limits.MaxStore
+	return info.Limits.MaxStore, true
 }

@@ -416,3 +416,29 @@ func TestOpenStreamFitsClusterStore(t *testing.T) {
 		t.Errorf("opened with max bytes %d", s.CachedInfo().Config.MaxBytes)
 	}
 }
+
+// Where nobody says how large the store is, and it has no room for a share of what is assumed, what is there is shared, and the first stream does not take it all.
+func TestOpenStreamFindsTheSize(t *testing.T) {
+	t.Parallel()
+	for _, store := range []int64{20 * mib, 40 * mib, 100 * mib, 160 * mib} {
+		s := bustest.Server(t, bustest.Configure(func(o *server.Options) { o.JetStreamMaxStore = store }))
+		c := connect(t, s, bus.Config{})
+		var reserved int64
+		for _, name := range []string{
+			"SKYBUS_MIR", "SKYBUS_MIRW", "OBJ_skybus_mirror_bodies", "SKYBUS_MIRL", "KV_skybus_mirrors", "KV_skybus_leases", "SKYBUS_DLQ",
+			"KV_skybus_instances", "KV_skybus_liveness", "KV_skybus_config", "KV_skybus_routes",
+		} {
+			cfg := streamConfig(name)
+			cfg.Subjects = []string{name}
+			reserved += open(t, c, cfg).MaxBytes
+		}
+		if reserved > store*9/10 {
+			t.Errorf("of a store of %d MiB %d KiB are reserved", store/mib, reserved/1024)
+		}
+	}
+	s := bustest.Server(t, bustest.Configure(func(o *server.Options) { o.JetStreamMaxStore = mib / 2 }))
+	_, err := connect(t, s, bus.Config{}).OpenStream(t.Context(), streamConfig("SKYBUS_MIR"))
+	if bus.CodeOf(err) != bus.ResourceExhausted || !strings.Contains(err.Error(), "SKYBUS_MIR has to reserve some: give the server a larger store") {
+		t.Errorf("without any room: %v", err)
+	}
+}
