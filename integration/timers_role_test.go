@@ -5,6 +5,7 @@ package integration_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -73,4 +74,58 @@ func TestSchedulerUnderRole(t *testing.T) {
 		}
 	}
 	harmless(t, conn)
+}
+
+// TestDeadLettersUnderRole delivers where an older release has made the shards alone: that there is no place for dead letters is said at once, with
+// what to do, and what is given up is kept until that was done.
+func TestDeadLettersUnderRole(t *testing.T) {
+	t.Parallel()
+	s := startSecured(t)
+	admin, conn := s.admin(t, "shop.prod"), s.part(t, auth.Scheduler)
+	if _, err := kv.OpenLeases(t.Context(), admin); err != nil {
+		t.Fatal(err)
+	}
+	log := newOutput()
+	logged := func(text string) bool {
+		all, _ := log.read()
+		return strings.Contains(all, text)
+	}
+	open := func(conn *bus.Conn) *scheduler.Scheduler {
+		sched, err := scheduler.Open(t.Context(), conn, scheduler.Config{
+			Transports: map[string]scheduler.Transport{"stubborn": stubborn{}}, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = sched.Close() })
+		return sched
+	}
+	owner := open(admin)
+	if err := admin.JetStream().DeleteStream(t.Context(), "SKYBUS_DLQ"); err != nil {
+		t.Fatal(err)
+	}
+	runUntilCleanup(t, open(conn).Run)
+	bustest.Eventually(t, "it says what is missing", func() bool {
+		return logged("there is no stream SKYBUS_DLQ") && logged("`skybus scheduler`, started once as a user who may create streams")
+	})
+	runUntilCleanup(t, owner.Run) // as it says
+	bustest.Eventually(t, "the stream", func() bool {
+		_, err := admin.JetStream().Stream(t.Context(), "SKYBUS_DLQ")
+		return err == nil
+	})
+	if _, err := owner.Create(t.Context(), scheduler.Spec{
+		ID: "never", After: time.Millisecond, Target: scheduler.Target{Transport: "stubborn", URI: "stubborn:x"}, Retry: scheduler.Retry{MaxAttempts: 1},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	bustest.Eventually(t, "a letter", func() bool {
+		n := 0
+		for _, err := range owner.DeadLetters().List(t.Context(), scheduler.DeadFilter{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		return n == 1
+	})
 }

@@ -33,7 +33,10 @@ type owner struct {
 	wakeFetch chan struct{}
 	recurring chan *stored
 	loading   chan struct{} // of capacity 1: held by who reads the stream
+	sweeping  chan struct{} // of capacity 1: held by who has retries
 	window    chan struct{} // of capacity fireWindow: as many as fires under way
+
+	retries retrying
 
 	mu      sync.Mutex
 	far     *queue // what is due later, and what has no room among the near
@@ -50,7 +53,7 @@ func (s *Scheduler) newOwner(sh *shard) *owner {
 	return &owner{
 		s: s, sh: sh,
 		wakeFire: make(chan struct{}, 1), wakeFetch: make(chan struct{}, 1),
-		recurring: make(chan *stored, recurQueue), loading: make(chan struct{}, 1), window: make(chan struct{}, fireWindow),
+		recurring: make(chan *stored, recurQueue), loading: make(chan struct{}, 1), sweeping: make(chan struct{}, 1), window: make(chan struct{}, fireWindow),
 		far: newQueue(), overdue: newQueue(), near: nearQueue{byID: map[string]*nearTimer{}},
 	}
 }

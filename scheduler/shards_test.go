@@ -54,3 +54,18 @@ func TestShardsAreCompressed(t *testing.T) {
 		}
 	}
 }
+
+// Who delivers makes the stream of dead letters where it is missing, before there is a letter.
+func TestWorkersBringDeadLetters(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.open(t, scheduler.Config{})
+	if err := r.conn.JetStream().DeleteStream(t.Context(), "SKYBUS_DLQ"); err != nil {
+		t.Fatal(err)
+	}
+	start(t, s)
+	eventually(t, "the stream", func() bool {
+		_, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_DLQ")
+		return err == nil
+	})
+}

@@ -23,6 +23,7 @@ const (
 // Error codes of the JetStream API.
 const (
 	codeNoResources  jetstream.ErrorCode = 10023
+	codeAccountFull  jetstream.ErrorCode = 10002
 	codeStoreFailed  jetstream.ErrorCode = 10077
 	codeStoreFull    jetstream.ErrorCode = 10047
 	codeWrongLast    jetstream.ErrorCode = 10071
@@ -104,7 +105,7 @@ func storeError(err error) error {
 	switch api.ErrorCode {
 	case codeWrongLast, codeNotSameAgain:
 		return fmt.Errorf("%w: %w", errConflict, err)
-	case codeNoResources, codeStoreFailed, codeStoreFull:
+	case codeNoResources, codeAccountFull, codeStoreFailed, codeStoreFull:
 		e := bus.Errorf(bus.ResourceExhausted, "scheduler: the server has no room for more timers: free space in its store, or raise its limit: %w", err)
 		e.Status = 507
 		return e

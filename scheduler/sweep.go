@@ -27,7 +27,7 @@ func (o *owner) sweep(ctx context.Context) {
 		o.sweepOverdue(ctx)
 		if time.Since(retries) > sweepRetry {
 			retries = time.Now()
-			if err := o.s.sweepRetries(ctx, o.sh, sweepPatience); err != nil && ctx.Err() == nil {
+			if err := o.sweepRetries(ctx, sweepPatience); err != nil && ctx.Err() == nil {
 				o.s.log.WarnContext(ctx, "deliveries that wait to be tried again not looked through", "shard", o.sh.shard, "error", err)
 			}
 		}
@@ -96,31 +96,6 @@ func (o *owner) sweepOne(ctx context.Context, m *stored, now time.Time) bool {
 		o.s.tellFired(m, now)
 	}
 	return err == nil || errors.Is(err, errConflict)
-}
-
-// sweepRetries fires deliveries whose next attempt should have been fired by the server slack ago.
-func (s *Scheduler) sweepRetries(ctx context.Context, sh *shard, slack time.Duration) error {
-	now, err := sh.clock.now(ctx)
-	if err != nil {
-		return err
-	}
-	for from := uint64(0); ; {
-		var late []*stored
-		err := s.retries(ctx, sh, from, func(m *stored) bool {
-			if from = m.seq + 1; m.timer().NextAttempt.Add(slack).Before(now) {
-				late = append(late, m)
-			}
-			return len(late) < fetchSize
-		})
-		for _, m := range late {
-			if err := s.storeDue(ctx, sh.againMessage(m)); err != nil && !errors.Is(err, errConflict) {
-				return err
-			}
-		}
-		if err != nil || len(late) < fetchSize {
-			return err
-		}
-	}
 }
 
 // retries calls f with the deliveries of a shard that wait to be tried again, from a sequence on, until it returns false.

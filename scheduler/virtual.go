@@ -115,7 +115,7 @@ func (s *Scheduler) settled(ctx context.Context, sh *shard) (bool, error) {
 	if o == nil {
 		return false, nil
 	}
-	if err := s.sweepRetries(ctx, sh, 0); err != nil {
+	if err := o.sweepRetries(ctx, 0); err != nil {
 		return false, err
 	}
 	o.sweepOverdue(ctx)

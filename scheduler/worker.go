@@ -76,6 +76,7 @@ func (c *courier) run(ctx context.Context) error {
 
 	var watch sync.WaitGroup
 	watch.Go(func() { c.watch(watching) })
+	watch.Go(func() { c.checkDeadLetters(pulling) })
 	watch.Go(func() {
 		select {
 		case <-closed:

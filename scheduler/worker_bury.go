@@ -189,6 +189,14 @@ func tooLarge(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload) || code == codeHeaderTooLarge || code == codeMessageTooLarge
 }
 
+// checkDeadLetters makes the stream of dead letters where it is missing, as in installations older than it, or says so at once: the first
+// letter may come in weeks.
+func (c *courier) checkDeadLetters(ctx context.Context) {
+	if err := c.s.openDeadLetters(ctx); err != nil && ctx.Err() == nil {
+		c.log.WarnContext(ctx, "what is given up cannot be kept as a dead letter so far, and stays among the timers", "error", err)
+	}
+}
+
 func (s *Scheduler) openDeadLetters(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
@@ -199,7 +207,7 @@ func (s *Scheduler) openDeadLetters(ctx context.Context) error {
 		Storage:     jetstream.FileStorage,
 	})
 	if bus.CodeOf(err) == bus.PermissionDenied {
-		return bus.Wrap(bus.PermissionDenied, "scheduler: there is no stream "+deadStream+", and this user may not make it: an admin has to, with the subjects skybus.dlq.>", err)
+		return bus.Wrap(bus.PermissionDenied, "scheduler: there is no stream "+deadStream+", and this user may not make it: `skybus scheduler`, started once as a user who may create streams, does", err)
 	}
 	return err
 }
