@@ -30,6 +30,7 @@ type mirrorRig struct {
 	copies []*copyProcess
 	procs  []*platform // of the mirror
 
+	commits *commits
 	ever    []*platform // the same, with those that have ended
 	retried uint64      // a write that was parked and tried again, by hand and out of order
 }
@@ -38,6 +39,7 @@ type mirrorRig struct {
 func newMirrorRig(t *testing.T, server string, copies, procs int, lines ...string) *mirrorRig {
 	t.Helper()
 	r := &mirrorRig{t: t, server: server, conn: connect(t, server), file: filepath.Join(t.TempDir(), "mirror.yaml")}
+	r.commits = watchCommits(t, r.conn)
 	text := append([]string{"name: m", "lanes: 16", "retry: {timeout: 1s, tries: 1000}"}, append(lines, "backends:")...)
 	for i := range copies {
 		c := startCopy(t, copyConfig{})

@@ -35,6 +35,23 @@ func TestMirrorServerKilled(t *testing.T) {
 	r.settle(w, nil)
 }
 
+// TestMirrorServerFrozen stops the server for so long that what was published is published once more: it has both when it goes on.
+func TestMirrorServerFrozen(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	server := startMirrorServer(t)
+	r := newMirrorRig(t, server.ports["nats"], 3, 2)
+	w := startWriters(t, r.urls(), 16, 0)
+	for range 2 {
+		w.await(500)
+		server.freeze()
+		time.Sleep(3 * time.Second) // that is how long it stands still
+		server.thaw()
+	}
+	w.await(500)
+	r.settle(w, nil)
+}
+
 // TestMirrorClusterLosesLeader kills the server that leads the stream of writes, and in the long form the one that leads that of the progress, on a cluster of three.
 func TestMirrorClusterLosesLeader(t *testing.T) {
 	t.Parallel()

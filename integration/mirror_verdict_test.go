@@ -66,6 +66,7 @@ func (r *mirrorRig) settle(w *writers, from map[*copyProcess]uint64) {
 		v.check(r, copyName(i))
 	}
 	r.compare(from)
+	r.commits.check(r.t)
 }
 
 // lastStored is the number of the last write.
@@ -179,6 +180,9 @@ func (v *copyVerdict) check(r *mirrorRig, name string) {
 		if len(list) > 0 {
 			r.t.Errorf("copy %s: %d %s, such as %s", name, len(list), what, strings.Join(list[:min(5, len(list))], "; "))
 		}
+	}
+	if v.late > 0 {
+		r.t.Errorf("copy %s: %d were sent by a process that no longer was the sender", name, v.late)
 	}
 	if limit := 2 * time.Second; v.reach > limit { // on a busy machine
 		r.t.Errorf("copy %s: a replay reaches back %v, want at most %v: %s", name, v.reach, limit, v.worst)

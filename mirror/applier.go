@@ -21,9 +21,11 @@ type applier struct {
 	ended    chan struct{}  // closed when nothing is applied any more: the committer ends
 	quiet    chan struct{}  // closed by the committer then
 	gap      bool           // writes it lacks are gone
+	lost     bool           // with a former stream
 
-	paused  atomic.Bool // by maintenance
-	behind  atomic.Bool // it reads for itself, and is far behind
+	paused  atomic.Bool  // by maintenance
+	since   atomic.Int64 // Unix nanoseconds of the servers since when it is sent writes
+	behind  atomic.Bool  // it reads for itself, and is far behind
 	slots   *slots
 	breaker breaker
 	ready   broadcast // something that lanes wait for may have changed
@@ -265,7 +267,7 @@ func (w *write) finish(ans *answer) {
 func (a *applier) snapshot(term string) (*progress, []entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p := &progress{Generation: a.node.Generation, Term: term, Read: a.read, Waiting: a.waitingLocked(), State: a.state(), Bytes: uint64(a.bytes)} //nolint:gosec // not negative
+	p := &progress{Generation: a.node.Generation, Term: term, Read: a.read, Waiting: a.waitingLocked(), State: a.state(), Bytes: uint64(a.bytes), Lost: a.lost} //nolint:gosec // not negative
 	var oldest time.Time
 	for i := range a.lanes {
 		l := &a.lanes[i]

@@ -27,7 +27,7 @@ func (a *applier) apply(w *write) (*answer, error) {
 			return nil, err
 		}
 		ans, pause, err := a.try(w)
-		if a.ctx.Err() != nil && err != nil {
+		if err != nil && (a.ctx.Err() != nil || !a.s.lease.Valid()) {
 			return nil, errEnded // what the backend did of it, the next sender does again
 		}
 		a.breaker.report(probe, err == nil || hopeless(err))
@@ -46,7 +46,7 @@ func (a *applier) apply(w *write) (*answer, error) {
 			return ans, a.s.judge(a, w, ans)
 		}
 		a.node.counts.retries.Add(1)
-		if age := a.s.m.cfg.MaxAge; age > 0 && a.s.now().Sub(w.at) > age {
+		if age := a.s.m.cfg.MaxAge; age > 0 && a.s.now().Sub(a.waits(w)) > age {
 			if ans == nil {
 				ans = &answer{backend: a.node.Name}
 			}
@@ -56,6 +56,14 @@ func (a *applier) apply(w *write) (*answer, error) {
 			return nil, errEnded
 		}
 	}
+}
+
+// waits is since when a write waits for the backend to take it: not while nobody sent, or the backend was in maintenance.
+func (a *applier) waits(w *write) time.Time {
+	if since := time.Unix(0, a.since.Load()); since.After(w.at) {
+		return since
+	}
+	return w.at
 }
 
 // try makes one attempt. An error is one that says nothing about the write: the backend cannot be reached, takes too long, or has too much to do.
@@ -77,7 +85,7 @@ func (a *applier) try(w *write) (ans *answer, pause time.Duration, err error) {
 	}
 	defer release()
 	begin := time.Now()
-	ans, err = a.s.m.exchange(a.requests, a.node, w, body)
+	ans, err = a.s.m.exchange(a.requests, a.node, w, body, a.s.ready)
 	a.node.counts.write(w.method, begin, ans, err)
 	if err != nil {
 		return nil, 0, err

@@ -3,6 +3,7 @@ package mirror
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -124,14 +125,13 @@ func (m *Mirror) Set(ctx context.Context, b Backend, opts ...SetOption) (Backend
 	key := m.space.key(b.Name)
 	for {
 		entry, err := m.backends.Get(ctx, key)
-		known := err == nil
+		old, known := entry.Value, err == nil
 		if err != nil && !errors.Is(err, kv.ErrNotFound) {
 			return Backend{}, fmt.Errorf("mirror: backend %q: %w", b.Name, err)
 		}
 		if !known && len(*m.nodes.Load()) >= MaxBackends {
 			return Backend{}, bus.Errorf(bus.ResourceExhausted, "mirror: there are %d backends, more are not taken", MaxBackends)
 		}
-		old := entry.Value
 		if err := m.checkAddress(b); err != nil && b.URL != old.URL {
 			return Backend{}, err
 		}
@@ -140,7 +140,9 @@ func (m *Mirror) Set(ctx context.Context, b Backend, opts ...SetOption) (Backend
 			if b.From, err = m.begin(ctx, o); err != nil {
 				return Backend{}, err
 			}
-			b.Generation = max(time.Now().UnixNano(), old.Generation+1)
+			if b.Generation, err = m.nextGeneration(ctx, b.Name, old.Generation); err != nil {
+				return Backend{}, err
+			}
 		}
 		if known {
 			_, err = m.backends.Update(ctx, key, b, entry.Revision)
@@ -159,6 +161,20 @@ func (m *Mirror) Set(ctx context.Context, b Backend, opts ...SetOption) (Backend
 			return Backend{}, fmt.Errorf("mirror: backend %q: %w", b.Name, err)
 		}
 	}
+}
+
+// nextGeneration is one above all that a backend of the name ever had, also one that was deleted, whatever this machine's clock says.
+func (m *Mirror) nextGeneration(ctx context.Context, name string, last int64) (int64, error) {
+	raw, err := m.rawProgress(ctx, name)
+	var p progress
+	switch {
+	case errors.Is(err, errNone):
+	case err != nil:
+		return 0, err
+	case json.Unmarshal(raw.Data, &p) == nil:
+		last = max(last, p.Generation)
+	}
+	return max(time.Now().UnixNano(), last+1), nil
 }
 
 // begin is the write after which those of a backend begin.

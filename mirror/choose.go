@@ -31,8 +31,9 @@ type front struct {
 	buffers  sync.Pool
 	check    *checks
 
-	clock   atomic.Int64 // Unix nanoseconds at which the servers were last heard, and what was said of lag is meant for
-	crowded atomic.Bool  // more than half of the room for bodies is used
+	clock   atomic.Int64  // Unix nanoseconds at which the servers were last heard, and what was said of lag is meant for
+	crowded atomic.Bool   // more than half of the room for bodies is used
+	last    atomic.Uint64 // the last write that is stored, by the last look
 }
 
 func (m *Mirror) openFront() error {
@@ -181,6 +182,7 @@ func (m *Mirror) beat(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	m.last.Store(info.State.LastSeq)
 	ahead := info.TimeStamp.Sub(begin)
 	for _, n := range *m.nodes.Load() {
 		m.notice(ctx, n, info.State.LastSeq, ahead)

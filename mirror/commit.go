@@ -31,7 +31,7 @@ func (a *applier) begin(ctx context.Context) error {
 		for i, mark := range r.lanes(len(a.lanes)) {
 			a.lanes[i].mark = mark
 		}
-		a.read, a.revision, a.gap = r.floor(), r.revision, r.gap
+		a.read, a.revision, a.gap, a.lost = r.floor(), r.revision, r.gap, r.Lost
 		next, err := a.s.m.nextWrite(ctx, a.read+1)
 		if err == nil {
 			a.first = next.Time

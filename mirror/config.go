@@ -113,7 +113,8 @@ type Config struct {
 	TryTimeout time.Duration
 	// Tries is how often a write is sent to a backend that answers 5xx, but 502, 503 and 504, which are tried again as connection errors are. 0 means 5.
 	Tries int
-	// MaxAge ends the attempts at a backend that does not answer: the write is parked. 0 means never.
+	// MaxAge is how long a write waits for a backend that does not answer, before it is parked. 0 means for ever. It counts from when the write was stored, or
+	// where that is later, since when the backend is sent writes by the process that does: the time in maintenance, or without such a process, is not part of it.
 	MaxAge time.Duration
 	// Divergence says what becomes of a write that a backend has answered otherwise than the others. Empty means Park.
 	Divergence Divergence

@@ -66,6 +66,11 @@ func (m *Mirror) setCookie(w http.ResponseWriter, r *http.Request, a accepted) {
 	http.SetCookie(w, &http.Cookie{Name: m.cfg.Cookie, Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: m.isSecure(r)})
 }
 
+// dropCookie makes a client forget a cookie that speaks of a write that there is not.
+func (m *Mirror) dropCookie(w http.ResponseWriter, r *http.Request) {
+	http.SetCookie(w, &http.Cookie{Name: m.cfg.Cookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: m.isSecure(r)})
+}
+
 // appliedByAll tells whether every backend that may serve reads has applied a write.
 func (m *Mirror) appliedByAll(want minimum) bool {
 	for _, n := range *m.nodes.Load() {

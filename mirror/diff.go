@@ -57,7 +57,7 @@ const diffAhead = 1 << 16
 
 // Diff is the writes that backends have answered differently, in their order, as the ledger has them. It holds a bounded number of answers in memory: where
 // one lane of a backend is more than some 32,000 answers behind its others, the answers of that lane are taken for missing. A write that was sent to a
-// backend again counts with its last answer, but for retries of parked writes, which the ledger does not see.
+// backend again counts with its last answer, also where it was parked and somebody retried it.
 func (m *Mirror) Diff(ctx context.Context, f DiffFilter) iter.Seq2[Difference, error] {
 	return func(yield func(Difference, error) bool) {
 		d, err := m.newDiff(ctx, f)
@@ -77,6 +77,7 @@ type diff struct {
 	f       DiffFilter
 	readers []*ledgerReader
 	done    uint64 // up to where writes were compared
+	retries bool   // some parked writes were tried again
 }
 
 func (m *Mirror) newDiff(ctx context.Context, f DiffFilter) (*diff, error) {
@@ -102,6 +103,11 @@ func (m *Mirror) newDiff(ctx context.Context, f DiffFilter) (*diff, error) {
 			d.close(ctx)
 			return nil, err
 		}
+	}
+	var err error
+	if d.retries, err = m.anyRetried(ctx); err != nil {
+		d.close(ctx)
+		return nil, err
 	}
 	return d, nil
 }
@@ -157,9 +163,17 @@ func (d *diff) compare(ctx context.Context, upTo uint64, yield func(Difference) 
 		}
 	}
 	for _, seq := range slices.Sorted(maps.Keys(all)) {
-		diff, differs := d.of(seq)
-		if !differs {
+		diff, answers := d.of(seq)
+		if d.retries && d.differ(answers) {
+			if err := d.again(ctx, seq, answers); err != nil {
+				return false, err
+			}
+		}
+		if !d.differ(answers) {
 			continue
+		}
+		for _, a := range answers {
+			diff.Answers[a.backend.Name] = BackendAnswer{Status: int(a.status), Body: fmt.Sprintf("%08x", a.hash)}
 		}
 		if err := d.describe(ctx, &diff); err != nil {
 			return false, err
@@ -171,39 +185,57 @@ func (d *diff) compare(ctx context.Context, upTo uint64, yield func(Difference) 
 	return true, nil
 }
 
-// of takes the answers to a write.
-func (d *diff) of(seq uint64) (Difference, bool) {
-	diff := Difference{Seq: seq, Lane: -1, Answers: map[string]BackendAnswer{}}
-	var firstEntry *entry
-	differs := false
-	for _, r := range d.readers {
-		e, ok := r.waiting[seq]
-		if !ok {
-			if seq > r.b.From {
-				diff.Missing = append(diff.Missing, r.b.Name)
-			}
-			continue
-		}
-		delete(r.waiting, seq)
-		diff.Answers[r.b.Name] = BackendAnswer{Status: int(e.status), Body: fmt.Sprintf("%08x", e.hash)}
-		if firstEntry == nil {
-			firstEntry = &e
-			continue
-		}
-		differs = differs || d.differ(*firstEntry, e)
-	}
-	return diff, differs
+// answerBy is what a backend answered to a write.
+type answerBy struct {
+	entry
+
+	backend Backend
 }
 
-func (d *diff) differ(a, b entry) bool {
-	switch d.f.By {
-	case ByStatus:
-		return a.status != b.status
-	case ByBody:
-		return a.status != b.status || a.hash != b.hash
-	case ByClass:
+// of takes the answers to a write.
+func (d *diff) of(seq uint64) (Difference, []answerBy) {
+	diff := Difference{Seq: seq, Lane: -1, Answers: map[string]BackendAnswer{}}
+	var answers []answerBy
+	for _, r := range d.readers {
+		e, ok := r.waiting[seq]
+		switch {
+		case ok:
+			delete(r.waiting, seq)
+			answers = append(answers, answerBy{e, r.b})
+		case seq > r.b.From:
+			diff.Missing = append(diff.Missing, r.b.Name)
+		}
 	}
-	return classOf(int(a.status)) != classOf(int(b.status))
+	return diff, answers
+}
+
+// again puts the answers to retries in the place of those before.
+func (d *diff) again(ctx context.Context, seq uint64, answers []answerBy) error {
+	for i, a := range answers {
+		e, ok, err := d.m.retried(ctx, a.backend, seq)
+		if err != nil {
+			return fmt.Errorf("mirror: diff: %w", err)
+		}
+		if ok {
+			answers[i].entry = e
+		}
+	}
+	return nil
+}
+
+// differ tells whether one of the answers is another than the first.
+func (d *diff) differ(answers []answerBy) bool {
+	return slices.ContainsFunc(answers, func(a answerBy) bool {
+		b := answers[0]
+		switch d.f.By {
+		case ByStatus:
+			return a.status != b.status
+		case ByBody:
+			return a.status != b.status || a.hash != b.hash
+		case ByClass:
+		}
+		return classOf(int(a.status)) != classOf(int(b.status))
+	})
 }
 
 // describe adds what the write was, if it is kept.

@@ -29,6 +29,9 @@ func TestVerdictsAreBounded(t *testing.T) {
 	fakeVoter(j, "c", pageWrites+5, pageWrites+5)             // is at the second
 	for seq := range uint64(pages * pageWrites) {
 		n := pageOf(seq)
+		if n != 1 && n != pages-1 && seq%pageWrites == 0 {
+			continue // those two have the most, and would be forgotten first
+		}
 		if j.pages[n] == nil {
 			j.pages[n] = &page{}
 		}

@@ -308,6 +308,36 @@ func TestRetryParked(t *testing.T) {
 	}
 }
 
+// What a backend took when it was retried is no difference any more.
+func TestRetryIsInTheLedger(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3)
+	m := r.open(t, mirror.Config{Ack: mirror.All})
+	r.backends[0].setRefuse(refuseWith(http.StatusConflict, "/odd"))
+	run(t, m)
+	seq := put(t, serve(t, m).URL+"/odd", "x")
+	status(t, m, seq, 3)
+	if got, want := differences(t, m, mirror.DiffFilter{}), []string{fmt.Sprintf("%d PUT /odd a=409 b=200 c=200", seq)}; !slices.Equal(got, want) {
+		t.Errorf("differences %q, want %q", got, want)
+	}
+	eventually(t, "it is parked", func() bool { return len(parked(t, m, mirror.ParkedFilter{})) == 1 })
+	r.backends[0].setRefuse(nil)
+	if _, err := r.second(t).Parked().Retry(t.Context(), "a", seq); err != nil {
+		t.Error(err)
+	}
+	if got := differences(t, m, mirror.DiffFilter{}); len(got) > 0 {
+		t.Errorf("differences %q, though all took it", got)
+	}
+	if got := status(t, m, seq, 3); got["a"] != http.StatusOK {
+		t.Errorf("the ledger says %v", got)
+	}
+	r.backends[0].setRefuse(refuseWith(http.StatusConflict, "/odd"))
+	if _, err := m.Repair(t.Context(), "a", seq); err != nil { // then what it answers next counts
+		t.Error(err)
+	}
+	eventually(t, "a difference again", func() bool { return len(differences(t, m, mirror.DiffFilter{})) == 1 })
+}
+
 // second is another process of the mirror.
 func (r *rig) second(t *testing.T) *mirror.Mirror {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -21,17 +22,19 @@ import (
 func hashBody(body []byte) uint32 { return crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) }
 
 // exchange makes one attempt to send a write to a backend. It ends after Config.TryTimeout, or with ctx; then the backend may apply the write all the same.
-func (m *Mirror) exchange(ctx context.Context, n *node, w *write, body []byte) (*answer, error) {
+// ready is asked last, right before the network has all of the request, whether it may still be sent: this process may have been stopped since it began. Nil means
+// that it may.
+func (m *Mirror) exchange(ctx context.Context, n *node, w *write, body []byte, ready func() error) (*answer, error) {
 	client, err := m.clientOf(n)
 	if err != nil {
 		return nil, err
 	}
 	if client == nil {
-		return m.roundTrip(ctx, n, w, body)
+		return m.roundTrip(ctx, n, w, body, ready)
 	}
 	resp, err := client.Do(ctx, &leanhttp.Request{
 		Method: w.method, Target: w.target, Host: w.host, Header: w.fields, Body: body,
-		Deadline: time.Now().Add(m.cfg.TryTimeout), Repeatable: true,
+		Deadline: time.Now().Add(m.cfg.TryTimeout), Repeatable: true, Ready: ready,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("mirror: backend %q: %w", n.Name, err)
@@ -41,6 +44,47 @@ func (m *Mirror) exchange(ctx context.Context, n *node, w *write, body []byte) (
 		a.body = nil
 	}
 	return a, nil
+}
+
+// leasedConn is a connection of the sender's to a backend, whose HTTP is not ours: nothing is written to it once the lease is lost.
+type leasedConn struct {
+	net.Conn
+
+	m *Mirror
+}
+
+func (c *leasedConn) Write(p []byte) (int, error) {
+	if lease := c.m.lease.Load(); lease == nil || !lease.Valid() {
+		return 0, errEnded
+	}
+	return c.Conn.Write(p)
+}
+
+// openTransports makes what requests to backends go by, where the Config has nothing: one of them for the sender alone.
+func (m *Mirror) openTransports() error {
+	if m.cfg.Transport != nil {
+		m.sending = m.cfg.Transport
+		return nil
+	}
+	if m.dial == nil {
+		m.dial = new(net.Dialer).DialContext
+	}
+	transport, err := leanhttp.NewTransport(leanhttp.Config{})
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	sending, err := leanhttp.NewTransport(leanhttp.Config{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := m.dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &leasedConn{conn, m}, nil
+	}})
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	m.cfg.Transport, m.sending, m.ownTransport = transport, sending, true
+	return nil
 }
 
 // clientOf is the client for writes to a backend; nil where [Config].Transport, or TLS, is to be used.
@@ -60,7 +104,7 @@ func (m *Mirror) clientOf(n *node) (*leanhttp.Client, error) {
 	if !strings.Contains(addr[strings.LastIndexByte(addr, ']')+1:], ":") {
 		addr += ":80"
 	}
-	client, err := leanhttp.New(addr, leanhttp.Config{MaxOpen: m.cfg.Lanes + 16, MaxAnswerBody: int64(m.cfg.MaxAnswer)})
+	client, err := leanhttp.New(addr, leanhttp.Config{Dial: m.dial, MaxOpen: m.cfg.Lanes + 16, MaxAnswerBody: int64(m.cfg.MaxAnswer)})
 	if err != nil {
 		return nil, fmt.Errorf("mirror: backend %q: %w", n.Name, err)
 	}
@@ -88,11 +132,19 @@ func (m *Mirror) closeClients() {
 	})
 	if m.ownTransport {
 		_ = m.cfg.Transport.(*leanhttp.Transport).Close() //nolint:forcetypeassert // Open made it
+		_ = m.sending.(*leanhttp.Transport).Close()       //nolint:forcetypeassert // the same
 	}
 }
 
-// roundTrip is exchange by [Config].Transport.
-func (m *Mirror) roundTrip(ctx context.Context, n *node, w *write, body []byte) (*answer, error) {
+// roundTrip is exchange by an [http.RoundTripper].
+func (m *Mirror) roundTrip(ctx context.Context, n *node, w *write, body []byte, ready func() error) (*answer, error) {
+	transport := m.cfg.Transport
+	if ready != nil {
+		transport = m.sending
+		if err := ready(); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.TryTimeout)
 	defer cancel()
 	base, err := url.Parse(n.URL)
@@ -111,12 +163,20 @@ func (m *Mirror) roundTrip(ctx context.Context, n *node, w *write, body []byte) 
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	}
-	resp, err := m.cfg.Transport.RoundTrip(req)
+	noAgent(req.Header)
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("mirror: backend %q: %w", n.Name, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read
 	return m.readAnswer(n, resp)
+}
+
+// noAgent keeps the transport from saying who it is, where the client has not said who that is.
+func noAgent(h http.Header) {
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = []string{""}
+	}
 }
 
 func (m *Mirror) readAnswer(n *node, resp *http.Response) (*answer, error) {

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -21,20 +22,28 @@ const (
 // housekeep removes writes that all backends have applied.
 func (s *sender) housekeep(ctx context.Context) {
 	for backoff.Sleep(ctx, purgeEvery) {
-		if err := s.purge(ctx); err != nil && ctx.Err() == nil {
+		switch err := s.purge(ctx); {
+		case ctx.Err() != nil:
+		case errors.Is(err, errAnew):
+			s.fail(err)
+		case err != nil:
 			s.m.log.WarnContext(ctx, "writes that all have applied not removed, trying again", "error", err)
 		}
 	}
 }
 
 func (s *sender) purge(ctx context.Context) error {
-	floor := s.m.floor()
-	if floor == 0 {
-		return nil
-	}
+	read := s.tail.position() // before asking: then the stream has no less
 	info, err := s.m.stream.Info(ctx)
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
+	}
+	if err := s.sameStream(info, read); err != nil {
+		return err
+	}
+	floor := s.m.floor()
+	if floor == 0 {
+		return nil
 	}
 	history := uint64(max(s.m.cfg.History, 0)) //nolint:gosec // not negative
 	if limit := info.Config.MaxBytes; limit > 0 && info.State.Bytes*100 > uint64(limit)*alarmShare {

@@ -73,6 +73,13 @@ func (m *Mirror) answered(ctx context.Context, seq uint64) (map[string]entry, er
 			continue
 		}
 		e, ok, err := m.answerOf(ctx, n.Backend, seq)
+		if err == nil && ok && classOf(int(e.status)) != taken {
+			var again bool
+			var later entry
+			if later, again, err = m.retried(ctx, n.Backend, seq); again {
+				e = later
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -145,7 +145,9 @@ func (s *sender) parkLetter(ctx context.Context, w *write, g given, reference cl
 			s.m.log.WarnContext(ctx, "write parked: a backend answered otherwise than the others", "backend", g.backend, "seq", w.seq, "lane", w.lane, "status", g.status, "others", reference.String())
 			return nil
 		case errors.Is(err, errConflict):
-			return nil
+			if err = s.sameLetter(ctx, w, g.backend); err == nil {
+				return nil
+			}
 		case ctx.Err() != nil:
 			return errEnded
 		}
@@ -156,6 +158,19 @@ func (s *sender) parkLetter(ctx context.Context, w *write, g given, reference cl
 			return errEnded
 		}
 	}
+}
+
+// sameLetter tells by an error whether what is parked for a backend by the number of a write is another one, of a former stream.
+func (s *sender) sameLetter(ctx context.Context, w *write, backend string) error {
+	raw, err := s.m.rawLetter(ctx, backend, w.seq)
+	if err != nil {
+		return err // also where somebody has dealt with it just now
+	}
+	at := readLetter(raw.Subject, raw.Header, raw.Time, nil).Stored
+	if at.IsZero() || w.at.IsZero() || at.Equal(w.at) {
+		return nil
+	}
+	return bus.Errorf(bus.AlreadyExists, "mirror: another write %d, of before the stream of writes was made anew, is parked for backend %q: retry or drop that one", w.seq, backend)
 }
 
 // findStatus reads from the ledger what a backend answered that took a write.

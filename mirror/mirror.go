@@ -10,13 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
-	"github.com/skybus-io/skybus/internal/leanhttp"
 	"github.com/skybus-io/skybus/kv"
 )
 
@@ -36,6 +37,9 @@ type Mirror struct {
 	space        space
 	key          keyFunc
 	ownTransport bool // of the mirror, not of the Config
+	sending      http.RoundTripper
+	dial         func(ctx context.Context, network, addr string) (net.Conn, error)
+	lease        atomic.Pointer[kv.Lease] // of this process's sender, nil before the first
 
 	nodes   atomic.Pointer[[]*node] // in priority order
 	known   sync.Map                // name of a backend -> *nodeState, which outlives changes of its record
@@ -64,12 +68,8 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Mirror, error) {
 	if _, err := parseKey(cfg.Key); err != nil {
 		return nil, err
 	}
-	if m.cfg.Transport == nil {
-		transport, err := leanhttp.NewTransport(leanhttp.Config{})
-		if err != nil {
-			return nil, fmt.Errorf("mirror: %w", err)
-		}
-		m.cfg.Transport, m.ownTransport = transport, true
+	if err := m.openTransports(); err != nil {
+		return nil, err
 	}
 	if err := m.openFront(); err != nil {
 		return nil, err
@@ -80,6 +80,9 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Mirror, error) {
 	}
 	if err := m.openStreams(ctx); err != nil {
 		return nil, err
+	}
+	if m.bodyStore, err = m.js.ObjectStore(ctx, bucketBodies); err != nil {
+		return nil, fmt.Errorf("mirror: %w", err)
 	}
 	if m.backends, err = kv.Open[Backend](ctx, conn, bucketMirrors, kv.Config{Description: "skybus: backends of mirrors", NoExpiry: true, Logger: cfg.Logger}); err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
@@ -117,8 +120,18 @@ func (m *Mirror) Close() error {
 
 // openStreams opens the streams all mirrors share.
 func (m *Mirror) openStreams(ctx context.Context) error {
-	var err error
-	if m.stream, err = m.conn.OpenStream(ctx, jetstream.StreamConfig{
+	for i, stream := range [...]*jetstream.Stream{&m.stream, &m.progress, &m.bodyStream, &m.ledger} {
+		var err error
+		if *stream, err = m.conn.OpenStream(ctx, streamConfigs()[i]); err != nil {
+			return fmt.Errorf("mirror: %w", err)
+		}
+	}
+	return nil
+}
+
+// streamConfigs are the streams, in the order in which they are opened.
+func streamConfigs() [4]jetstream.StreamConfig {
+	return [...]jetstream.StreamConfig{{
 		Name:        streamWrites,
 		Description: "skybus: writes of mirrors, by lane",
 		Subjects:    []string{subjectWrites + ">"},
@@ -128,10 +141,7 @@ func (m *Mirror) openStreams(ctx context.Context) error {
 		Duplicates:  duplicateWindow,
 		AllowDirect: true,
 		DenyDelete:  true,
-	}); err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	if m.progress, err = m.conn.OpenStream(ctx, jetstream.StreamConfig{
+	}, {
 		Name:              streamProgress,
 		Description:       "skybus: how far the backends of mirrors have applied their writes",
 		Subjects:          []string{subjectProgress + ">"},
@@ -141,13 +151,16 @@ func (m *Mirror) openStreams(ctx context.Context) error {
 		Storage:           jetstream.FileStorage,
 		AllowDirect:       true,
 		RePublish:         &jetstream.RePublish{Source: subjectProgress + ">", Destination: feedProgress + ">"},
-	}); err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	if err := m.openBodies(ctx); err != nil {
-		return err
-	}
-	if m.ledger, err = m.conn.OpenStream(ctx, jetstream.StreamConfig{
+	}, {
+		Name:        streamBodies,
+		Description: "skybus: bodies of mirrors' writes that are too large for a message",
+		Subjects:    []string{subjectChunks + ">", subjectObjects + ">"},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		Storage:     jetstream.FileStorage,
+		AllowRollup: true,
+		AllowDirect: true,
+	}, {
 		Name:        streamLedger,
 		Description: "skybus: what the backends of mirrors answered to writes",
 		Subjects:    []string{subjectLedger + ">"},
@@ -155,10 +168,7 @@ func (m *Mirror) openStreams(ctx context.Context) error {
 		Discard:     jetstream.DiscardOld,
 		Storage:     jetstream.FileStorage,
 		AllowDirect: true,
-	}); err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	return nil
+	}}
 }
 
 // agree reads what all processes of the mirror must have in common, or says it for those who come. What was not given is as it is there.

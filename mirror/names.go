@@ -70,6 +70,13 @@ func (s space) ledger(backend string) string {
 	return subjectLedger + s.ns.String() + "." + s.mirror + "." + backend
 }
 
+// retry is where in the ledger a backend's answer is to a write that was parked and tried again.
+func (s space) retry(backend string, seq uint64) string {
+	return s.ledger(backend) + "." + strconv.FormatUint(seq, 10)
+}
+
+func (s space) retries() string { return s.ledger("*") + ".*" }
+
 func (s space) feed() string { return feedProgress + s.ns.String() + "." + s.mirror + ".*" }
 
 func (s space) key(backend string) string { return s.ns.Key(s.mirror, backend) }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/internal/leanhttp"
@@ -47,10 +48,9 @@ type nodeState struct {
 	reads    nodeReads
 	counts   nodeCounts
 
-	mu         sync.Mutex       // held to change what is applied
-	of         Backend          // whose writes they are: the newest record that is known
-	revision   uint64           // of the progress
-	newest     *progress        // of whatever generation
+	mu         sync.Mutex // held to change what is applied
+	of         Backend    // whose writes they are: the newest record that is known
+	newest     seenProgress
 	client     *leanhttp.Client // for writes; nil before the first
 	clientAddr string
 }
@@ -150,15 +150,26 @@ func newNodeState(lanes int) *nodeState {
 
 // load reads what a backend has applied.
 func (m *Mirror) load(ctx context.Context, n *node) {
+	seen := n.seen()
+	raw, err := m.rawProgress(ctx, n.Name)
+	if errors.Is(err, errNone) {
+		raw, err = &storedMessage{}, nil
+	}
 	var p progress
-	revision, err := m.lastProgress(ctx, n.Name, &p)
-	if err != nil {
-		if !errors.Is(err, errNone) && ctx.Err() == nil {
+	if err == nil && raw.Seq > 0 {
+		err = json.Unmarshal(raw.Data, &p)
+	}
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
 			m.log.DebugContext(ctx, "progress of a backend not read, it will be", "backend", n.Name, "error", err)
 		}
-		return
+	case raw.Seq < seen.revision:
+		m.log.WarnContext(ctx, "the last record of what a backend has applied is gone, with its stream or the end of that", "backend", n.Name, "record", seen.revision, "last", raw.Seq)
+		n.lose(seen.revision, raw.Seq)
+	case raw.Seq > 0:
+		n.take(&p, raw.Seq, raw.Time)
 	}
-	n.take(&p, revision)
 }
 
 // hear takes a commit of the sender.
@@ -177,19 +188,52 @@ func (m *Mirror) hear(msg *nats.Msg) {
 	if err != nil {
 		return
 	}
-	if nodes[i].take(&p, revision) {
+	at, err := time.Parse(time.RFC3339Nano, first(msg.Header, jetstream.TimeStampHeaer))
+	if err != nil {
+		return // the same
+	}
+	if nodes[i].take(&p, revision, at) {
 		m.changed.notify()
 	}
 }
 
-// take adopts a record that is newer than what was known.
-func (n *nodeState) take(p *progress, revision uint64) bool {
+// seenProgress is the newest record of what a backend has applied that this process has seen, of whatever generation.
+type seenProgress struct {
+	*progress // nil before the first
+
+	at       time.Time // when it was stored
+	revision uint64    // of what is stored now, as far as it is known
+	lost     bool      // that is an older one
+}
+
+// goneFrom tells whether the record is no longer what is stored.
+func (s *seenProgress) goneFrom(stored uint64) bool {
+	return s.progress != nil && (stored < s.revision || s.lost && stored == s.revision)
+}
+
+func (n *nodeState) seen() seenProgress {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if revision <= n.revision {
+	return n.newest
+}
+
+// lose notes that after a revision there is an earlier one. The record that was seen stays: what was applied once is.
+func (n *nodeState) lose(seen, stored uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.newest.revision == seen {
+		n.newest.revision, n.newest.lost = stored, true
+	}
+}
+
+// take adopts a record that is newer than what was known.
+func (n *nodeState) take(p *progress, revision uint64, at time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if revision <= n.newest.revision {
 		return false
 	}
-	n.revision, n.newest = revision, p
+	n.newest = seenProgress{progress: p, at: at, revision: revision}
 	n.adopt()
 	return true
 }
@@ -203,7 +247,7 @@ func (n *nodeState) renew(b Backend) {
 }
 
 func (n *nodeState) adopt() {
-	p, b := n.newest, n.of
+	p, b := n.newest.progress, n.of
 	switch {
 	case p == nil || p.Generation < b.Generation:
 		p = unreadProgress(b.Generation, b.From)
@@ -237,6 +281,7 @@ func (m *Mirror) reload(ctx context.Context) {
 		case <-loss:
 		case <-tick.C:
 		}
+		m.lookAfterStreams(ctx)
 		for _, n := range *m.nodes.Load() {
 			m.load(ctx, n)
 		}

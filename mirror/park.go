@@ -40,6 +40,16 @@ type ParkedWrite struct {
 
 	Request []byte `json:"-"` // text of the HTTP/1.1 request, from Show and Retry only
 	Answer  []byte `json:"-"` // head and at most 16 KiB of the body, after a line with the backend and the status
+
+	at uint64 // in the stream of dead letters
+}
+
+// Cursor is where List goes on after the write, for pages: see [ParkedFilter]. It is empty for one that is not from List.
+func (w *ParkedWrite) Cursor() string {
+	if w.at == 0 {
+		return ""
+	}
+	return strconv.FormatUint(w.at, 10)
 }
 
 // Parked are the writes of a mirror that wait for somebody to deal with them. They are dead letters of the kind "mirror" in SKYBUS_DLQ, at
@@ -52,6 +62,8 @@ func (m *Mirror) Parked() *Parked { return &Parked{m} }
 // ParkedFilter chooses parked writes. The zero value chooses all of the mirror.
 type ParkedFilter struct {
 	Backend string
+	// Cursor goes on after the write with this [ParkedWrite.Cursor], whether that is still parked or not.
+	Cursor string
 }
 
 // List is the parked writes, those parked first before others, without their requests and answers.
@@ -80,7 +92,9 @@ func (p *Parked) List(ctx context.Context, f ParkedFilter) iter.Seq2[ParkedWrite
 						yield(ParkedWrite{}, err)
 						return
 					}
-					if !yield(readLetter(msg.Subject(), msg.Headers(), meta.Timestamp, nil), nil) {
+					w := readLetter(msg.Subject(), msg.Headers(), meta.Timestamp, nil)
+					w.at = meta.Sequence.Stream
+					if !yield(w, nil) {
 						return
 					}
 				}
@@ -106,10 +120,18 @@ func (p *Parked) consumer(ctx context.Context, f ParkedFilter) (jetstream.Consum
 		}
 		backend = f.Backend
 	}
-	consumer, err := p.m.js.CreateConsumer(ctx, deadStream, jetstream.ConsumerConfig{
+	cfg := jetstream.ConsumerConfig{
 		FilterSubject: p.m.space.letters(backend) + "*", AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
 		MemoryStorage: true, Replicas: 1, InactiveThreshold: parkedIdle,
-	})
+	}
+	if f.Cursor != "" {
+		after, err := strconv.ParseUint(f.Cursor, 10, 63)
+		if err != nil {
+			return nil, bus.Errorf(bus.InvalidArgument, "mirror: parked writes: cursor %.40q is none of a list", f.Cursor).With("field", "cursor")
+		}
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, after+1
+	}
+	consumer, err := p.m.js.CreateConsumer(ctx, deadStream, cfg)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, nil //nolint:nilnil // there is nothing to read
 	}
@@ -177,13 +199,14 @@ func (p *Parked) Retry(ctx context.Context, backend string, seq uint64) (ParkedW
 			return parked, bus.Wrap(bus.FailedPrecondition, fmt.Sprintf("the body of write %d is not readable", seq), err)
 		}
 	}
-	ans, err := p.m.exchange(ctx, n, w, body)
+	ans, err := p.m.exchange(ctx, n, w, body, nil)
 	if err != nil {
 		return parked, bus.Wrap(bus.Unavailable, fmt.Sprintf("backend %q did not answer", backend), err)
 	}
 	switch {
 	case classOf(ans.status) == taken:
 		parked.Status, parked.Reason = ans.status, ""
+		p.m.noteRetry(ctx, n, entry{seq: seq, status: uint16(ans.status), hash: ans.hash}) //nolint:gosec // below 1000
 		return parked, p.remove(ctx, raw.Subject, raw.Sequence+1)
 	case isBusy(ans.status):
 		return parked, bus.Errorf(bus.Unavailable, "backend %q has too much to do: it answered with %d", backend, ans.status)

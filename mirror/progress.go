@@ -37,6 +37,7 @@ type progress struct {
 	Waiting    uint64      `json:"waiting,omitempty"` // writes, about
 	Bytes      uint64      `json:"bytes,omitempty"`   // of those in the sender's memory
 	Lag        int64       `json:"lag,omitempty"`     // milliseconds that the oldest of them has waited
+	Lost       bool        `json:"lost,omitempty"`    // what it lacks went with a former stream
 }
 
 // unreadProgress is that of a backend whose writes begin after from.
@@ -73,18 +74,6 @@ type removed struct {
 }
 
 var errNone = errors.New("there is none")
-
-// lastProgress reads the newest record of a backend, or of settingsName, and its revision; errNone where there is none.
-func (m *Mirror) lastProgress(ctx context.Context, backend string, v any) (uint64, error) {
-	raw, err := m.rawProgress(ctx, backend)
-	if err != nil {
-		return 0, err
-	}
-	if err := json.Unmarshal(raw.Data, v); err != nil {
-		return raw.Seq, fmt.Errorf("mirror: progress of %q: %w", backend, err)
-	}
-	return raw.Seq, nil
-}
 
 // rawProgress is the newest record of a backend as the leader has it.
 func (m *Mirror) rawProgress(ctx context.Context, backend string) (*storedMessage, error) {

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -29,6 +30,10 @@ func (m *Mirror) serveRead(w http.ResponseWriter, r *http.Request) {
 	}
 	var few [8]*node // no allocation for what is usual
 	nodes, err := m.readable(r.Context(), few[:0], want)
+	if errors.Is(err, errNoWrite) && len(r.Header[headerMinSeq]) == 0 {
+		m.dropCookie(w, r)
+		nodes, err = m.readable(r.Context(), few[:0], minimum{})
+	}
 	if err != nil {
 		fail(w, err)
 		return
@@ -58,6 +63,9 @@ func (m *Mirror) minimumOf(r *http.Request) (minimum, error) {
 	return want, nil
 }
 
+// errNoWrite says that a read asks for a write whose number none has: it is one of a stream that was made anew since.
+var errNoWrite = errors.New("there is no such write")
+
 // readable adds the backends to all that may serve a read, the best first; it waits until there is one where the read asks for a write that is not applied yet.
 func (m *Mirror) readable(ctx context.Context, all []*node, want minimum) ([]*node, error) {
 	if all = m.choose(all, want); len(all) > 0 {
@@ -76,11 +84,21 @@ func (m *Mirror) readable(ctx context.Context, all []*node, want minimum) ([]*no
 		select {
 		case <-changed:
 		case <-timer.C:
-			return nil, bus.Errorf(bus.Unavailable, "no backend that may serve reads has applied write %d yet", want.seq)
+			return nil, m.notRead(ctx, want)
 		case <-ctx.Done():
 			return nil, bus.AsError(context.Cause(ctx))
 		}
 	}
+}
+
+// notRead says why a read that asks for a write had to wait in vain.
+func (m *Mirror) notRead(ctx context.Context, want minimum) error {
+	if m.last.Load() < want.seq {
+		if last, err := m.LastSeq(ctx); err == nil && last < want.seq {
+			return bus.Wrap(bus.OutOfRange, fmt.Sprintf("there is no write %d, the last is %d: forget the numbers of earlier answers", want.seq, last), errNoWrite).With("field", headerMinSeq)
+		}
+	}
+	return bus.Errorf(bus.Unavailable, "no backend that may serve reads has applied write %d yet", want.seq)
 }
 
 // ask sends a read to the first of the backends that answers.

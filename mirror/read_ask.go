@@ -111,9 +111,7 @@ func (m *Mirror) askTransport(r *http.Request, n *node, fields leanhttp.Header, 
 	if len(body) > 0 {
 		req.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	if _, ok := req.Header["User-Agent"]; !ok {
-		req.Header["User-Agent"] = []string{""} // none, instead of the transport's own
-	}
+	noAgent(req.Header)
 	resp, err := m.cfg.Transport.RoundTrip(req)
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 		_ = resp.Body.Close() // nobody asked for that

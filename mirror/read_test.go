@@ -344,7 +344,7 @@ func TestReaderGone(t *testing.T) {
 func TestReadYourWrites(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2)
-	m := r.open(t, mirror.Config{Ack: mirror.First, Cookie: "mirror", ReadWait: 500 * time.Millisecond, Lanes: 4})
+	m := r.open(t, mirror.Config{Ack: mirror.First, Cookie: "mirror", ReadWait: 500 * time.Millisecond, Lanes: 4, AckRules: []mirror.AckRule{{Path: "/q", Ack: mirror.Queued}}})
 	run(t, m)
 	front := serve(t, m)
 	proceed := make(chan struct{})
@@ -372,12 +372,20 @@ func TestReadYourWrites(t *testing.T) {
 			}
 		}
 	}
+	r.backends[0].setRefuse(unavailable)
+	queued := do(t, "PUT", front.URL+"/q", "").header.Get("Skybus-Seq")
 	begin := time.Now()
-	got := do(t, "GET", front.URL+"/x", "", "Skybus-Min-Seq", "1000000")
+	got := do(t, "GET", front.URL+"/q", "", "Skybus-Min-Seq", queued)
 	if _, _, _ = problem(t, got); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" || time.Since(begin) < 500*time.Millisecond {
-		t.Errorf("after %v: %d %q", time.Since(begin), got.status, got.body)
+		t.Errorf("a write that nobody has, after %v: %d %q", time.Since(begin), got.status, got.body)
 	}
-	for _, header := range [][]string{{"Skybus-Min-Seq", "x"}, {"Skybus-Min-Seq", "-1"}, {"Skybus-Min-Seq", "1", "Skybus-Lane", "4"}, {"Skybus-Min-Seq", "1", "Skybus-Min-Seq", "2"}} {
+	r.backends[0].setRefuse(nil)
+	begin = time.Now()
+	got = do(t, "GET", front.URL+"/x", "", "Skybus-Min-Seq", "1000000")
+	if _, _, _ = problem(t, got); got.status != http.StatusBadRequest || time.Since(begin) < 500*time.Millisecond {
+		t.Errorf("a write that there is not, after %v: %d %q", time.Since(begin), got.status, got.body)
+	}
+	for _, header := range wrongMinimums() {
 		if got := do(t, "GET", front.URL+"/x", "", header...); got.status != http.StatusBadRequest {
 			t.Errorf("%v: %d %q", header, got.status, got.body)
 		}
@@ -397,6 +405,10 @@ func TestReadYourWrites(t *testing.T) {
 		}
 	}
 	t.Error("all paths have one lane")
+}
+
+func wrongMinimums() [][]string {
+	return [][]string{{"Skybus-Min-Seq", "x"}, {"Skybus-Min-Seq", "-1"}, {"Skybus-Min-Seq", "1", "Skybus-Lane", "4"}, {"Skybus-Min-Seq", "1", "Skybus-Min-Seq", "2"}}
 }
 
 // A backend that is too far behind, or whose writes nobody sends, serves no reads.

@@ -5,31 +5,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // resumed is where the writes of a backend go on.
 type resumed struct {
 	progress
 
-	revision uint64 // of the record, 0 for none
-	gap      bool   // writes that it lacks are gone
+	at       time.Time // when that was stored
+	known    bool      // it was
+	revision uint64    // of the record, 0 for none
+	gap      bool      // writes that it lacks are gone
 }
 
 // resume reads how far a backend is, and holds it against what the stream of writes has.
 func (m *Mirror) resume(ctx context.Context, n *node) (*resumed, error) {
-	r := &resumed{progress: *unreadProgress(n.Generation, n.From)}
-	raw, err := m.rawProgress(ctx, n.Name)
-	switch {
-	case errors.Is(err, errNone):
-		raw = &storedMessage{}
-	case err != nil:
+	r, err := m.latest(ctx, n)
+	if err != nil {
 		return nil, err
-	}
-	r.revision = raw.Seq
-	var p progress
-	known := raw.Seq > 0 && json.Unmarshal(raw.Data, &p) == nil && p.Generation == n.Generation // else all is sent again that is still there
-	if known {
-		r.progress = p
 	}
 	info, err := m.stream.Info(ctx)
 	if err != nil {
@@ -37,10 +30,10 @@ func (m *Mirror) resume(ctx context.Context, n *node) (*resumed, error) {
 	}
 	last := info.State.LastSeq
 	switch {
-	case known && info.Created.After(raw.Time): // its numbers begin anew
-		m.log.ErrorContext(ctx, "the stream of writes was made anew; what waited in the old one is gone", "backend", n.Name, "waited", p.Waiting)
-		r.gap = p.State == StateGap || p.Waiting > 0 || p.floor() < p.Read
+	case r.known && info.Created.After(r.at): // see renumber
+		r.gap = r.State == StateGap || r.lacks()
 		r.progress = *unreadProgress(n.Generation, 0)
+		r.Lost = r.gap
 		return r, nil
 	case r.Read > last:
 		m.log.ErrorContext(ctx, "the stream of writes has lost its end, to a power failure or somebody who restored it; this backend has applied writes that are gone, others may not have",
@@ -48,9 +41,38 @@ func (m *Mirror) resume(ctx context.Context, n *node) (*resumed, error) {
 		r.clamp(last)
 	}
 	upTo, _, err := m.lastRemoved(ctx, info.Created)
-	r.gap = r.floor() < upTo
+	if !r.known && r.floor()+1 < info.State.FirstSeq && upTo == 0 && err == nil {
+		m.log.ErrorContext(ctx, "nothing is known of what this backend has applied, and of the writes since it was set the first are gone: "+
+			"where it was behind it lacks some; to be sure give it another's data, then set it again with from", "backend", n.Name, "after", r.floor(), "first", info.State.FirstSeq)
+	}
+	r.gap = r.Lost || r.floor() < upTo
 	return r, err
 }
+
+// latest reads the last record of what a backend has applied. Where that is gone, this process may have seen it: what was applied once stays so.
+func (m *Mirror) latest(ctx context.Context, n *node) (*resumed, error) {
+	seen := n.seen() // before asking: then what is stored is no older
+	raw, err := m.rawProgress(ctx, n.Name)
+	switch {
+	case errors.Is(err, errNone):
+		raw = &storedMessage{}
+	case err != nil:
+		return nil, err
+	}
+	r := &resumed{progress: *unreadProgress(n.Generation, n.From), revision: raw.Seq, at: raw.Time}
+	var p progress
+	if r.known = raw.Seq > 0 && json.Unmarshal(raw.Data, &p) == nil && p.Generation == n.Generation; r.known { // else all is sent again that is still there
+		r.progress = p
+	}
+	if seen.goneFrom(raw.Seq) && seen.Generation == n.Generation {
+		m.log.WarnContext(ctx, "what a backend has applied is not stored any more, so it goes on after what this process has seen", "backend", n.Name, "applied", seen.floor())
+		r.progress, r.at, r.known = *seen.progress, seen.at, true
+	}
+	return r, nil
+}
+
+// lacks tells whether there were writes that had not been applied.
+func (p *progress) lacks() bool { return p.Waiting > 0 || p.floor() < p.Read }
 
 // clamp makes last what was read: writes after it are others than those that were applied.
 func (p *progress) clamp(last uint64) {

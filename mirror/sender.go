@@ -61,9 +61,11 @@ var errLeaseLost = errors.New("mirror: the lease was lost")
 type sender struct {
 	m     *Mirror
 	lease *kv.Lease
+	ready func() error // hold, made once
 	term  string
 	ctx   context.Context //nolint:containedctx // of requests and commits: it ends after that of appliers
 	tail  *tail
+	made  time.Time // when the stream of writes was
 	clock serverClock
 
 	held     held
@@ -83,6 +85,7 @@ func (m *Mirror) send(ctx context.Context, lease *kv.Lease) error {
 	hard, kill := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer kill(nil)
 	s := &sender{m: m, lease: lease, term: lease.Term().String(), ctx: hard, failed: make(chan error, 1), appliers: map[string]*applier{}}
+	s.ready = s.hold
 	defer s.wg.Wait()
 	defer kill(nil)
 	begin, cancel := context.WithTimeout(ctx, readTimeout)
@@ -90,6 +93,10 @@ func (m *Mirror) send(ctx context.Context, lease *kv.Lease) error {
 	cancel()
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
+	}
+	s.made = info.Created
+	if err := m.renumber(ctx, s.made); err != nil {
+		return err
 	}
 	s.held.load = func(b *spilled) ([]byte, error) { return m.loadBody(hard, b) }
 	defer s.held.wg.Wait()
@@ -99,6 +106,7 @@ func (m *Mirror) send(ctx context.Context, lease *kv.Lease) error {
 		return err
 	}
 	m.log.InfoContext(ctx, "sending", "term", s.term)
+	m.lease.Store(lease)
 	m.counts.takeovers.Add(1)
 	m.counts.sending.Store(true)
 	defer m.counts.sending.Store(false)
@@ -188,6 +196,7 @@ func (s *sender) start(ctx context.Context, n *node) error {
 	n.health.applier.Store(a)
 	s.judges.join(a, s.tail.position())
 	s.clock.measure(s.ctx, s.m, n.Name)
+	a.since.Store(s.now().UnixNano())
 	if a.gap {
 		s.m.log.ErrorContext(ctx, "backend out of use: writes that it lacks are gone; give it another's data, then set it again with from", "backend", n.Name, "after", a.read)
 	}
@@ -199,6 +208,14 @@ func (s *sender) start(ctx context.Context, n *node) error {
 	})
 	if !a.gap {
 		a.readAlone()
+	}
+	return nil
+}
+
+// hold tells by errEnded that the lease is lost.
+func (s *sender) hold() error {
+	if !s.lease.Valid() {
+		return errEnded
 	}
 	return nil
 }
@@ -262,10 +279,15 @@ func (a *applier) leave() {
 
 // pause follows the maintenance of a backend.
 func (a *applier) pause(on bool) {
-	if a.paused.Swap(on) != on {
-		a.ready.notify()
-		a.wake()
+	if on == a.paused.Load() {
+		return
 	}
+	if !on {
+		a.since.Store(a.s.now().UnixNano())
+	}
+	a.paused.Store(on)
+	a.ready.notify()
+	a.wake()
 }
 
 // expect gives a write its outcome, where somebody waits for it.

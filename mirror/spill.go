@@ -50,27 +50,6 @@ func (s space) object() string { return s.objects() + nuid.Next() }
 // objects is what the names of the mirror's objects begin with.
 func (s space) objects() string { return s.ns.String() + "." + s.mirror + "/" }
 
-// openBodies opens the store of bodies, which all mirrors share.
-func (m *Mirror) openBodies(ctx context.Context) error {
-	var err error
-	if m.bodyStream, err = m.conn.OpenStream(ctx, jetstream.StreamConfig{
-		Name:        streamBodies,
-		Description: "skybus: bodies of mirrors' writes that are too large for a message",
-		Subjects:    []string{subjectChunks + ">", subjectObjects + ">"},
-		Retention:   jetstream.LimitsPolicy,
-		Discard:     jetstream.DiscardNew,
-		Storage:     jetstream.FileStorage,
-		AllowRollup: true,
-		AllowDirect: true,
-	}); err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	if m.bodyStore, err = m.js.ObjectStore(ctx, bucketBodies); err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	return nil
-}
-
 // inline is how large a message may be.
 func (m *Mirror) inline() int { return int(min(maxInline, m.conn.NATS().MaxPayload()/2)) }
 

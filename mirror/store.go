@@ -22,7 +22,8 @@ const (
 // Codes of the JetStream API for a stream that takes no more.
 const (
 	codeStoreFailed jetstream.ErrorCode = 10077 // the limit of the stream
-	codeResources   jetstream.ErrorCode = 10023 // the limits of the server or of the account
+	codeResources   jetstream.ErrorCode = 10023 // the limits of the server
+	codeAccount     jetstream.ErrorCode = 10002 // the limits of the account
 	codeStorage     jetstream.ErrorCode = 10047
 	codeTooLarge    jetstream.ErrorCode = 10054 // the limit of a message
 )
@@ -41,7 +42,7 @@ const (
 func storeResultOf(err error) storeResult {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch api.ErrorCode {
-		case codeStoreFailed, codeResources, codeStorage:
+		case codeStoreFailed, codeResources, codeAccount, codeStorage:
 			return storeFull
 		case codeTooLarge:
 			return storeTooLarge

@@ -262,7 +262,7 @@ func mirrorRoleTests() []roleTest {
 	return []roleTest{
 		{auth.UserConfig{Role: auth.Mirror}, `
 			+p skybus.mir.shop.prod.main.63 -p skybus.mir.shop.dev.main.63 +p skybus.mirw.shop.prod.main.a -p skybus.mirw.shop.dev.main.a
-			+p skybus.mirl.shop.prod.main.a -p skybus.mirl.shop.dev.main.a +s skybus.mirwn.shop.prod.main.* -s skybus.mirwn.shop.dev.main.* -s skybus.mir.shop.prod.main.*
+			+p skybus.mirl.shop.prod.main.a -p skybus.mirl.shop.dev.main.a +p skybus.mirl.shop.prod.main.a.7 -p skybus.mirl.shop.dev.main.a.7 +s skybus.mirwn.shop.prod.main.* -s skybus.mirwn.shop.dev.main.* -s skybus.mir.shop.prod.main.*
 			+p skybus.dlq.shop.prod.mirror.main.a.7 -p skybus.dlq.shop.dev.mirror.main.a.7 -p skybus.dlq.shop.prod.timer.x -p $JS.API.STREAM.PURGE.SKYBUS_DLQ
 			+p $KV.skybus_mirrors.shop.prod.main.a -p $KV.skybus_mirrors.shop.dev.main.a +s skybus.kv.skybus_mirrors.shop.prod.> -s skybus.kv.skybus_mirrors.shop.dev.>
 			+p $KV.skybus_leases.shop.prod.mirror.main -p $KV.skybus_leases.shop.dev.mirror.main -p $KV.skybus_leases.shop.prod.timers.0

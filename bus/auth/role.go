@@ -268,6 +268,7 @@ func mirror() Permissions {
 			"skybus.mir." + namespace + ".*.*",
 			"skybus.mirw." + namespace + ".*.*",
 			"skybus.mirl." + namespace + ".*.*",
+			"skybus.mirl." + namespace + ".*.*.*",
 			"skybus.dlq." + namespace + ".mirror.*.*.*",
 			"$O." + bodies + ".C.*",
 			"$O." + bodies + ".M.*",

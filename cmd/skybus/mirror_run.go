@@ -28,6 +28,12 @@ type spawnFlags struct {
 	CheckSec    *secondFlag `help:"How often backends are checked: seconds, or a duration such as 500ms." placeholder:"N" group:"spawn" env:"-"`
 	CheckURL    string      `help:"Path that is asked for to check a backend." placeholder:"PATH" group:"spawn" env:"-"`
 	CheckRegexp string      `help:"What the body of its answer must match." placeholder:"REGEXP" group:"spawn" env:"-"`
+
+	// They are taken so that an old command line works, and have no effect but a warning.
+	Auth       string `hidden:"" help:"Not used: see --token-file." placeholder:"TYPE" group:"spawn" env:"-"`
+	AuthExpire string `hidden:"" help:"Not used: see --token-file." placeholder:"N" group:"spawn" env:"-"`
+	AuthHost   string `hidden:"" help:"Not used: see --token-file." placeholder:"HOST" group:"spawn" env:"-"`
+	AuthPort   string `hidden:"" help:"Not used: see --token-file." placeholder:"PORT" group:"spawn" env:"-"`
 }
 
 // apply lays the flags over what a file says.
@@ -52,6 +58,9 @@ func (c *spawnFlags) apply(s *mirrorSetup) {
 	}
 	if c.CheckSec != nil {
 		s.Health.Every = time.Duration(*c.CheckSec)
+	}
+	if cmp.Or(c.Auth, c.AuthExpire, c.AuthHost, c.AuthPort) != "" {
+		s.Notes = append(s.Notes, "--auth, --auth-expire, --auth-host and --auth-port are not used: "+noAuth)
 	}
 	s.Health.Path, s.Health.Body = cmp.Or(c.CheckURL, s.Health.Path), cmp.Or(c.CheckRegexp, s.Health.Body)
 }
@@ -200,7 +209,10 @@ func (c *mirrorRunCmd) Run(ctx context.Context, app *App) error {
 // report says that nothing is wrong.
 func (s *mirrorSetup) report(app *App, file string) error {
 	for _, note := range s.Notes {
-		app.note("%s: %s", file, note)
+		if file != "" {
+			note = file + ": " + note
+		}
+		app.note("%s", note)
 	}
 	found := map[string]any{"mirror": cmp.Or(s.Name, mirror.DefaultName), "http": s.HTTP, "admin": s.Admin, "backends": len(s.Backends)}
 	return printOne(app, found, [][]any{{"mirror", found["mirror"]}, {"http", s.HTTP}, {"admin", s.Admin}, {"backends", len(s.Backends)}, {"file", cmp.Or(file, "none") + ": no mistake in it"}})

@@ -97,8 +97,11 @@ func (f *mirrorFile) spawnAuth(_ string, n ast.Node) {
 	if _, null := f.value(n).(*ast.NullNode); null {
 		return
 	}
-	f.s.Notes = append(f.s.Notes, fmt.Sprintf("line %d: auth is not used: /login gave out tokens that nothing asked for; --token-file names tokens that every request to the admin API needs", lineOf(n)))
+	f.s.Notes = append(f.s.Notes, fmt.Sprintf("line %d: auth is not used: %s", lineOf(n), noAuth))
 }
+
+// noAuth says what there is in place of Spawn's.
+const noAuth = "/login gave out tokens that nothing asked for; --token-file names tokens that every request to the admin API needs"
 
 // fromSpawn fills in what a file of Spawn's does not say.
 func (s *mirrorSetup) fromSpawn() {

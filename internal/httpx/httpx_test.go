@@ -41,6 +41,9 @@ func TestGuardLoopback(t *testing.T) {
 			if w.Code != want {
 				t.Errorf("Host %q on %s: %d, want %d", host, addr, w.Code, want)
 			}
+			if kind := w.Header().Get("Content-Type"); want != http.StatusOK && kind != httpx.TypeProblem {
+				t.Errorf("Host %q on %s: %s %s", host, addr, kind, w.Body)
+			}
 		}
 	}
 }

@@ -102,16 +102,36 @@ func (c *conn) close() {
 // write returns how much of the request it handed on.
 func (c *conn) write(req *Request, addr string) (int64, error) {
 	c.w = req.appendHead(c.w[:0], addr)
-	if len(req.Body) <= copiedBody {
-		c.w = append(c.w, req.Body...)
-		n, err := c.nc.Write(c.w)
-		if cap(c.w) > 2*copiedBody {
-			c.w = nil
-		}
-		return int64(n), err
+	if len(req.Body) > copiedBody {
+		return c.writeBody(req)
 	}
-	buffers := net.Buffers{c.w, req.Body}
-	return buffers.WriteTo(c.nc)
+	c.w = append(c.w, req.Body...)
+	if err := req.ready(); err != nil {
+		return 0, err
+	}
+	n, err := c.nc.Write(c.w)
+	if cap(c.w) > 2*copiedBody {
+		c.w = nil
+	}
+	return int64(n), err
+}
+
+// writeBody writes the head and a body that is not copied behind it. The end of the body is what takes leave: before it the backend has no request.
+func (c *conn) writeBody(req *Request) (int64, error) {
+	buffers, end := net.Buffers{c.w, req.Body}, []byte(nil)
+	if req.Ready != nil {
+		n := len(req.Body) - copiedBody
+		buffers[1], end = req.Body[:n], req.Body[n:]
+	}
+	sent, err := buffers.WriteTo(c.nc)
+	if err != nil || req.Ready == nil {
+		return sent, err
+	}
+	if err := req.ready(); err != nil {
+		return sent, err
+	}
+	n, err := c.nc.Write(end)
+	return sent + int64(n), err
 }
 
 // send writes the request and returns when the answer begins; whole is false if it began before the request was written. With an error
@@ -123,6 +143,9 @@ func (c *conn) send(req *Request, addr string) (whole, sent bool, err error) {
 	n, err := c.write(req, addr)
 	if err != nil && n == 0 {
 		return false, false, err
+	}
+	if _, ok := errors.AsType[*notReadyError](err); ok {
+		return false, true, err
 	}
 	if _, rerr := c.r.Peek(1); rerr != nil { // else the backend has answered what it could not read
 		return false, true, cmp.Or(err, rerr)
@@ -139,6 +162,9 @@ func (c *conn) sendLarge(req *Request, addr string) (whole, sent bool, err error
 	go func() {
 		defer close(done)
 		n, werr = c.write(req, addr)
+		if _, ok := errors.AsType[*notReadyError](werr); ok {
+			_ = c.under.Close() // nobody will answer
+		}
 	}()
 	_, err = c.r.Peek(1)
 	if err != nil {

@@ -1,6 +1,9 @@
 package leanhttp
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // exchange is a request under way whose answer has begun.
 type exchange struct {
@@ -58,7 +61,8 @@ func (c *Client) try(ctx context.Context, cn *conn, req *Request) (x exchange, a
 		if sent {
 			failure.Op = "read"
 		}
-		again = cn.kept && (req.Repeatable || !sent) && !failure.Timeout() && cn.aborted.Load() == nil
+		_, notReady := errors.AsType[*notReadyError](err)
+		again = cn.kept && (req.Repeatable || !sent) && !failure.Timeout() && cn.aborted.Load() == nil && !notReady
 		x.drop(!again)
 		return exchange{}, again, failure
 	}

@@ -25,7 +25,26 @@ type Request struct {
 	// Repeatable: the backend may get the request twice. It is then sent once more, at once and on a new connection, when one that had
 	// been kept open ends before a byte of the answer.
 	Repeatable bool
+	// Ready is asked right before what makes the request a whole one is written, at each attempt; nil means that it always is. Its error
+	// ends the request, which the backend has not got then, or not to its end.
+	Ready func() error
 }
+
+// ready asks whether the request may be sent now.
+func (r *Request) ready() error {
+	if r.Ready == nil {
+		return nil
+	}
+	if err := r.Ready(); err != nil {
+		return &notReadyError{err}
+	}
+	return nil
+}
+
+// notReadyError is one of [Request].Ready.
+type notReadyError struct{ error }
+
+func (e *notReadyError) Unwrap() error { return e.error }
 
 // check makes sure that nothing in the request can become another line, or another request.
 func (r *Request) check() error {

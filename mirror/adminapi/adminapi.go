@@ -48,8 +48,8 @@ type Config struct {
 	TLS *tls.Config
 	// Version and Built are the release that /info tells of.
 	Version, Built string
-	// Pages serves all paths that are not the API's, to who has a token. Nil means that there are none.
-	Pages http.Handler
+	// Pages serves the paths it has that are not the API's, to who has a token. Nil means that there are none.
+	Pages *http.ServeMux
 	// Logger hears of faults, not of requests. Nil means discard.
 	Logger *slog.Logger
 }

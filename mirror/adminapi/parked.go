@@ -78,7 +78,7 @@ var _ json.Marshaler = parkedWrite{}
 // listParked lists the writes that wait for somebody to deal with them.
 func (h *Handler) listParked(w http.ResponseWriter, r *http.Request) error {
 	q := readQuery(r)
-	f := mirror.ParkedFilter{Backend: q.text("backend")}
+	f := mirror.ParkedFilter{Backend: q.text("backend"), Cursor: q.text("cursor")}
 	limit := q.number("limit", maxLimit, defaultLimit)
 	if err := q.end(); err != nil {
 		return err
@@ -86,12 +86,14 @@ func (h *Handler) listParked(w http.ResponseWriter, r *http.Request) error {
 	found := struct {
 		Parked []parkedWrite `json:"parked"`
 		More   bool          `json:"more"`
+		Next   string        `json:"next,omitempty"` // the cursor of the next page
 	}{Parked: []parkedWrite{}}
 	for p, err := range h.mirror.Parked().List(r.Context(), f) {
 		if err != nil {
 			return err
 		}
-		if found.More = uint64(len(found.Parked)) == limit; found.More {
+		if n := len(found.Parked); uint64(n) == limit {
+			found.More, found.Next = true, found.Parked[n-1].Cursor()
 			break
 		}
 		found.Parked = append(found.Parked, parkedWrite{&p})

@@ -86,8 +86,10 @@ func (h *Handler) spawnRoutes() *http.ServeMux {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if h.cfg.Pages != nil {
-			h.cfg.Pages.ServeHTTP(w, r)
-			return
+			if _, pattern := h.cfg.Pages.Handler(r); pattern != "" {
+				h.cfg.Pages.ServeHTTP(w, r)
+				return
+			}
 		}
 		a.unknown(w, r, http.StatusNotFound, "Not found", "Please see /list and /v1/openapi.json for what there is")
 	})

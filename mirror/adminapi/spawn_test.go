@@ -253,11 +253,8 @@ func TestSpawnPages(t *testing.T) {
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	const token = "0123456789abcdef"
-	pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/healthz" {
-			http.NotFound(w, r)
-		}
-	})
+	pages := http.NewServeMux()
+	pages.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	h := build(t, adminapi.Config{Tokens: []string{token}, Pages: pages})
 	send(t, "PUT", h.url+"/nodes/a/1", "{}", "Authorization", "Bearer "+token).want(t, 201)
 	for _, path := range []string{"/nodes", "/nodes/", "/nodes/a", "/nodes/a/1", "/info", "/list", "/metrics", "/v1/status", "/v1/backends", "/v1/openapi.json", "/login", "/", "/none", "/healthz"} {
@@ -273,6 +270,9 @@ func TestTokens(t *testing.T) {
 	}
 	send(t, "DELETE", h.url+"/nodes", "").want(t, 401)
 	send(t, "GET", h.url+"/healthz", "", "Authorization", "Bearer "+token).want(t, 200)
+	if a := send(t, "GET", h.url+"/none", "", "Authorization", "Bearer "+token).want(t, 404); !strings.HasPrefix(a.body, `{"Message":{"Error":"`) {
+		t.Error(a.body)
+	}
 	// A web page of somebody else's has no token, but the browser may have one.
 	send(t, "DELETE", h.url+"/nodes", "", "Authorization", "Bearer "+token, "Sec-Fetch-Site", "cross-site").want(t, 403)
 	send(t, "GET", h.url+"/nodes", "", "Authorization", "Bearer "+token).want(t, 200)
