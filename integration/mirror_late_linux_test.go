@@ -15,7 +15,7 @@ func TestMirrorSenderFrozenInBody(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 1, 0, "ack: queued")
+	r := newMirrorRig(t, server.Ports["nats"], 1, 0, "ack: queued")
 	text, err := os.ReadFile(r.file)
 	if err == nil { // so that it is not the time of the request that ends it
 		err = os.WriteFile(r.file, []byte(strings.ReplaceAll(string(text), "timeout: 1s", "timeout: 1m")), 0o600)
@@ -41,17 +41,17 @@ func TestMirrorSenderFrozenInBody(t *testing.T) {
 	}
 	applied(put("first"))
 
-	c.freeze()
+	c.Freeze()
 	long := put(strings.Repeat("long", 8<<20)) // more than the buffers between the two take
 	eventually(t, patience, "the sender is in the middle of the request", func() bool { return unsent(t, c.config.Listen) > 100_000 })
-	old.freeze()
+	old.Freeze()
 	eventually(t, patience, "the other process sends", func() bool { return r.sender(m) != at })
-	c.thaw()
+	c.Thaw()
 	applied(long)
 	applied(put("last"))
 
-	old.thaw()
-	old.await(`"sending given up`) // after all its requests have ended
+	old.Thaw()
+	old.Await(`"sending given up`) // after all its requests have ended
 	r.settle(w, nil)
 }
 

@@ -40,13 +40,13 @@ func TestMirrorServerFrozen(t *testing.T) {
 	t.Parallel()
 	needPrograms(t)
 	server := startMirrorServer(t)
-	r := newMirrorRig(t, server.ports["nats"], 3, 2)
+	r := newMirrorRig(t, server.Ports["nats"], 3, 2)
 	w := startWriters(t, r.urls(), 16, 0)
 	for range 2 {
 		w.await(500)
-		server.freeze()
+		server.Freeze()
 		time.Sleep(3 * time.Second) // that is how long it stands still
-		server.thaw()
+		server.Thaw()
 	}
 	w.await(500)
 	r.settle(w, nil)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +77,24 @@ func TestSchedulerUnderRole(t *testing.T) {
 	harmless(t, conn)
 }
 
+// lockedLog is a log that is read while it is written.
+type lockedLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedLog) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
+}
+
 // TestDeadLettersUnderRole delivers where an older release has made the shards alone: that there is no place for dead letters is said at once, with
 // what to do, and what is given up is kept until that was done.
 func TestDeadLettersUnderRole(t *testing.T) {
@@ -85,11 +104,7 @@ func TestDeadLettersUnderRole(t *testing.T) {
 	if _, err := kv.OpenLeases(t.Context(), admin); err != nil {
 		t.Fatal(err)
 	}
-	log := newOutput()
-	logged := func(text string) bool {
-		all, _ := log.read()
-		return strings.Contains(all, text)
-	}
+	log := &lockedLog{}
 	open := func(conn *bus.Conn) *scheduler.Scheduler {
 		sched, err := scheduler.Open(t.Context(), conn, scheduler.Config{
 			Transports: map[string]scheduler.Transport{"stubborn": stubborn{}}, Logger: slog.New(slog.NewTextHandler(log, nil)),
@@ -106,7 +121,7 @@ func TestDeadLettersUnderRole(t *testing.T) {
 	}
 	runUntilCleanup(t, open(conn).Run)
 	bustest.Eventually(t, "it says what is missing", func() bool {
-		return logged("there is no stream SKYBUS_DLQ") && logged("`skybus scheduler`, started once as a user who may create streams")
+		return log.has("there is no stream SKYBUS_DLQ") && log.has("`skybus scheduler`, started once as a user who may create streams")
 	})
 	runUntilCleanup(t, owner.Run) // as it says
 	bustest.Eventually(t, "the stream", func() bool {

@@ -156,7 +156,7 @@ func TestGenerationRises(t *testing.T) {
 	}
 	// By a machine that was an hour ahead.
 	ahead := old.Generation + int64(time.Hour)
-	if _, err := r.conn.JetStream().Publish(t.Context(), "skybus.mirw.default.dev.default.a", []byte(fmt.Sprintf(`{"generation":%d,"read":0,"state":"live"}`, ahead))); err != nil {
+	if _, err := r.conn.JetStream().Publish(t.Context(), "skybus.mirw.default.dev.default.a", fmt.Appendf(nil, `{"generation":%d,"read":0,"state":"live"}`, ahead)); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Delete(t.Context(), "a"); err != nil {
