@@ -3,15 +3,16 @@
 package integration_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/auth"
@@ -41,10 +42,27 @@ func TestMirrorUnderRole(t *testing.T) {
 	if _, err := kv.OpenLeases(t.Context(), admin); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := admin.OpenStream(t.Context(), jetstream.StreamConfig{Name: "SKYBUS_DLQ", Subjects: []string{"skybus.dlq.>"}}); err != nil {
-		t.Fatal(err)
+	owner := open(admin)
+	log := &lockedLog{}
+	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
+	early, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	first := open(s.part(t, auth.Mirror))
+	go func() { ended <- first.Run(early) }()
+	bustest.Eventually(t, "it says what is missing", func() bool {
+		return log.has("there is no stream SKYBUS_DLQ") && log.has("`skybus mirror run`, started once as a user who may create streams")
+	})
+	go func() { ended <- owner.Run(early) }() // as it says
+	bustest.Eventually(t, "the stream of what is parked", func() bool {
+		_, err := admin.JetStream().Stream(t.Context(), "SKYBUS_DLQ")
+		return err == nil
+	})
+	stop()
+	if err := errors.Join(<-ended, <-ended); err != nil {
+		t.Error(err)
 	}
-	owner, m, other := open(admin), open(conn), open(second)
+	cfg.Logger = nil
+	m, other := open(conn), open(second)
 	setBackends(t, m)
 	runUntilCleanup(t, m.Run)
 	runUntilCleanup(t, other.Run)

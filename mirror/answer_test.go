@@ -24,7 +24,7 @@ func TestAckPolicies(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 3)
-			m := r.open(t, mirror.Config{Ack: policy, AnswerTimeout: 500 * time.Millisecond, TryTimeout: 50 * time.Millisecond, Health: mirror.Health{Every: -1}})
+			m := r.open(t, mirror.Config{Ack: policy, AnswerTimeout: 2 * time.Second, TryTimeout: 500 * time.Millisecond, Health: mirror.Health{Every: -1}})
 			run(t, m)
 			front := serve(t, m)
 			for statuses, want := range cases {

@@ -237,10 +237,22 @@ func (m *Mirror) openLetters(ctx context.Context) error {
 		Subjects:    []string{"skybus.dlq.>"},
 		Storage:     jetstream.FileStorage,
 	})
+	if bus.CodeOf(err) == bus.PermissionDenied {
+		return bus.Wrap(bus.PermissionDenied, "mirror: park: there is no stream "+deadStream+", and this user may not make it: `skybus mirror run`, started once as a user who may create streams, does", err)
+	}
 	if err != nil {
 		return fmt.Errorf("mirror: park: %w", err)
 	}
 	return nil
+}
+
+// checkLetters makes the stream of what is parked where it is missing, or says so at once: the first write to be parked may come in weeks, and then holds up its lane.
+func (m *Mirror) checkLetters(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, seenTimeout)
+	defer cancel()
+	if err := m.openLetters(ctx); err != nil && ctx.Err() == nil {
+		m.log.WarnContext(ctx, "writes that a backend answers otherwise than the others cannot be parked so far", "error", err)
+	}
 }
 
 // rawLetter reads a letter from the leader of the stream; bus.NotFound says that there is none.

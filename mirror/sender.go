@@ -31,6 +31,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("mirror: %w", err)
 	}
+	m.checkLetters(ctx)
 	key := m.conn.Namespace().Key(leaseKind, m.cfg.Name)
 	for ctx.Err() == nil {
 		lease, err := leases.Wait(ctx, key, m.cfg.Owner, m.cfg.Lease)
