@@ -380,10 +380,9 @@ func TestReadYourWrites(t *testing.T) {
 		t.Errorf("a write that nobody has, after %v: %d %q", time.Since(begin), got.status, got.body)
 	}
 	r.backends[0].setRefuse(nil)
-	begin = time.Now()
 	got = do(t, "GET", front.URL+"/x", "", "Skybus-Min-Seq", "1000000")
-	if _, _, _ = problem(t, got); got.status != http.StatusBadRequest || time.Since(begin) < 500*time.Millisecond {
-		t.Errorf("a write that there is not, after %v: %d %q", time.Since(begin), got.status, got.body)
+	if _, _, _ = problem(t, got); got.status != http.StatusBadRequest {
+		t.Errorf("a write that there is not: %d %q", got.status, got.body)
 	}
 	for _, header := range wrongMinimums() {
 		if got := do(t, "GET", front.URL+"/x", "", header...); got.status != http.StatusBadRequest {
