@@ -12,7 +12,7 @@ import (
 // GuardLoopback keeps web pages out of a listener that only this machine is meant to reach: where addr is a loopback
 // address, requests are refused (421, a [Problem]) whose Host is neither localhost nor an IP address. A page of any site can have its
 // own name resolve to 127.0.0.1 and would then count as of the same origin (DNS rebinding); it cannot do so without its name
-// in the Host header. hosts are let in besides: those that a proxy on this machine asks for. On other addresses h is returned as it is.
+// in the Host header. What can be no host is 400. hosts are let in besides: those that a proxy on this machine asks for. On other addresses h is returned as it is.
 func GuardLoopback(addr net.Addr, h http.Handler, hosts ...string) http.Handler {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsLoopback() {
@@ -20,10 +20,14 @@ func GuardLoopback(addr net.Addr, h http.Handler, hosts ...string) http.Handler 
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if name := hostName(r.Host); !local(name) && !slices.Contains(hosts, name) {
-			Problem{
+			p := Problem{
 				Status: http.StatusMisdirectedRequest, Code: codeInvalid,
 				Detail: "this listener is for this machine: ask for it as localhost or by its IP address",
-			}.Write(w)
+			}
+			if !validHost(r.Host) {
+				p.Status, p.Detail = http.StatusBadRequest, "the request is for what can be no host"
+			}
+			p.Write(w)
 			return
 		}
 		h.ServeHTTP(w, r)

@@ -29,8 +29,8 @@ func TestGuardLoopback(t *testing.T) {
 		"127.0.0.1.evil.example":  http.StatusMisdirectedRequest,
 		"localhost.evil.example":  http.StatusMisdirectedRequest,
 		"notlocalhost":            http.StatusMisdirectedRequest,
-		"evil.example:80:80":      http.StatusMisdirectedRequest,
-		"[evil.example]:8080":     http.StatusMisdirectedRequest,
+		"evil.example:80:80":      http.StatusBadRequest,
+		"[evil.example]:8080":     http.StatusBadRequest,
 		"0x7f000001.evil.example": http.StatusMisdirectedRequest,
 	} {
 		for addr, want := range map[net.Addr]int{loopback: want, open: http.StatusOK} {
