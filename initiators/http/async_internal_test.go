@@ -195,6 +195,13 @@ func TestAsync(t *testing.T) {
 		info, err := stream.Info(t.Context())
 		return err == nil && info.State.Msgs == 0
 	})
+	consumer, err := stream.Consumer(t.Context(), "default=dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := consumer.CachedInfo().Delivered.Consumer; n != 1 {
+		t.Errorf("the request was given out %d times until it was taken from the queue", n)
+	}
 }
 
 // Nobody but who made a request may know of it.

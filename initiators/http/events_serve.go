@@ -228,7 +228,6 @@ func problemEvent(err error) event {
 
 // begin sends the head of the answer.
 func (a *eventAnswer) begin() {
-	_ = a.rc.SetReadDeadline(time.Time{}) // it would end the request; what cannot be set is not there
 	h := a.w.Header()
 	h.Set("Content-Type", typeEvents)
 	h.Set("Cache-Control", "no-store, no-transform")

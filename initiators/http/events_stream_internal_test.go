@@ -41,11 +41,16 @@ func (r *rig) store(t testing.TB, order string, n int) {
 func TestEventsOfStream(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.stream(t)
+	stream := r.stream(t)
 	h := r.hub(t, 100)
 	url := serveEvents(t, h, Events{Stream: "ORDERS", Subject: "default.dev.pub.orders.{path.id}", Name: "subject"})
 	r.store(t, "7", 20) // before anybody asked
 	fresh := subscribe(t, url+"/7")
+	for c := range stream.ListConsumers(t.Context()).Info() { // what is stored already is not sent to the gateway
+		if c.Config.OptStartSeq != 21 {
+			t.Errorf("the gateway has the stream sent from %d on", c.Config.OptStartSeq)
+		}
+	}
 	r.store(t, "8", 3) // of another
 	r.store(t, "7", 2)
 	for _, id := range []string{"24", "25"} {
