@@ -122,8 +122,10 @@ type Scheduler struct {
 	transports map[string]Transport
 	room       room
 	zones      *zones
-	ahead      atomic.Int64 // nanoseconds of virtual time, see package schedulertest
-	owned      atomic.Int64 // shards that this process fires
+	ahead      atomic.Int64                    // nanoseconds of virtual time, see package schedulertest
+	owned      atomic.Int64                    // shards that this process fires
+	epoch      atomic.Pointer[context.Context] // ends when answers of before may be lost
+	endEpochs  func()
 	counters   counters
 	outliers   *outlier.Detector // of destinations
 
@@ -141,7 +143,7 @@ type shard struct {
 	kept   atomic.Pointer[owner] // the one that lost the shard a moment ago
 }
 
-// Open binds to the timers of conn's namespace and makes the streams that hold them, if they are not there. It starts nothing: timers
+// Open binds to the timers of conn's namespace and makes the streams that hold them, if they are not there. It fires and delivers nothing: timers
 // can be made and changed, and are fired by whoever runs [Scheduler.Run]. conn stays the caller's.
 func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 	asked := cfg.Shards
@@ -167,12 +169,14 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 		}
 		s.transports[name] = t
 	}
+	s.endEpochs = s.keepEpochs()
 	return s, nil
 }
 
 // Close closes the transports. Run must have returned, and CreateMany. Further calls do nothing.
 func (s *Scheduler) Close() error {
 	s.closeOnce.Do(func() {
+		s.endEpochs()
 		s.creating.close()
 		s.firing.close()
 		var errs []error

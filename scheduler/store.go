@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -41,8 +42,17 @@ func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
 	unsure := false // an earlier attempt may have been stored
+	try := s.publish
+	if isNew(msg) {
+		try = s.attempt
+	}
 	for {
-		ack, err := s.publish(ctx, msg)
+		if unsure && isNew(msg) {
+			if seq, ok, err := s.storedBefore(ctx, sh, msg); ok || err != nil {
+				return seq, err
+			}
+		}
+		ack, err := try(ctx, msg)
 		switch {
 		case err == nil:
 			s.noteStored(sh, msg, ack.Sequence)
@@ -61,6 +71,68 @@ func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64
 			return 0, storeEnded(ctx, err, unsure)
 		}
 	}
+}
+
+// isNew tells whether a message is to be a timer where there is none.
+func isNew(msg *nats.Msg) bool { return first(msg.Header, headerExpectSeq) == "0" }
+
+// attempt makes one to store a new timer. It ends when the connection comes back after it was lost: the answer that was on its way will not come, and the sooner it is
+// looked what became of the message, the more of that can be seen. Changes are not hurried so: a server that was killed may have forgotten that a timer was
+// gone as it fired, and would take a change of it; after a while it is too late for that by the server's clock.
+func (s *Scheduler) attempt(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck, error) {
+	epoch := *s.epoch.Load()
+	try, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(epoch, cancel)()
+	ack, err := s.publish(try, msg)
+	if err != nil && epoch.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", nats.ErrDisconnected, err)
+	}
+	return ack, err
+}
+
+// keepEpochs begins a new epoch whenever answers may have been lost, until stop is called or the connection is closed.
+func (s *Scheduler) keepEpochs() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.epoch.Store(&ctx)
+	loss, done := make(chan struct{}, 1), make(chan struct{})
+	unwatch := s.conn.NotifyLoss(loss)
+	go func() {
+		defer unwatch()
+		for {
+			select {
+			case <-loss:
+				next, end := context.WithCancel(context.Background())
+				s.epoch.Store(&next)
+				cancel()
+				cancel = end
+			case <-s.conn.Closed():
+				return
+			case <-done:
+				return
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(done) })
+}
+
+// storedBefore tells whether an earlier attempt has stored a new timer. It may have fired since: then it is being delivered.
+func (s *Scheduler) storedBefore(ctx context.Context, sh *shard, msg *nats.Msg) (uint64, bool, error) {
+	id := idOf(msg.Subject)
+	for _, pattern := range []string{msg.Subject, sh.subject(kindDue, id), sh.retry(id, "*")} {
+		m, seq, err := s.following(ctx, sh, pattern, 0)
+		switch {
+		case errors.Is(err, errNone):
+		case err != nil:
+			return 0, false, err
+		case bytes.Equal(m.Data, msg.Data):
+			if pattern == msg.Subject {
+				s.noteStored(sh, msg, seq)
+			}
+			return seq, true, nil
+		}
+	}
+	return 0, false, nil
 }
 
 // findStored tells what became of a message whose answer was lost.

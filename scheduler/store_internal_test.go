@@ -1,0 +1,43 @@
+package scheduler
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A new timer whose answer was lost is known again while it is stored and while it is delivered: it must not be stored, and fire, once more.
+func TestStoredBefore(t *testing.T) {
+	t.Parallel()
+	r := newRetryRig(t, 0)
+	sh := r.shards[0]
+	if _, err := r.Create(t.Context(), Spec{ID: "t0", After: time.Hour, Target: Target{URI: "https://example.com/"}}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := r.pending(t.Context(), sh, "t0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg := &nats.Msg{Subject: m.subject, Data: m.body, Header: nats.Header{headerExpectSeq: {"0"}}}
+	known := func(want bool, when string) {
+		t.Helper()
+		if seq, ok, err := r.storedBefore(t.Context(), sh, msg); err != nil || ok != want || ok == (seq == 0) {
+			t.Errorf("%s: %d, %t, %v, want %t", when, seq, ok, err, want)
+		}
+	}
+	known(true, "pending")
+	other := &nats.Msg{Subject: m.subject, Data: append([]byte("x"), m.body...), Header: msg.Header}
+	if _, ok, err := r.storedBefore(t.Context(), sh, other); ok || err != nil {
+		t.Errorf("another life of the id: %t, %v", ok, err)
+	}
+	if err := r.storeDue(t.Context(), sh.dueMessage(m, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	known(true, "due")
+	if err := sh.stream.Purge(t.Context(), jetstream.WithPurgeSubject(sh.all(kindDue))); err != nil {
+		t.Fatal(err)
+	}
+	known(false, "delivered")
+}
