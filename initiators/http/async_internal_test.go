@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
@@ -191,6 +192,14 @@ func TestAsync(t *testing.T) {
 	if body := text(t, raw); raw.StatusCode != http.StatusCreated || body != want || raw.Header.Get("Content-Type") != typeJSON || raw.Header.Get("X-A") != "1" {
 		t.Errorf("%s %v %s", raw.Status, raw.Header, body)
 	}
+	if n := emptied(t, stream); n != 1 {
+		t.Errorf("the request was given out %d times until it was taken from the queue", n)
+	}
+}
+
+// emptied waits until nothing is to be answered later any more, and returns how often something was given out for that.
+func emptied(t testing.TB, stream jetstream.Stream) (deliveries uint64) {
+	t.Helper()
 	bustest.Eventually(t, "an empty queue", func() bool {
 		info, err := stream.Info(t.Context())
 		return err == nil && info.State.Msgs == 0
@@ -199,9 +208,7 @@ func TestAsync(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := consumer.CachedInfo().Delivered.Consumer; n != 1 {
-		t.Errorf("the request was given out %d times until it was taken from the queue", n)
-	}
+	return consumer.CachedInfo().Delivered.Consumer
 }
 
 // Nobody but who made a request may know of it.

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"crypto/rand"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -123,11 +124,14 @@ func TestAsyncForged(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	const report, other = "skybus.http.default.dev.report", "skybus.http.default.dev.other"
 	for _, m := range []*nats.Msg{
-		{Subject: "skybus.http.default.dev.report", Data: stored.Data},
-		{Subject: "skybus.http.default.dev.other", Data: stored.Data, Header: nats.Header{bus.HeaderRequestID: {"a"}, bus.HeaderContentType: {typeMessagePack}}},
-		{Subject: "skybus.http.default.dev.report", Data: []byte("x"), Header: nats.Header{bus.HeaderRequestID: {"a"}, bus.HeaderContentType: {typeMessagePack}}},
-		{Subject: "skybus.http.default.dev.report", Data: stored.Data, Header: nats.Header{bus.HeaderRequestID: {"a"}, bus.HeaderContentType: {typeMessagePack}, jetstream.SequenceHeader: {"1"}}},
+		{Subject: report, Data: another(t, stored.Data)},
+		{Subject: report, Data: another(t, stored.Data), Header: nats.Header{bus.HeaderContentType: {typeMessagePack}}},
+		{Subject: report, Data: another(t, stored.Data), Header: nats.Header{bus.HeaderRequestID: {"a"}, bus.HeaderContentType: {typeJSON}}},
+		{Subject: other, Data: another(t, stored.Data), Header: nats.Header{bus.HeaderRequestID: {"a"}, bus.HeaderContentType: {typeMessagePack}}},
+		{Subject: report, Data: []byte("x"), Header: nats.Header{bus.HeaderRequestID: {"a"}, bus.HeaderContentType: {typeMessagePack}}},
+		{Subject: report, Data: another(t, stored.Data), Header: nats.Header{bus.HeaderRequestID: {"a"}, bus.HeaderContentType: {typeMessagePack}, jetstream.SequenceHeader: {"1"}}},
 	} {
 		if _, err := js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)
@@ -137,13 +141,25 @@ func TestAsyncForged(t *testing.T) {
 	if s := o.finished(t, location); s.State != stateDone {
 		t.Errorf("%+v", s)
 	}
-	bustest.Eventually(t, "an empty queue", func() bool {
-		info, err := stream.Info(t.Context())
-		return err == nil && info.State.Msgs == 0
-	})
+	emptied(t, stream)
 	if calls.Load() != 1 {
 		t.Errorf("%d calls", calls.Load())
 	}
+}
+
+// another is a stored request with another id: once for each id is all that is done.
+func another(t *testing.T, stored []byte) []byte {
+	t.Helper()
+	var work laterWork
+	if err := (bus.MessagePack{}).Unmarshal(stored, &work); err != nil {
+		t.Fatal(err)
+	}
+	work.ID = rand.Text()
+	data, err := bus.MessagePack{}.Marshal(work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // Requests of an entry that hangs leave places for others.
