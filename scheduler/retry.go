@@ -33,7 +33,9 @@ const (
 
 // Delays of what is put off without an attempt, for the first time and at most. They are random times below.
 const (
-	ejectedMore  = 5 * time.Second // after the end of the ejection
+	ejectedFirst = 2 * time.Second // is a destination left alone, and so much longer each time
+	ejectedLast  = time.Minute
+	ejectedMore  = 5 * time.Second // after the end of the ejection, but not more than that takes
 	probeFirst   = time.Second
 	probeLast    = 30 * time.Second
 	unknownFirst = 5 * time.Second
@@ -119,7 +121,7 @@ func (c *courier) putOffCrowded(ctx context.Context, x *parcel) {
 func (c *courier) putOffEjected(ctx context.Context, x *parcel) {
 	wait := backoff.Full(x.defers+1, probeFirst, probeLast)
 	if left := time.Until(c.s.outliers.Until(x.destination)); left > 0 {
-		wait = left + rand.N(ejectedMore)
+		wait = left + rand.N(min(max(left, ejectedFirst/4), ejectedMore))
 	}
 	c.putOff(ctx, x, wait, bus.Errorf(bus.Unavailable, "scheduler: %q failed again and again, so it was left alone", x.destination))
 }

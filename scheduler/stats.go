@@ -67,8 +67,11 @@ func (s *Scheduler) Stats() Stats {
 	return st
 }
 
-// newOutliers counts the failures of each destination by itself.
-func newOutliers() *outlier.Detector { return outlier.New(outlier.Config{MaxEjectionPercent: 100}) }
+// newOutliers counts the failures of each destination by itself. One that was started again is soon well, and its timers are late for as long as it is left
+// alone; so that is short at first, and grows.
+func newOutliers() *outlier.Detector {
+	return outlier.NewPatient(outlier.Config{MaxEjectionPercent: 100, BaseEjectionTime: ejectedFirst, MaxEjectionTime: ejectedLast}, probeLast)
+}
 
 // stats adds what an owner knows.
 func (o *owner) stats(st *Stats) {

@@ -18,10 +18,12 @@ import (
 // progressLimit is how long after the last fault each kind of operation has to succeed again.
 const progressLimit = 15 * time.Second
 
-// What a process may have at the end: half as much again as after the warm-up, and something besides.
+// What a process may have at the end: half as much again as after the warm-up, and something besides. A server has what the streams hold in memory, and
+// is busy enough to be let have the garbage that skybus allows, which is 128 MiB.
 const (
-	moreMemory     = 32 << 20
-	moreGoroutines = 50
+	moreMemory       = 32 << 20
+	moreServerMemory = 192 << 20
+	moreGoroutines   = 50
 )
 
 // awaitProgress waits until each kind of operation that is asked from now on has succeeded once.
@@ -44,9 +46,13 @@ type use struct {
 
 func (u use) String() string { return fmt.Sprintf("%d MiB, %d goroutines", u.memory>>20, u.goroutines) }
 
-// limit is what the process may have later.
-func (u use) limit() use {
-	return use{memory: u.memory*3/2 + moreMemory, goroutines: u.goroutines*3/2 + moreGoroutines}
+// limit is what a process of that kind may have later.
+func (u use) limit(kind string) use {
+	more := int64(moreMemory)
+	if kind == serverKind {
+		more = moreServerMemory
+	}
+	return use{memory: u.memory*3/2 + more, goroutines: u.goroutines*3/2 + moreGoroutines}
 }
 
 // most is the most that a process of each kind has. One of a kind may have all the work, and another one has it later. The backends and the receiver
@@ -105,7 +111,7 @@ func (r *rig) checkUse(before map[string]use) {
 			if _, ok := before[u.kind]; !ok {
 				continue
 			}
-			now, limit := r.use(u), before[u.kind].limit()
+			now, limit := r.use(u), before[u.kind].limit(u.kind)
 			if now.memory > limit.memory || now.goroutines > limit.goroutines {
 				over = append(over, fmt.Sprintf("%s has %v; after the warm-up the most that a %s had was %v", u.name, now, u.kind, before[u.kind]))
 			}

@@ -63,7 +63,8 @@ func (c Config) withDefaults() Config {
 // knows of hosts that are no longer asked for it forgets. While no host fails it costs two atomic loads a request.
 type Detector struct {
 	cfg   Config
-	known atomic.Int64 // len(hosts), to be asked without the lock
+	probe time.Duration // after which a probe that was not reported makes way for another one
+	known atomic.Int64  // len(hosts), to be asked without the lock
 
 	mu     sync.Mutex
 	hosts  map[string]*host // those with something against them
@@ -84,7 +85,14 @@ type host struct {
 
 // New is a detector that knows nothing against anyone.
 func New(cfg Config) *Detector {
-	return &Detector{cfg: cfg.withDefaults(), hosts: map[string]*host{}}
+	cfg = cfg.withDefaults()
+	return NewPatient(cfg, cfg.BaseEjectionTime)
+}
+
+// NewPatient is New for requests that may take longer than an ejection: a probe that is not reported makes way for another one after
+// probe, which is more than 0.
+func NewPatient(cfg Config, probe time.Duration) *Detector {
+	return &Detector{cfg: cfg.withDefaults(), probe: probe, hosts: map[string]*host{}}
 }
 
 // Report tells how a request to the host ended, and returns whether that ejected it. Only what says something about the host
@@ -173,7 +181,7 @@ func (d *Detector) pruneLocked(now time.Time) {
 
 // Begin is called before a request to the host. It tells whether to go on: of those who chose a host for its probe at the
 // same time only the first is told to, the others choose again. A probe that is never reported makes way for another
-// one after BaseEjectionTime. Hosts that are out for good are not refused, since [Healthy] may have had to offer them.
+// one after BaseEjectionTime, or as [NewPatient] was told. Hosts that are out for good are not refused, since [Healthy] may have had to offer them.
 func (d *Detector) Begin(key string) (proceed bool) {
 	if d.known.Load() == 0 {
 		return true
@@ -193,7 +201,7 @@ func (d *Detector) Begin(key string) (proceed bool) {
 }
 
 func (d *Detector) probingLocked(h *host, now time.Time) bool {
-	return !h.probe.IsZero() && now.Sub(h.probe) < d.cfg.BaseEjectionTime
+	return !h.probe.IsZero() && now.Sub(h.probe) < d.probe
 }
 
 // outLocked tells whether the host is to get no request now.

@@ -351,3 +351,24 @@ func Example() {
 	fmt.Println(outlier.Healthy(d, hosts, func(host string) string { return host }))
 	// Output: [b c]
 }
+
+// A probe that takes longer than an ejection is not joined by others.
+func TestPatient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := outlier.NewPatient(outlier.Config{BaseEjectionTime: time.Second}, time.Minute)
+		fail(d, "a", 5)
+		time.Sleep(time.Second)
+		if !d.Begin("a") {
+			t.Fatal("there is no probe when the ejection is over")
+		}
+		time.Sleep(59 * time.Second)
+		if d.Begin("a") {
+			t.Error("another probe is made beside one that is under way")
+		}
+		time.Sleep(time.Second)
+		if !d.Begin("a") {
+			t.Error("a probe that was not reported makes way for none")
+		}
+	})
+}
