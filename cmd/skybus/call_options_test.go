@@ -38,8 +38,9 @@ func startWho(t *testing.T, regions map[string]string, heard chan<- said) string
 		}
 		err = errors.Join(
 			micro.Handle(svc, "are", func(ctx context.Context, req body) (said, error) {
-				if id == "slow" {
+				if id == "slow" { // its time may be over before the caller has taken the other's answer
 					<-ctx.Done()
+					return said{}, ctx.Err()
 				}
 				if req.Input == "fail" {
 					return said{}, errors.New("no")
