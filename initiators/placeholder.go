@@ -2,7 +2,12 @@ package initiators
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"slices"
+	"strings"
+
+	"github.com/skybus-io/skybus/bus"
 )
 
 // Placeholder is what a template (see [Mapping]) asks for by one name.
@@ -58,16 +63,47 @@ func (p part) placeholder() Placeholder {
 
 // Placeholders are those that the request of s is made of: of its subject, its timer, and its mapping.
 func (s Spec) Placeholders() []Placeholder {
-	templates := []string{s.Publish, s.Stream}
-	if t := s.Timer; t != nil {
-		templates = append(templates, t.After, t.At, t.ID, t.Target)
+	var templates []string
+	for _, t := range s.templates() {
+		templates = append(templates, t)
 	}
-	if m := s.Request; m != nil {
-		for _, of := range []map[string]string{m.Fields, m.Header} {
-			for _, t := range of {
-				templates = append(templates, t)
+	return Placeholders(templates...)
+}
+
+// CheckPlaceholders finds a placeholder of the request that an initiator never has a value for, and that may not be missing: each piece of traffic would be
+// refused. known tells it by its name; {id}, {body} and members of the body are known to all. want is what there is, for people. The error has the code
+// invalid_argument and the detail field.
+func (s Spec) CheckPlaceholders(known func(name string) bool, want string) error {
+	for field, t := range s.templates() {
+		for _, p := range Placeholders(t) {
+			if p.Optional || p.Name == "id" || p.Name == "body" || strings.HasPrefix(p.Name, "body.") || known(p.Name) {
+				continue
+			}
+			return bus.Errorf(bus.InvalidArgument, "%s: {%s} is never there: want %s", field, p.Name, want).With("field", field)
+		}
+	}
+	return nil
+}
+
+// templates are what the request of s is made of, by field, in an order that stays.
+func (s Spec) templates() iter.Seq2[string, string] {
+	return func(yield func(field, template string) bool) {
+		all := [][2]string{{"publish", s.Publish}, {"stream", s.Stream}}
+		if t := s.Timer; t != nil {
+			all = append(all, [][2]string{{"timer.after", t.After}, {"timer.at", t.At}, {"timer.id", t.ID}, {"timer.target", t.Target}}...)
+		}
+		if m := s.Request; m != nil {
+			for _, name := range slices.Sorted(maps.Keys(m.Fields)) {
+				all = append(all, [2]string{"request.fields." + name, m.Fields[name]})
+			}
+			for _, name := range slices.Sorted(maps.Keys(m.Header)) {
+				all = append(all, [2]string{"request.header." + name, m.Header[name]})
+			}
+		}
+		for _, t := range all {
+			if !yield(t[0], t[1]) {
+				return
 			}
 		}
 	}
-	return Placeholders(templates...)
 }

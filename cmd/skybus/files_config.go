@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -171,11 +173,44 @@ func (s *filesSetup) validate(f *yamlFile, path string) {
 			name, text := fileMistake(err)
 			f.mistake(f.lineOf(at+"."+name), at+"."+name, "%s", text)
 		}
-		f.checkTarget(at+".target", src.Target)
+		f.checkTarget(at+".target", src.Target, src.hasValue, src.wantValues())
 		if first := slices.IndexFunc(s.Sources[:i], func(other fileSource) bool { return other.Name == src.Name }); first >= 0 {
 			f.mistake(f.lineOf(at+".name"), at+".name", "%q is there already, as %s[%d]", src.Name, list, first)
 		}
 	}
+}
+
+// hasValue tells whether a placeholder may stand for something of a record.
+func (s *fileSource) hasValue(name string) bool {
+	switch name {
+	case "file", "offset", "number":
+		return true
+	case "line":
+		return s.Format != file.Whole
+	}
+	member, ok := strings.CutPrefix(name, "record.")
+	switch {
+	case !ok || s.Format != file.CSV && s.Format != file.NDJSON:
+		return false
+	case s.Format == file.CSV && len(s.Columns) > 0:
+		return slices.Contains(s.Columns, member)
+	}
+	return member != ""
+}
+
+// wantValues are the placeholders of the source's format, for people.
+func (s *fileSource) wantValues() string {
+	const all = "{file}, {offset}, {number}, {body.NAME} or {id}"
+	switch s.Format {
+	case file.CSV:
+		return "{record.COLUMN}, {line}, " + all
+	case file.NDJSON:
+		return "{record.MEMBER}, {line}, " + all
+	case file.Whole:
+		return all
+	case file.Lines:
+	}
+	return "{line}, " + all
 }
 
 // fileMistake is what is wrong with a file.Config, and how a file calls the field.
@@ -252,6 +287,9 @@ func (s *filesSetup) start(ctx context.Context, p *platform, from initiators.Sou
 			return withHint(usagef("source %s: %s", src.Name, message(err)), "--publish-prefix, or publish_prefixes of the file, allows others")
 		}
 		cfg := src.Config
+		if err := checkPlace(cfg); err != nil {
+			return err
+		}
 		cfg.Logger = log
 		made, err := file.New(p.conn, target, cfg)
 		if err != nil {
@@ -269,6 +307,22 @@ func (s *filesSetup) start(ctx context.Context, p *platform, from initiators.Sou
 		return nil
 	})
 	return nil
+}
+
+// checkPlace tells whether the directory of a source is there, before anything says that it is ready.
+func checkPlace(cfg file.Config) error {
+	dir := cfg.Dir
+	if cfg.Follow != "" {
+		dir = filepath.Dir(cfg.Follow)
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return withHint(usagef("source %s: there is no directory %s", cfg.Name, dir), "make it first, as with mkdir -p")
+	case err == nil && !info.IsDir():
+		return usagef("source %s: %s is not a directory", cfg.Name, dir)
+	}
+	return err
 }
 
 // runSources runs all sources until all have ended, or one has failed.

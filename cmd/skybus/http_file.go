@@ -68,7 +68,23 @@ func (f *entryFile) entries(path string, n ast.Node) []namedEntry {
 		}
 		all = append(all, namedEntry{name, f.entry(at, fields.Value())})
 	}
+	f.conflicts(path, all)
 	return all
+}
+
+// conflicts tells which entries could not be stored beside others of the file. Those that have mistakes of their own are left out.
+func (f *entryFile) conflicts(path string, all []namedEntry) {
+	var sound []namedEntry
+	var entries []gateway.Entry
+	for _, e := range all {
+		if e.entry.Path != "" {
+			sound, entries = append(sound, e), append(entries, e.entry)
+		}
+	}
+	for _, c := range gateway.Conflicts(entries) {
+		at := path + "." + sound[c.Later].name
+		f.mistake(f.lines[at], at, "conflicts with entry %q: %v", sound[c.Earlier].name, c.Why)
+	}
 }
 
 // entry reads and validates one entry.
@@ -98,6 +114,9 @@ func (f *entryFile) entry(path string, n ast.Node) gateway.Entry {
 		} else if err != nil {
 			f.mistake(lineOf(n), path, "%v", err)
 		}
+	}
+	if err != nil {
+		return gateway.Entry{}
 	}
 	return e
 }

@@ -195,6 +195,9 @@ func (p *platformFile) readRoutes(f *yamlFile) field {
 		}
 		for fields := object.MapRange(); fields.Next(); {
 			name := fields.Key().GetToken().Value
+			if err := bus.CheckToken("route", name); err != nil {
+				f.mistake(lineOf(fields.Key()), path, "%s", message(err))
+			}
 			part := routeFile{yamlFile: f.part("route", path+"."+name)}
 			r := part.route(fields.Value())
 			if len(part.mistakes) == 0 {

@@ -197,3 +197,48 @@ func TestPlatformMistakes(t *testing.T) {
 		}
 	}
 }
+
+// TestPlatformDoesNotGoTogether: what cannot go together is told with its line before anything is started.
+func TestPlatformDoesNotGoTogether(t *testing.T) {
+	t.Parallel()
+	flags := upFlags(t)
+	entry := func(text string) string {
+		return "gateway:\n  entries:\n    a: {path: /a, call: x.y}\n    b: " + text + "\n"
+	}
+	source := func(text string) string { return "files:\n  sources:\n  - {name: a, dir: in, " + text + "}\n" }
+	listener := func(text string) string {
+		return "tcp:\n  listeners:\n  - {name: a, listen: \"127.0.0.1:0\", " + text + "}\n"
+	}
+	for _, tt := range []struct{ name, text, want string }{
+		{"two entries for one path", entry(`{method: GET, path: "/x/{id}", call: x.y}`) + `    c: {method: GET, path: "/x/{name}", call: x.y}`, `line 5: gateway.entries.c: conflicts with entry "b": `},
+		{"conflict with all methods", entry(`{path: "/{x}/y", call: x.y}`) + `    c: {path: "/x/{y}", call: x.y}`, `line 5: gateway.entries.c: conflicts with entry "b": `},
+		{"conflict at all listeners", entry(`{path: /x, listener: "*", call: x.y}`) + `    c: {path: /x, listener: inner, call: x.y}`, `line 5: gateway.entries.c: conflicts with entry "b": `},
+		{"listeners apart", entry(`{path: /x, listener: other, call: x.y}`) + `    c: {path: /x, listener: inner, call: x.y}`, ""},
+		{"no such parameter", entry(`{path: "/x/{id}", call: x.y, request: {fields: {a: "{path.ids}"}}}`), "line 4: gateway.entries.b.request.fields.a: {path.ids} is never there: want a parameter"},
+		{"optional", entry(`{path: "/x/{id}", call: x.y, request: {fields: {a: "{path.ids|optional}"}}}`), ""},
+		{"of files", entry(`{path: /x, publish: "default.dev.pub.{line}"}`), "line 4: gateway.entries.b.publish: {line} is never there"},
+		{"events without the parameter", entry(`{path: /x, events: {subject: "default.dev.pub.{path.id}"}}`), "line 4: gateway.entries.b.events.subject: {path.id} is never there"},
+		{"name of a route", "routes:\n  no name:\n    steps: [{service: a, endpoint: b}]\n", `line 2: routes: route "no name": character`},
+		{"member of a line", source(`target: {call: x.y, request: {body: none, fields: {a: "{record.a}"}}}`), "line 3: files.sources[0].target.request.fields.a: {record.a} is never there: want {line}"},
+		{"line of a whole file", source(`format: whole, target: {publish: "default.dev.pub.{line}"}`), "line 3: files.sources[0].target.publish: {line} is never there"},
+		{"no such column", source(`format: csv, columns: [a], target: {publish: "default.dev.pub.{record.b}"}`), "line 3: files.sources[0].target.publish: {record.b} is never there"},
+		{"a column", source(`format: csv, target: {publish: "default.dev.pub.{record.b}"}`), ""},
+		{"who without certificates", listener(`target: {call: x.y, request: {body: none, fields: {a: "{tls.cn}"}}}`), "line 3: tcp.listeners[0].target.request.fields.a: {tls.cn} is never there"},
+		{"path of a line", listener(`target: {publish: "default.dev.pub.{path.id}"}`), "line 3: tcp.listeners[0].target.publish: {path.id} is never there"},
+		{"a line", listener(`target: {publish: "default.dev.pub.{line}"}`), ""},
+		{"a scope in a list in braces", entry(`{path: /x, call: x.y, auth: {scopes: [orders:read, "a:b", x:y:z]}}`), ""},
+		{"fields in a list in braces", entry(`{path: /x, call: x.y, auth: {scopes: [orders: read]}}`), "line 4: gateway.entries.b.auth.scopes[0]: want text"},
+	} {
+		p, err := parsePlatform("f", []byte(tt.text), flags)
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: %v", tt.name, err)
+		case tt.want != "" && (err == nil || !strings.HasPrefix(message(err), "f: "+tt.want)):
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		case tt.name == "a scope in a list in braces":
+			if diff := cmp.Diff([]string{"orders:read", "a:b", "x:y:z"}, p.entries[1].entry.Auth.Scopes); diff != "" {
+				t.Error(diff)
+			}
+		}
+	}
+}

@@ -38,8 +38,11 @@ func (f *yamlFile) target(s *initiators.Spec) field {
 }
 
 // checkTarget tells what is wrong with a target at path.
-func (f *yamlFile) checkTarget(path string, s initiators.Spec) {
+func (f *yamlFile) checkTarget(path string, s initiators.Spec, known func(name string) bool, want string) {
 	err := s.Validate()
+	if err == nil {
+		err = s.CheckPlaceholders(known, want)
+	}
 	if err == nil {
 		return
 	}

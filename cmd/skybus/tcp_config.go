@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -276,7 +277,7 @@ func (l *tcpListener) validate(f *yamlFile, at string) {
 	} else if err := checkAddr("listen", l.Listen); err != nil {
 		wrong("listen", strings.TrimPrefix(err.Error(), "listen "))
 	}
-	f.checkTarget(at+".target", l.Target)
+	f.checkTarget(at+".target", l.Target, l.hasValue, "{line}, {frame}, {body.NAME}, {number}, {connection}, {remote}, {tls.cn} (with tls.client_ca) or {id}")
 	if (l.Files.Cert == "") != (l.Files.Key == "") || l.Files.Cert == "" && l.Files.ClientCA != "" {
 		wrong("tls", "cert and key go together, and client_ca with them")
 	}
@@ -284,6 +285,11 @@ func (l *tcpListener) validate(f *yamlFile, at string) {
 		name := l.path(bus.AsError(err).Details["field"])
 		wrong(name, tcpFieldText.ReplaceAllString(message(err), ""))
 	}
+}
+
+// hasValue tells whether a placeholder may stand for something of a frame.
+func (l *tcpListener) hasValue(name string) bool {
+	return name == "tls.cn" && l.Files.ClientCA != "" || slices.Contains([]string{"line", "frame", "number", "connection", "remote"}, name)
 }
 
 // complete makes the form of errors, and checks all of the configuration.

@@ -9,10 +9,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -175,11 +177,36 @@ func (f *yamlFile) value(n ast.Node) ast.Node {
 			n = v.Value
 		case *ast.AliasNode:
 			n = f.anchors[v.Value.GetToken().Value]
+		case *ast.MappingNode:
+			if text := textWithColon(v); text != nil {
+				return text
+			}
+			return n
 		default:
 			return n
 		}
 	}
 	return nil
+}
+
+// textWithColon is the text that n is when it was written as orders:read, in a list within braces: YAML's colon between a field and its value has a
+// space behind it, which the parser does not ask for there. It is nil for a field with its value.
+func textWithColon(n *ast.MappingNode) ast.Node {
+	if len(n.Values) != 1 || n.Start == nil || n.Start.Type != token.MappingValueType {
+		return nil
+	}
+	name, colon, value := n.Values[0].Key.GetToken(), n.Start, n.Values[0].Value.GetToken()
+	if name == nil || value == nil || name.Type == token.SingleQuoteType || name.Type == token.DoubleQuoteType {
+		return nil
+	}
+	end := name.Position.Column + utf8.RuneCountInString(name.Value)
+	if name.Position.Line != value.Position.Line || colon.Position.Column != end || value.Position.Column != end+1 {
+		return nil
+	}
+	text := *name
+	text.Value += ":" + value.Value
+	text.Type = token.StringType
+	return ast.String(&text)
 }
 
 // integer is not ok for a mistake and for null.

@@ -167,7 +167,11 @@ func (e Entry) String() string {
 // checkTarget checks what becomes of requests.
 func (e Entry) checkTarget(f *faults) {
 	if e.Events == nil {
-		f.take(e.Spec.Validate())
+		if err := e.Spec.Validate(); err != nil {
+			f.take(err)
+		} else {
+			f.take(e.CheckPlaceholders(e.hasValue, wantValues))
+		}
 	} else {
 		e.checkEvents(f)
 	}
@@ -179,8 +183,30 @@ func (e Entry) checkTarget(f *faults) {
 	}
 }
 
+// wantValues is what requests have values of, for people.
+const wantValues = "a parameter of the path as {path.NAME}, {query.NAME}, {form.NAME}, {header.NAME}, {cookie.NAME}, {body.NAME}, {auth.id}, {claim.NAME}, " +
+	"{method}, {host}, {path}, {remote} or {id}"
+
+// hasValue tells whether a placeholder of the mapping may stand for something (see exchange.value).
+func (e Entry) hasValue(name string) bool {
+	kind, rest, dotted := strings.Cut(name, ".")
+	if !dotted {
+		return slices.Contains([]string{"method", "host", "path", "remote"}, name)
+	}
+	if kind == "path" {
+		return slices.Contains(parameters(e.Path), rest)
+	}
+	return slices.Contains([]string{"query", "form", "auth", "claim", "header", "cookie"}, kind)
+}
+
 func (e Entry) checkEvents(f *faults) {
 	f.take(e.Events.Validate())
+	for _, p := range initiators.Placeholders(e.Events.Subject) {
+		if !p.Optional && p.Name != "id" && !e.hasValue(p.Name) {
+			f.add("events.subject", "{%s} is never there: want %s", p.Name, wantValues)
+		}
+	}
+	f.take(e.CheckPlaceholders(e.hasValue, wantValues))
 	bare := e.Spec
 	bare.Request = nil
 	if bare != (initiators.Spec{}) {
