@@ -198,11 +198,7 @@ func (g *Gateway) page(w http.ResponseWriter, a Answer) {
 	_, _ = w.Write(page.Bytes()) // the client has gone
 }
 
-func welcome(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/" {
-		http.NotFound(w, r)
-		return
-	}
+func welcome(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", pagePolicy)

@@ -362,10 +362,16 @@ func (l *later) tell(w http.ResponseWriter, id string, rec laterRecord, raw bool
 	case rec.State == statePending:
 		age := time.Since(rec.Accepted)
 		w.Header().Set("Retry-After", strconv.Itoa(1+int(min(max(age, 0)/10, 30*time.Second)/time.Second)))
-		writeJSON(w, http.StatusOK, status)
+		code := http.StatusOK
+		if raw {
+			code = http.StatusAccepted // so that nobody takes it for the answer
+		}
+		writeJSON(w, code, status)
 		return
 	case raw && rec.Answer.Size > 0:
-		fail(bus.Errorf(bus.ResourceExhausted, "the answer of %d bytes was too large to be kept", rec.Answer.Size))
+		e := bus.Errorf(bus.NotFound, "the answer, of status %d, had %d bytes and was too large to be kept", rec.Answer.Status, rec.Answer.Size)
+		e.Status = http.StatusGone // to ask again is of no use
+		fail(e)
 		return
 	case raw:
 		rec.Answer.write(w)

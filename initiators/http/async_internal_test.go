@@ -353,8 +353,8 @@ func TestAsyncAnswers(t *testing.T) {
 		}
 		raw := ask(o.h, http.MethodGet, location+"/answer", "")
 		if tt.size > 0 {
-			if raw.StatusCode != http.StatusTooManyRequests && raw.StatusCode != http.StatusRequestEntityTooLarge {
-				t.Errorf("%s raw: %s", name, raw.Status)
+			if body := text(t, raw); raw.StatusCode != http.StatusGone || !strings.Contains(body, "too large to be kept") {
+				t.Errorf("%s raw: %s %s", name, raw.Status, body)
 			}
 		} else if raw.StatusCode != tt.code || text(t, raw) != tt.body {
 			t.Errorf("%s raw: %s", name, raw.Status)

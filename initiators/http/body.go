@@ -10,6 +10,9 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
@@ -29,6 +32,12 @@ const (
 func (e *served) read(w http.ResponseWriter, r *http.Request) (req initiators.Request, form url.Values, err error) {
 	if bodiless(r.Method) { // whatever comes with it means nothing
 		return initiators.Request{ContentType: typeJSON}, nil, nil
+	}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		w.Header().Set("Accept-Encoding", "identity") // RFC 9110, section 15.5.16
+		e := bus.Errorf(bus.InvalidArgument, "content encoding %.80q: want the body as it is, without any", encoding)
+		e.Status = http.StatusUnsupportedMediaType
+		return req, nil, e
 	}
 	body, err := e.gateway.places.readBody(w, r, e.maxBody)
 	if err != nil {
@@ -115,6 +124,11 @@ func members(values url.Values) map[string]any {
 }
 
 func objectRequest(object map[string]any, form url.Values) (initiators.Request, url.Values, error) {
+	for name, values := range form {
+		if !utf8.ValidString(name) || slices.ContainsFunc(values, func(v string) bool { return !utf8.ValidString(v) }) {
+			return initiators.Request{}, nil, bus.Errorf(bus.InvalidArgument, "field %.80q of the form is not UTF-8", name)
+		}
+	}
 	encoded, err := json.Marshal(object)
 	if err != nil {
 		return initiators.Request{}, nil, bus.Errorf(bus.InvalidArgument, "the form does not encode: %w", err)

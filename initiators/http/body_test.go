@@ -3,9 +3,11 @@ package http_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/skybus-io/skybus/bus"
 	gateway "github.com/skybus-io/skybus/initiators/http"
@@ -55,6 +57,79 @@ func TestBadBodies(t *testing.T) {
 				t.Errorf("%d %s, want %d that says %q", a.status, a.body, tt.status, tt.says)
 			}
 		})
+	}
+}
+
+// TestEncodedBodies: a body that is compressed is refused by its name, also where a target takes any bytes, and nothing is done.
+func TestEncodedBodies(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.open(t, gateway.Config{}, map[string]string{"put": `{"method":"POST","path":"/put","publish":"default.dev.pub.encoded"}`})
+	heard, err := h.conn.NATS().SubscribeSync("default.dev.pub.encoded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for encoding, status := range map[string]int{"gzip": 415, "br": 415, "gzip, gzip": 415, "x": 415} {
+		for _, path := range []string{"/put", "/echo"} {
+			a := post(t, s.at+path, "\x1f\x8b\b", "Content-Encoding", encoding, "Content-Type", "application/octet-stream")
+			if a.status != status || a.header.Get("Accept-Encoding") != "identity" || !strings.Contains(a.problem(t).Detail, encoding) {
+				t.Errorf("%s %s: %d %s %v", path, encoding, a.status, a.body, a.header)
+			}
+		}
+	}
+	if a := post(t, s.at+"/put", "plain", "Content-Encoding", "Identity", "Content-Type", "text/plain"); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if m, err := heard.NextMsg(5 * time.Second); err != nil || string(m.Data) != "plain" {
+		t.Errorf("%v, %v", m, err)
+	}
+}
+
+// TestNotText: names that are no text are refused; else two of them would become one.
+func TestNotText(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.open(t, gateway.Config{}, map[string]string{"all": `{"path":"/all/{id}","call":"app.echo"}`})
+	for _, path := range []string{"/all/%ff", "/all/%fe", "/all/%c3", "/all/x?a=%ff", "/all/x?%ff=1", "/all/\xff"} {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.at, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") || !strings.Contains(string(answer), "UTF-8") {
+			t.Errorf("%q: %s, %v", path, answer, err)
+		}
+	}
+	for _, form := range []string{"a=%ff", "%ff=a"} {
+		if a := post(t, s.at+"/all/x", form, "Content-Type", "application/x-www-form-urlencoded"); a.status != 400 || !strings.Contains(a.problem(t).Detail, "UTF-8") {
+			t.Errorf("%s: %d %s", form, a.status, a.body)
+		}
+	}
+	if a := send(t, http.MethodGet, s.at+"/all/%c3%a9?a=%e2%82%ac+%2b", ""); a.status != 200 || !strings.Contains(a.body, "é") || !strings.Contains(a.body, "€ +") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// TestNothingThere: what nobody serves is told as every other error is, with the id of the request.
+func TestNothingThere(t *testing.T) {
+	t.Parallel()
+	at := build(t).listen(t, gateway.Config{})
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		code         bus.Code
+	}{{http.MethodGet, "/no/such/page", 404, bus.NotFound}, {http.MethodHead, "/no/such/page", 404, ""}, {http.MethodDelete, "/", 405, bus.Unimplemented}} {
+		a := send(t, tt.method, at+tt.path, "", "X-Request-Id", "mine")
+		if a.status != tt.status || a.header.Get("X-Request-Id") != "mine" || tt.code != "" && a.problem(t).Code != tt.code {
+			t.Errorf("%s %s: %d %s %v", tt.method, tt.path, a.status, a.body, a.header)
+		}
+	}
+	if a := send(t, http.MethodGet, at+"/", ""); a.status != 200 {
+		t.Errorf("the page: %d %s", a.status, a.body)
 	}
 }
 

@@ -93,7 +93,7 @@ type Config struct {
 	AsyncWork int
 	// Listeners are the names of further listeners, for [Gateway.ServeListener] and the entries that name them. There is nothing but entries.
 	Listeners []string
-	// Pages serves GET and HEAD of any path that is no route's. Nil means one page that tells how to run a route.
+	// Pages serves GET and HEAD of any path that is no route's. What an http.ServeMux has no pattern for is answered as the gateway's other errors are. Nil means one page that tells how to run a route.
 	Pages http.Handler
 	// Mux is asked first: what it has a pattern for is its own, and passes none of the gateway's checks but Policy. Nil means nothing.
 	Mux *http.ServeMux
@@ -183,7 +183,7 @@ func newGateway(sources initiators.Sources, cfg Config) (*Gateway, error) {
 		cfg:     cfg,
 		log:     cfg.Logger.With("component", "gateway"),
 		origin:  origin,
-		rules:   httpx.Rules{AbsoluteForm: true},
+		rules:   httpx.Rules{AbsoluteForm: true, Text: true},
 	}
 	if g.limiter, err = limit.New(cfg.Limits); err != nil {
 		return nil, err
@@ -256,7 +256,9 @@ func (cfg *Config) setDefaults() {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Pages == nil {
-		cfg.Pages = http.HandlerFunc(welcome)
+		pages := http.NewServeMux()
+		pages.HandleFunc("GET /{$}", welcome)
+		cfg.Pages = pages
 	}
 	if cfg.Answer == nil {
 		cfg.Answer = template.Must(template.New("answer").Parse(answerPage))

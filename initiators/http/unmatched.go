@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -43,8 +44,10 @@ func (u unmatched) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	g.metrics.refused.Add(1)
 	switch {
-	case !first || r.Method == http.MethodPost && g.cfg.NoRoutes:
-		g.fail(x, r, Answer{}, bus.Errorf(bus.NotFound, "there is nothing at %.100q", r.URL.Path))
+	case !first || r.Method == http.MethodPost && g.cfg.NoRoutes || r.Method != http.MethodPost && !g.hasPage(r):
+		a := Answer{RequestID: requestID(r)}
+		x.set(requestIDHeader, a.RequestID)
+		g.fail(x, r, a, bus.Errorf(bus.NotFound, "there is nothing at %.100q", r.URL.Path))
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		g.cfg.Pages.ServeHTTP(x, r)
 	case r.Method == http.MethodPost:
@@ -77,6 +80,19 @@ func (u unmatched) allowed(r *http.Request) []string {
 	})
 }
 
+// hasPage tells whether there may be a page where a request goes: what pages that are no mux do about a path they alone know.
+func (g *Gateway) hasPage(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return true // it is refused for that
+	}
+	mux, ok := g.cfg.Pages.(*http.ServeMux)
+	if !ok {
+		return true
+	}
+	_, pattern := mux.Handler(r)
+	return pattern != ""
+}
+
 // hasRoute tells whether the path names a route that there is.
 func (g *Gateway) hasRoute(r *http.Request) bool {
 	name, err := routeName(r)
@@ -91,7 +107,9 @@ func (g *Gateway) refuseMethod(w http.ResponseWriter, r *http.Request, allow []s
 	w.Header().Set("Allow", strings.Join(allow, ", "))
 	e := bus.Errorf(bus.Unimplemented, "method %.20q: want %s", r.Method, strings.Join(allow, ", "))
 	e.Status = http.StatusMethodNotAllowed
-	g.fail(w, r, Answer{}, e)
+	a := Answer{RequestID: cmp.Or(w.Header().Get(requestIDHeader), requestID(r))}
+	w.Header().Set(requestIDHeader, a.RequestID)
+	g.fail(w, r, a, e)
 }
 
 // refuse answers a request that could mean two things, before anybody has looked at it.

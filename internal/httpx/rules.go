@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // The codes of what a proxy refuses, of the words that all of skybus uses.
@@ -37,6 +38,9 @@ type Rules struct {
 	// AbsoluteForm lets targets through that are a whole URL, as every server must take them (RFC 9112, section 3.2.2): for servers that
 	// go by its path and answer by themselves.
 	AbsoluteForm bool
+	// Text asks for paths and queries that are UTF-8 once they are decoded, for servers that take names from them: what is not would become the same
+	// replacement character, and two names one.
+	Text bool
 	// MaxFields is how many fields a header may have; 0 means 256. More are answered by 431.
 	MaxFields int
 }
@@ -97,6 +101,9 @@ func (r Rules) Check(req *http.Request) *Problem {
 			return refuse(http.StatusBadRequest, codeInvalid, "character %q in the target", c)
 		}
 	}
+	if r.Text && !decodesToText(target) {
+		return refuse(http.StatusBadRequest, codeInvalid, "target %.100q: it is not UTF-8", target)
+	}
 	path, _, _ := strings.Cut(target, "?")
 	if why := r.Ambiguous(path); why != "" {
 		return refuse(http.StatusBadRequest, codeInvalid, "path %.100q: %s", path, why)
@@ -137,6 +144,15 @@ func (r Rules) Ambiguous(path string) string {
 		}
 	}
 	return ""
+}
+
+// decodesToText tells whether a target is UTF-8 where it is encoded properly.
+func decodesToText(target string) bool {
+	if !strings.ContainsFunc(target, func(c rune) bool { return c == '%' || c >= utf8.RuneSelf }) {
+		return true
+	}
+	text, err := url.PathUnescape(target) // the query too: what a plus is makes no difference here
+	return utf8.ValidString(text) || err != nil && utf8.ValidString(target)
 }
 
 // plain tells whether a path is one of those that most are: letters, digits and a few signs between single slashes, and no segment that
