@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -341,6 +342,10 @@ func TestAsyncAnswers(t *testing.T) {
 		w.WriteHeader(a.code)
 		_, _ = io.WriteString(w, a.body)
 	})
+	pending := ask(o.h, http.MethodPost, "/reports/"+slices.Sorted(maps.Keys(answers))[0], "").Header.Get("Location")
+	if raw := ask(o.h, http.MethodGet, pending+"/answer", ""); raw.StatusCode != http.StatusAccepted || raw.Header.Get("Retry-After") == "" {
+		t.Errorf("an answer that is not there yet: %s %v", raw.Status, raw.Header)
+	}
 	o.works(t)
 	for name, tt := range answers {
 		location := ask(o.h, http.MethodPost, "/reports/"+name, "").Header.Get("Location")
