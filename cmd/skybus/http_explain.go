@@ -17,15 +17,15 @@ import (
 type httpExplainCmd struct {
 	Method   string   `arg:"" help:"Method of the request."`
 	URL      string   `arg:"" name:"url" help:"Its path and query, with or without a host."`
-	Header   []string `short:"H" sep:"none" help:"A header of the request, as in \"Accept: text/html\"." placeholder:"NAME: VALUE"`
-	Data     string   `short:"d" help:"Its body, @FILE to read it from a file, or - from standard input." placeholder:"BODY"`
-	Listener string   `help:"Name of the listener where it comes in. Default: the first one." placeholder:"NAME"`
-	File     string   `short:"f" help:"Go by the entries of this file instead of those that are stored." placeholder:"FILE"`
+	Header   []string `short:"H" sep:"none" help:"A header of the request, as in \"Accept: text/html\"." placeholder:"NAME: VALUE" env:"-"`
+	Data     string   `short:"d" help:"Its body, @FILE to read it from a file, or - from standard input." placeholder:"BODY" env:"-"`
+	Listener string   `help:"Name of the listener where it comes in. Default: the first one." placeholder:"NAME" env:"-"`
+	File     string   `short:"f" help:"Go by the entries of this file instead of those that are stored." placeholder:"FILE" env:"-"`
 }
 
 // Help is shown below the usage.
 func (*httpExplainCmd) Help() string {
-	return `Nothing is sent. Who sends it, and how often, is not asked: auth and limits are left out.
+	return `Who sends it, and how often, is not asked: auth and limits are left out.
 
 Examples:
 

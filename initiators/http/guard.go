@@ -172,7 +172,7 @@ func (x *exchange) crossOrigin() error {
 		}
 	}
 	if err := x.gateway.origin.Check(r); err != nil {
-		return bus.Wrap(bus.PermissionDenied, "a page of another origin may not post here (TrustedOrigins)", err)
+		return bus.Wrap(bus.PermissionDenied, "a page of another origin may not post here: cors of the entry, or the gateway's trusted origins, would have to name it", err)
 	}
 	return nil
 }
