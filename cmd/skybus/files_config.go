@@ -318,9 +318,9 @@ func checkPlace(cfg file.Config) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return withHint(usagef("source %s: there is no directory %s", cfg.Name, dir), "make it first, as with mkdir -p")
+		return withHint(bus.Errorf(bus.NotFound, "source %s: there is no directory %s", cfg.Name, dir), "make it first, as with mkdir -p")
 	case err == nil && !info.IsDir():
-		return usagef("source %s: %s is not a directory", cfg.Name, dir)
+		return bus.Errorf(bus.FailedPrecondition, "source %s: %s is not a directory", cfg.Name, dir)
 	}
 	return err
 }
