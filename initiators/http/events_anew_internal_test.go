@@ -1,9 +1,11 @@
 package http
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -131,11 +133,15 @@ func TestEventsLeaveNoConsumer(t *testing.T) {
 		}
 		all = append(all, l)
 	}
+	begin := time.Now()
 	bustest.Eventually(t, "one consumer of each subject", func() bool { return r.consumers(t) == 3 })
 	for _, l := range all {
 		l.stop()
 	}
 	bustest.Eventually(t, "no consumer", func() bool { return r.consumers(t) == 0 })
+	if took := time.Since(begin); took > consumerIdle-5*time.Second {
+		t.Errorf("they went after %v: the server forgot them", took)
+	}
 }
 
 // Who catches up with a stream that is deleted meanwhile is not held until it is there again.
@@ -174,9 +180,9 @@ func TestEventsReplayOfDeletedStream(t *testing.T) {
 	}
 }
 
-// However many subjects are followed, one goroutine watches over them, and beside it each subscription has its own.
+// However many subjects are followed, one goroutine watches over them, and beside it each subscription has its own. It
+// counts goroutines, so nothing runs beside it.
 func TestEventsShareWatch(t *testing.T) {
-	t.Parallel()
 	r := newRig(t)
 	h := r.hub(t, 100)
 	var all []*topic
@@ -186,6 +192,11 @@ func TestEventsShareWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		all = append(all, topic)
+	}
+	stacks := make([]byte, 4<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	if n := bytes.Count(stacks, []byte("(*eventHub).watch(")); n != 1 {
+		t.Errorf("%d goroutines watch over 20 subjects", n)
 	}
 	// What was lost by one is told to its clients alone.
 	hears, other := newSubscriber(10), newSubscriber(10)
