@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"os"
 	"reflect"
 	"strings"
 
@@ -83,11 +82,7 @@ func readAccess(name string) (gatewayAccess, error) {
 	if name == "" {
 		return gatewayAccess{}, nil
 	}
-	info, err := os.Stat(name)
-	if err == nil && info.Size() > maxAccessFile {
-		return gatewayAccess{}, usagef("--access: %s has more than %d bytes", name, maxAccessFile)
-	}
-	data, err := os.ReadFile(name)
+	data, err := readSettings(name, maxAccessFile)
 	if err != nil {
 		return gatewayAccess{}, usagef("--access: %v", err)
 	}

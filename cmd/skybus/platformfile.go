@@ -59,14 +59,7 @@ func platformFlags(up *kong.Node) map[string]*kong.Flag {
 
 // readPlatformFile reads a file for up, whose flags are those of the node.
 func readPlatformFile(name string, up *kong.Node) (*platformFile, error) {
-	info, err := os.Stat(name)
-	if err == nil && info.Size() > maxPlatformFile {
-		return nil, usagef("%s has more than %d bytes", name, maxPlatformFile)
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(name)
-	}
+	data, err := readSettings(name, maxPlatformFile)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}

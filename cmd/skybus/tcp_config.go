@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -46,14 +45,7 @@ type tcpListener struct {
 
 // readTCPFile reads a file with listeners.
 func readTCPFile(name string) (*tcpSetup, error) {
-	info, err := os.Stat(name)
-	if err == nil && info.Size() > maxTCPFile {
-		return nil, usagef("%s has more than %d bytes", name, maxTCPFile)
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(name)
-	}
+	data, err := readSettings(name, maxTCPFile)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}

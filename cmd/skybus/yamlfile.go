@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +22,20 @@ import (
 )
 
 const byteOrderMark = "\ufeff" // some editors begin a file with it
+
+// readSettings reads a file of at most so many bytes.
+func readSettings(name string, most int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("%s has more than %d bytes", name, most)
+	}
+	return data, err
+}
 
 // yamlFile is a file that people write. It is read from its tree and not by reflection: a decoder knows neither the field that
 // it cannot fill nor words for what it wanted.
