@@ -4,6 +4,8 @@ package whole_test
 
 import (
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/skybus-io/skybus/internal/proctest"
 )
@@ -25,39 +28,48 @@ type edit struct{ file, old, new string }
 
 // brokenBuild is skybus, and the children, without something that others rely on.
 type brokenBuild struct {
-	name  string
-	rules []string // by one of which the verdict must find it
-	edits []edit
+	name   string
+	rules  []string    // by one of which the verdict must find it
+	faults []injection // that show it
+	edits  []edit
+}
+
+// each is a fault of each of some processes.
+func each(kind, of string, processes int, hold time.Duration) (all []injection) {
+	for i := range processes {
+		all = append(all, injection{kind: kind, of: of, place: i, pause: 2 * time.Second, hold: hold})
+	}
+	return all
 }
 
 func brokenBuilds() []brokenBuild {
 	return []brokenBuild{
-		{"ack-before-store", []string{ruleCall}, []edit{ // an asynchronous step is acknowledged when it is on its way
+		{"ack-before-store", []string{ruleCall}, each(killed, serverKind, 3, 3*time.Second), []edit{ // an asynchronous step is acknowledged when it is on its way
 			{
 				"micro/route/async.go", "			_, err := p.conn.JetStream().PublishMsg(ctx, msg, id)\n			return err\n",
 				"			_, err := p.conn.JetStream().PublishMsgAsync(msg, id)\n			return err\n",
 			},
 		}},
-		{"no-sender-fencing", []string{ruleOrder, ruleStale, ruleContents}, []edit{ // who was the sender goes on when it is not any more
+		{"no-sender-fencing", []string{ruleOrder, ruleStale, ruleContents}, each(frozen, mirrorKind, 2, 6*time.Second), []edit{ // who was the sender goes on when it is not any more
 			{"mirror/progress.go", "headerExpectSeq: {strconv.FormatUint(revision, 10)}", "\"Expected\": {strconv.FormatUint(revision, 10)}"},
 			{"mirror/apply.go", "if a.ctx.Err() != nil || !a.s.lease.Valid() {", "if a.ctx.Err() != nil {"},
 			{"mirror/sender.go", "		case <-s.lease.Lost():\n			return errLeaseLost\n", ""},
 			{"mirror/sender.go", "		return s.lease.Valid()\n", "		return true\n"},
 		}},
-		{"no-cas-on-fire", []string{ruleCancelled, ruleTwice, ruleEarly}, []edit{ // a timer fires as it was known, not as it is
+		{"no-cas-on-fire", []string{ruleCancelled, ruleTwice, ruleEarly}, each(frozen, schedulerKind, 4, 5*time.Second), []edit{ // a timer fires as it was known, not as it is
 			{
 				"scheduler/record.go",
 				"		headerExpectSeq:     {strconv.FormatUint(m.seq, 10)},\n		headerExpectSubject: {m.subject},\n	}\n	if m.record.Repeat == nil",
 				"	}\n	if m.record.Repeat == nil",
 			},
 		}},
-		{"drain-without-waiting", []string{ruleAbandoned}, []edit{ // a service that is stopped does not wait for its handlers
+		{"drain-without-waiting", []string{ruleAbandoned}, each(restarted, serviceKind, 9, 0), []edit{ // a service that is stopped does not wait for its handlers
 			{
 				"micro/handlers.go", "	defer h.cancel()\n	late := time.NewTimer(max(0, wait))\n",
 				"	defer h.cancel()\n	if wait < time.Hour {\n		return 0\n	}\n	late := time.NewTimer(max(0, wait))\n",
 			},
 		}},
-		{"immortal-heartbeat", []string{ruleRotation}, []edit{ // the sign of life of an instance does not end
+		{"immortal-heartbeat", []string{ruleRotation}, each(frozen, serviceKind, 1, serviceTTL+3*time.Second), []edit{ // the sign of life of an instance does not end
 			{"micro/registry/announce.go", "a.alive, kv.TTL(a.cfg.TTL))", "a.alive, kv.TTL(time.Hour))"},
 		}},
 	}
@@ -109,13 +121,23 @@ func childProgram() (string, error) {
 	return os.Executable()
 }
 
+// brokenBuildOf is the broken build of that name, or nil.
+func brokenBuildOf(name string) *brokenBuild {
+	for _, b := range brokenBuilds() {
+		if b.name == name {
+			return &b
+		}
+	}
+	return nil
+}
+
 // buildPrograms builds skybus, and for a broken build the children too.
 func buildPrograms(broken string) (proctest.Programs, error) {
 	if broken == "" {
 		return proctest.Build(module + "cmd/skybus")
 	}
-	i := slices.IndexFunc(brokenBuilds(), func(b brokenBuild) bool { return b.name == broken })
-	if i < 0 {
+	b := brokenBuildOf(broken)
+	if b == nil {
 		return "", fmt.Errorf("-%s %q: there is no such build", brokenFlag, broken)
 	}
 	root, err := moduleRoot()
@@ -127,7 +149,7 @@ func buildPrograms(broken string) (proctest.Programs, error) {
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what is left is in the directory of temporary files
-	overlay, err := brokenBuilds()[i].overlay(root, dir)
+	overlay, err := b.overlay(root, dir)
 	if err != nil {
 		return "", err
 	}
@@ -157,5 +179,39 @@ func TestBrokenBuilds(t *testing.T) {
 		if _, err := b.overlay(root, t.TempDir()); err != nil {
 			t.Errorf("%s: %v", b.name, err)
 		}
+	}
+}
+
+// TestBroken lets TestWhole find out what is wrong with each broken build. It is a part of the long form.
+func TestBroken(t *testing.T) {
+	if long, ok := flag.Lookup(longFlag).Value.(flag.Getter).Get().(bool); !ok || !long {
+		t.Skip("takes minutes: -long")
+	}
+	for _, b := range brokenBuilds() {
+		t.Run(b.name, func(t *testing.T) {
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), self, "-test.run", "^TestWhole$", "-test.v", "-"+brokenFlag, b.name)
+			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SKYBUS_") })
+			out, err := cmd.CombinedOutput()
+			if _, failed := errors.AsType[*exec.ExitError](err); !failed {
+				t.Fatalf("it passed, or could not be run: %v\n%s", err, out)
+			}
+			found := 0
+			for line := range strings.Lines(string(out)) {
+				for _, rule := range b.rules {
+					if strings.Contains(line, rule) {
+						t.Logf("%.400s", strings.TrimSpace(line))
+						found++
+						break
+					}
+				}
+			}
+			if found == 0 {
+				t.Errorf("it failed, but by none of %q:\n%s", b.rules, out)
+			}
+		})
 	}
 }

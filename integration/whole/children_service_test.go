@@ -29,9 +29,10 @@ const (
 	actsKey     = "last"
 	settingKey  = "whole.setting" // of the configuration, which the load edits
 
-	// What a step of a route takes, by chance, so that some are under way whenever a process ends.
-	stepLeast = 10 * time.Millisecond
+	// What steps take, by chance, so that some are under way whenever a process ends: those that a client waits for up to one time, those that
+	// nobody waits for up to another.
 	stepMost  = 50 * time.Millisecond
+	asyncMost = 500 * time.Millisecond
 )
 
 // asked is the request of each endpoint.
@@ -98,27 +99,25 @@ func runService(ctx context.Context, p *part) (err error) {
 
 // handle adds the endpoints of the instance's service.
 func (s *instance) handle(svc *micro.Service) error {
-	step := func(name string, slow bool, answer done) error {
+	step := func(name string, most time.Duration, answer done) error {
 		return micro.Handle(svc, name, func(ctx context.Context, req asked) (done, error) {
 			if req.ID == "" {
 				return done{}, bus.Errorf(bus.InvalidArgument, "id is empty")
 			}
 			s.handled.Add(1)
 			defer s.handled.Add(-1)
-			if slow {
-				time.Sleep(stepLeast + rand.N(stepMost-stepLeast)) // it works
-			}
+			time.Sleep(rand.N(most)) // it works
 			e := record{What: stepped, Step: s.Role + "." + name, ID: req.ID, Key: micro.RequestHeader(ctx).Get(initiators.HeaderKey)}
 			return answer, s.add(e)
 		}, micro.Idempotent())
 	}
 	switch s.Role {
 	case orderService:
-		return step("create", true, done{Order: s.Name})
+		return step("create", stepMost, done{Order: s.Name})
 	case stockService:
-		return errors.Join(step("reserve", true, done{Stock: s.Name}), step("later", true, done{}))
+		return errors.Join(step("reserve", stepMost, done{Stock: s.Name}), step("later", asyncMost, done{}))
 	case noteService:
-		return errors.Join(step("write", true, done{}), step("take", false, done{}))
+		return errors.Join(step("write", asyncMost, done{}), step("take", time.Microsecond, done{}))
 	}
 	return fmt.Errorf("there is no service %q", s.Role)
 }

@@ -32,6 +32,9 @@ func planTimer(r *rand.Rand) timerPlan {
 	lasts := p.after
 	if r.IntN(3) == 0 {
 		p.move, p.moved = 1+rand2(r, p.after), soonest+rand2(r, latest-soonest)
+		if r.IntN(3) == 0 { // at the last moment, or too late
+			p.move = p.after - closeCall + rand2(r, 2*closeCall)
+		}
 		lasts = p.move + p.moved
 	}
 	switch r.IntN(8) {

@@ -18,6 +18,7 @@ type plan struct {
 	seed   uint64
 	short  bool
 	during time.Duration
+	broken *brokenBuild // what the programs are; nil for what they should be
 }
 
 func readPlan(t *testing.T) plan {
@@ -28,6 +29,7 @@ func readPlan(t *testing.T) plan {
 		p.during = longFaults
 	}
 	p.short = p.during == 0
+	p.broken = brokenBuildOf(get(brokenFlag).(string)) //nolint:forcetypeassert // TestMain made it so
 	if p.seed == 0 {
 		p.seed = uint64(time.Now().UnixNano()) //nolint:gosec // not negative
 	}
@@ -42,6 +44,9 @@ func TestWhole(t *testing.T) {
 	}
 	p := readPlan(t)
 	faults := newSchedule(p.seed, p.short).faults(p.during)
+	if p.broken != nil {
+		faults = p.broken.faults
+	}
 	for _, f := range faults {
 		t.Log(f)
 	}
