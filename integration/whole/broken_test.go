@@ -37,7 +37,7 @@ type brokenBuild struct {
 // each is a fault of each of some processes.
 func each(kind, of string, processes int, hold time.Duration) (all []injection) {
 	for i := range processes {
-		all = append(all, injection{kind: kind, of: of, place: i, pause: 2 * time.Second, hold: hold})
+		all = append(all, injection{kind: kind, of: of, place: i, pause: 5 * time.Second, hold: hold})
 	}
 	return all
 }
@@ -50,11 +50,13 @@ func brokenBuilds() []brokenBuild {
 				"			_, err := p.conn.JetStream().PublishMsgAsync(msg, id)\n			return err\n",
 			},
 		}},
-		{"no-sender-fencing", []string{ruleOrder, ruleStale, ruleContents}, each(frozen, mirrorKind, 2, 6*time.Second), []edit{ // who was the sender goes on when it is not any more
+		{"no-sender-fencing", []string{ruleOrder, ruleStale, ruleContents, ruleSenders}, each(frozen, mirrorKind, 4, 5*time.Second), []edit{ // who was the sender goes on when it is not any more
 			{"mirror/progress.go", "headerExpectSeq: {strconv.FormatUint(revision, 10)}", "\"Expected\": {strconv.FormatUint(revision, 10)}"},
 			{"mirror/apply.go", "if a.ctx.Err() != nil || !a.s.lease.Valid() {", "if a.ctx.Err() != nil {"},
+			{"mirror/exchange.go", "lease == nil || !lease.Valid() {", "lease == nil {"},
 			{"mirror/sender.go", "		case <-s.lease.Lost():\n			return errLeaseLost\n", ""},
 			{"mirror/sender.go", "		return s.lease.Valid()\n", "		return true\n"},
+			{"mirror/sender.go", "	if !s.lease.Valid() {\n", "	if s.lease == nil {\n"},
 		}},
 		{"no-cas-on-fire", []string{ruleCancelled, ruleTwice, ruleEarly}, each(frozen, schedulerKind, 4, 5*time.Second), []edit{ // a timer fires as it was known, not as it is
 			{

@@ -14,6 +14,9 @@ const (
 	listPaths = 10 // where they are added to
 )
 
+// mirrorTimeout is how long the mirror waits for a backend before it sends a write again.
+const mirrorTimeout = time.Second
+
 // mirrorHost is by which name clients know all processes of the mirror.
 const mirrorHost = "mirror.test"
 

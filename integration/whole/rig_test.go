@@ -100,7 +100,7 @@ func (r *rig) startServers() {
 }
 
 func (r *rig) mirrorFile() string {
-	lines := []string{"name: whole", "lanes: 16", "hosts: [" + mirrorHost + "]", "retry: {timeout: 1s, tries: 1000}", "backends:"}
+	lines := []string{"name: whole", "lanes: 16", "hosts: [" + mirrorHost + "]", "retry: {timeout: " + mirrorTimeout.String() + ", tries: 1000}", "backends:"}
 	for i, url := range r.sys.backends {
 		lines = append(lines, fmt.Sprintf("  - {name: backend-%d, url: %q}", i+1, url))
 	}

@@ -261,6 +261,25 @@ func plantedWrites() []plant {
 			j := i + 1 + slices.IndexFunc(all[i+1:], func(r record) bool { return r.Lane == all[i].Lane })
 			m.children["backend-1"].records = slices.Insert(slices.Clone(all), j+1, all[i])
 		}},
+		{"a second sender follows the first", ruleSenders, func(m *madeUp) {
+			var twice []record
+			for _, r := range m.children["backend-1"].records {
+				twice = append(twice, r)
+				for range 2 {
+					if r.What == applied && r.At > moment(15).UnixNano() {
+						twice = append(twice, r)
+					}
+				}
+			}
+			m.children["backend-1"].records = twice
+		}},
+		{"a frozen sender sends more than was under way", ruleOrder, func(m *madeUp) {
+			m.faults = append(m.faults, fault{frozen, "mirror-1", moment(8), moment(9)})
+			all := m.children["backend-1"].records
+			i := slices.IndexFunc(all, hot)
+			j := i + 1 + slices.IndexFunc(all[i+1:], func(r record) bool { return r.Lane == all[i].Lane })
+			m.children["backend-1"].records = slices.Insert(slices.Clone(all), j+1, all[i], all[j], all[i], all[j], all[i])
+		}},
 		{"a write has another key", ruleTwice, func(m *madeUp) { m.first("backend-3", applied).Key = "other" }},
 		{"an answer names another write", ruleTwice, func(m *madeUp) { m.change(written, nil, func(o *operation) { o.number++ }) }},
 		{"a write that nobody made", ruleForeign, func(m *madeUp) {
@@ -352,7 +371,7 @@ func TestVerdictAllows(t *testing.T) {
 			m.change(canceled, nil, func(o *operation) { o.outcome, o.err = failed, "503" })
 		},
 		"a write that came late when its sender had been frozen": func(m *madeUp) {
-			m.faults = append(m.faults, fault{"freeze", "mirror-1", moment(8), moment(9)})
+			m.faults = append(m.faults, fault{frozen, "mirror-1", moment(8), moment(9)})
 			all := m.children["backend-1"].records
 			i := slices.IndexFunc(all, func(r record) bool { return r.What == applied && r.Key == "write-8" })
 			late := all[i]

@@ -227,6 +227,7 @@ const (
 	ruleTwice     = "again under another id"
 	ruleDenied    = "timer unknown while it was pending"
 	ruleOrder     = "out of order"
+	ruleSenders   = "two send at one time"
 	ruleForeign   = "write that nobody made"
 	ruleContents  = "contents differ"
 	ruleStale     = "read older than asked for"

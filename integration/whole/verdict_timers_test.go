@@ -46,6 +46,11 @@ func (g *judgement) timerStories() map[string]*timerStory {
 // sure tells whether the operation was done once or not at all: the first try was answered, so that no other can come late.
 func (o operation) sure() bool { return o.tries == 1 && o.outcome != failed }
 
+// sure tells whether all that was asked of the timer was done once or not at all.
+func (s *timerStory) sure() bool {
+	return s.create.sure() && !slices.ContainsFunc(s.changes, func(o operation) bool { return !o.sure() })
+}
+
 // timers looks whether each timer did what it was asked for.
 func (g *judgement) timers() {
 	for id, s := range g.timerStories() {
@@ -124,9 +129,9 @@ func (g *judgement) timerDeliveries(id string, s *timerStory) {
 		g.counts["timer delivered again"]++
 		switch {
 		case r.Key == s.deliveries[0].Key:
-		case s.create.sure():
-			g.wrong(ruleTwice, "timer %s as %s and as %s", id, s.deliveries[0].Key, r.Key)
-		default: // a try came late, when the timer had fired
+		case s.sure():
+			g.wrong(ruleTwice, "timer %s: %s", id, s)
+		default: // a try came late, when the timer had fired, or nobody knew whether it was in time
 			g.counts["timer made again by a repeat of its client"]++
 		}
 	}

@@ -101,40 +101,55 @@ func (g *judgement) lanes() {
 		if c == nil || !strings.HasPrefix(name, backendRole) {
 			continue
 		}
-		lanes := map[int][]record{}
+		lanes, all, twice := map[int][]record{}, 0, 0
 		for _, r := range c.records {
 			if r.What == applied {
 				lanes[r.Lane] = append(lanes[r.Lane], r)
+				all++
 			}
 		}
 		for _, lane := range slices.Sorted(maps.Keys(lanes)) {
-			g.lane(name, lanes[lane])
+			twice += g.lane(name, lanes[lane])
+		}
+		if twice > againAtMost(all) {
+			g.wrong(ruleSenders, "%s was sent %d of %d writes again, while nothing was done to anybody", name, twice, all)
 		}
 	}
 }
 
-// lane looks at the order of one lane at one backend. A write may come again at once; and a new sender goes back some writes, once, and then
-// sends all that follow again, in order. What comes otherwise is of somebody who should not send any more, or was under way when a process
-// stood still.
-func (g *judgement) lane(backend string, came []record) {
+// againAtMost is how many writes may come again at once though nothing was done to anybody: a busy machine makes senders wait for too long.
+func againAtMost(writes int) int { return max(50, writes/20) }
+
+// lane looks at the order of one lane at one backend, and returns how many writes came again though nothing was wrong. A write may come again at
+// once; and a new sender goes back some writes, once, and then sends all that follow again, in order. What comes otherwise is of somebody who should
+// not send any more, or was under way when a process stood still.
+func (g *judgement) lane(backend string, came []record) (twice int) {
 	next := successors(came)
 	var at, highest uint64 // the last write, the highest one
-	known := map[uint64]bool{}
+	known, late := map[uint64]bool{}, map[fault]int{}
 	for _, r := range came {
 		n := r.Number
-		switch again := known[n]; {
+		again := known[n]
+		if again && n != next[at] && n != at {
+			if f, ok := g.e.stoodStill(backend, r.At); ok && late[f] < f.underWay() {
+				late[f]++
+				g.counts["write that was under way while a process stood still"]++
+				continue
+			}
+		}
+		switch {
 		case !again && n < highest:
 			g.wrong(ruleOrder, "%s: lane %d: write %d came after %d", backend, r.Lane, n, highest)
 			continue
 		case n == at && again:
 			g.counts["write sent again at once"]++
+			if !g.e.disturbed(r.At) {
+				twice++
+			}
 		case n == next[at]: // goes on
 			if again {
 				g.counts["write sent again by a new sender"]++
 			}
-		case again && g.e.stoodStill(backend, r.At):
-			g.counts["write that was under way while a process stood still"]++
-			continue
 		case again: // goes back
 			g.counts["new sender went back"]++
 		default:
@@ -143,6 +158,7 @@ func (g *judgement) lane(backend string, came []record) {
 		known[n] = true
 		at, highest = n, max(highest, n)
 	}
+	return twice
 }
 
 // successors is which write of a lane follows which.
@@ -158,15 +174,38 @@ func successors(came []record) map[uint64]uint64 {
 	return next
 }
 
-// lateBy is how long after a freeze what was under way may arrive.
-const lateBy = 2 * time.Second
+const (
+	// lateBy is how long after a freeze what was under way may arrive.
+	lateBy = 2 * time.Second
+	// disturbedFor is how long after any fault writes may be sent again because somebody had waited for too long.
+	disturbedFor = 3 * time.Second
+)
 
-// stoodStill tells whether the backend, or a process of the mirror, stood still at that time or just before.
-func (e *evidence) stoodStill(backend string, at int64) bool {
+// stoodStill finds the freeze of the backend, or of a process of the mirror, that was at that time or just before.
+func (e *evidence) stoodStill(backend string, at int64) (fault, bool) {
 	t := time.Unix(0, at)
-	return slices.ContainsFunc(e.faults, func(f fault) bool {
-		return (f.froze(backend) || f.kind == frozen && strings.HasPrefix(f.target, "mirror")) && t.After(f.begin) && t.Before(f.end.Add(lateBy))
+	i := slices.IndexFunc(e.faults, func(f fault) bool {
+		return (f.froze(backend) || f.kind == frozen && strings.HasPrefix(f.target, mirrorKind)) && t.After(f.begin) && t.Before(f.end.Add(lateBy))
 	})
+	if i < 0 {
+		return fault{}, false
+	}
+	return e.faults[i], true
+}
+
+// underWay is how many requests of one lane to one backend may be on their way when the target of a freeze goes on: of a sender the one that it was
+// about to send, of a backend those that were not answered in time as well.
+func (f fault) underWay() int {
+	if strings.HasPrefix(f.target, mirrorKind) {
+		return 1
+	}
+	return 1 + int(f.end.Sub(f.begin)/mirrorTimeout)
+}
+
+// disturbed tells whether anything was done to anybody at that time, or just before.
+func (e *evidence) disturbed(at int64) bool {
+	t := time.Unix(0, at)
+	return slices.ContainsFunc(e.faults, func(f fault) bool { return t.After(f.begin) && t.Before(f.end.Add(disturbedFor)) })
 }
 
 // contents looks whether all backends have the same, and each what its journal says.
