@@ -366,6 +366,12 @@ func TestVerdictAllows(t *testing.T) {
 			m.faults = append(m.faults, fault{"lost", "server-2", moment(9), moment(9.5)})
 			m.change(called, func(o operation) bool { return o.begin.Equal(moment(9)) }, func(o *operation) { o.outcome, o.err = failed, "503" })
 		},
+		"a move that a try before had made": func(m *madeUp) {
+			m.change(moved, nil, func(o *operation) { o.outcome, o.tries, o.after, o.err = refused, 3, 200*time.Millisecond, "404" })
+			all := m.children["receiver-1"].records
+			i := slices.IndexFunc(all, func(r record) bool { return r.What == delivered && r.ID == "timer-4" })
+			all[i].Due = moment(4.8).UnixNano()
+		},
 		"a cancel of which nobody knows": func(m *madeUp) {
 			m.faults = append(m.faults, fault{"stop", "all", moment(3), moment(3.5)})
 			m.change(canceled, nil, func(o *operation) { o.outcome, o.err = failed, "503" })

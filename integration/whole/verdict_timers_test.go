@@ -99,7 +99,7 @@ func (s *timerStory) dueFrom() time.Time {
 	due := s.create.dueFrom()
 	for _, o := range s.changes {
 		switch {
-		case o.kind != moved || o.outcome == refused:
+		case o.kind != moved || o.outcome == refused && o.sure():
 		case o.outcome == acked && s.create.sure() && o.sure():
 			due = o.dueFrom()
 		case o.dueFrom().Before(due):
