@@ -121,7 +121,10 @@ func (o *opening) try(ctx context.Context) (jetstream.Stream, error) {
 		stream, err = o.create(ctx)
 		switch {
 		case apiCode(err) == errNameInUse:
-			return o.bind(ctx)
+			if stream, err = o.bind(ctx); errors.Is(err, jetstream.ErrStreamNotFound) {
+				err = fmt.Errorf("%w: %w", errBeingMade, err)
+			}
+			return stream, err
 		case apiCode(err) == errNotClustered && o.cfg.Replicas > 1:
 			o.cfg.Replicas = 1
 		case err == nil && o.halved && o.assumed:
@@ -212,13 +215,16 @@ func (o *opening) storeless(err error) bool {
 	return time.Since(o.noStore) < storelessFor
 }
 
+// errBeingMade says that somebody else creates the stream just now: a cluster refuses its name already, and does not show it yet.
+var errBeingMade = errors.New("the stream is being created")
+
 // openLater tells whether err says that the servers are not ready yet.
 func openLater(err error) bool {
 	switch apiCode(err) {
 	case errNoPeers, errNoLeader:
 		return true
 	}
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
+	return errors.Is(err, errBeingMade) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		errors.Is(err, nats.ErrReconnectBufExceeded)
 }
