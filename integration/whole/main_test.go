@@ -4,7 +4,7 @@
 // load, while processes are killed, frozen, restarted and taken away. It asks what clients were told and what the ends recorded.
 //
 //	go test ./integration/whole -run Whole           # about a minute
-//	go test ./integration/whole -run Whole -long     # 20 minutes
+//	go test ./integration/whole -run Whole -long -timeout 40m     # 20 minutes
 //	go test ./integration/whole -run Whole -for 5m -seed 7
 //	go test ./integration/whole -run Whole -for 5m -broken no-cas-on-fire    # must fail
 package whole_test
