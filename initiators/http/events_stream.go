@@ -80,7 +80,10 @@ func (t *topic) follow(ctx context.Context, is streamInfo, from uint64) error {
 	}
 	before := t.begin(epoch, is, func() {
 		consuming.Stop()
-		<-consuming.Closed()
+		select {
+		case <-consuming.Closed():
+		case <-time.After(dropTimeout): // nats.go does not say so of each consumer whose stream or connection has gone
+		}
 		t.hub.drop(t.key.stream, consumer)
 	})
 	close(begun)

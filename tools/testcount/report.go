@@ -116,6 +116,7 @@ func (r *report) endPackage(s *suite, action string) {
 		return
 	}
 	for _, test := range slices.Sorted(maps.Keys(s.open)) {
+		fmt.Fprintf(r.out, "%s had begun and not ended\n", test)
 		r.endTest(s, test, "fail")
 	}
 	if s.failed == 0 {

@@ -63,7 +63,7 @@ func TestReportBroken(t *testing.T) {
 {"Action":"output","Package":"p","Test":"TestA","Output":"half\n"}
 {"Action":"output","Package":"p","Output":"FAIL\tp\t0.1s\n"}
 {"Action":"fail","Package":"p"}`,
-			want:  "half\nFAIL\tp\t0.1s\n",
+			want:  "TestA had begun and not ended\nhalf\nFAIL\tp\t0.1s\n",
 			count: "0 passed, 1 failed",
 		},
 		{
