@@ -62,7 +62,7 @@ func (g *judgement) timers() {
 		switch {
 		case s.create.outcome != acked:
 		case cancelled && len(s.deliveries) > 0 && s.create.sure():
-			g.wrong(ruleCancelled, "%s, %v after it", id, time.Unix(0, s.deliveries[0].At).Sub(s.changes[len(s.changes)-1].end))
+			g.wrong(ruleCancelled, "%s, %v after it: %s", id, time.Unix(0, s.deliveries[0].At).Sub(s.changes[len(s.changes)-1].end), s)
 		case !cancelled && !perhaps && !s.written:
 			g.wrong(ruleTimer, "%s: %s", id, s)
 		}
