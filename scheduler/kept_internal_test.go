@@ -114,7 +114,7 @@ func TestOwnerTakesUpWhatWasTakenOut(t *testing.T) {
 	}
 }
 
-// poll waits until a condition holds.
+// poll looks each millisecond until a condition holds.
 func poll(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for begin := time.Now(); !holds(); time.Sleep(time.Millisecond) {

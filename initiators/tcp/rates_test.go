@@ -3,8 +3,6 @@ package tcp_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,7 +12,6 @@ import (
 	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/initiators/http/limit"
 	"github.com/skybus-io/skybus/initiators/tcp"
-	"github.com/skybus-io/skybus/internal/tlsfiles"
 	"github.com/skybus-io/skybus/micro/route"
 )
 
@@ -124,14 +121,7 @@ func TestRatesAndStop(t *testing.T) {
 // By the name in its certificate a client has one rate, from however many connections.
 func TestRatesOfCertificates(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	files := tlsfiles.Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), ClientCA: filepath.Join(dir, "ca.pem")}
-	issue(t, "server", files.Cert, files.Key)
-	pair := issue(t, "sensor-7", files.ClientCA, filepath.Join(dir, "client-key.pem"))
-	cfg, err := files.Config(slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg, _, pair := mutual(t)
 	s := serve(t, naming{}, tcp.Config{TLS: cfg, Timeout: 50 * time.Millisecond, Rates: limit.Whole{Key: &limit.Rate{Requests: 2, Per: route.Duration(time.Hour)}}})
 	for i := range 3 {
 		c, _ := s.dialTLS(t, pair)

@@ -154,14 +154,7 @@ func TestTLSLimits(t *testing.T) {
 // The name in a client's certificate is a value of its requests.
 func TestClientName(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	files := tlsfiles.Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), ClientCA: filepath.Join(dir, "ca.pem")}
-	issue(t, "server", files.Cert, files.Key)
-	pair := issue(t, "sensor-7", files.ClientCA, filepath.Join(dir, "client-key.pem"))
-	cfg, err := files.Config(slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg, own, pair := mutual(t)
 	s := serve(t, naming{}, tcp.Config{TLS: cfg})
 	c, _ := s.dialTLS(t, pair)
 	c.write("a\n")
@@ -169,11 +162,7 @@ func TestClientName(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	// Of a certificate that nobody verifies the client has written the name itself.
-	server, err := tls.LoadX509KeyPair(files.Cert, files.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s = serve(t, naming{}, tcp.Config{TLS: &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert}})
+	s = serve(t, naming{}, tcp.Config{TLS: &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert}})
 	c, _ = s.dialTLS(t, pair)
 	c.write("a\n")
 	if got := c.line(); got != "" {
@@ -187,4 +176,18 @@ type naming struct{}
 func (naming) Send(_ context.Context, req initiators.Request) (initiators.Reply, error) {
 	name, _ := req.Values("tls.cn")
 	return initiators.Reply{Body: []byte(name)}, nil
+}
+
+// mutual is what a server has that verifies certificates, its own, and the one of the client sensor-7.
+func mutual(t *testing.T) (cfg *tls.Config, own, sensor tls.Certificate) {
+	t.Helper()
+	dir := t.TempDir()
+	files := tlsfiles.Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), ClientCA: filepath.Join(dir, "ca.pem")}
+	own = issue(t, "server", files.Cert, files.Key)
+	sensor = issue(t, "sensor-7", files.ClientCA, filepath.Join(dir, "client-key.pem"))
+	cfg, err := files.Config(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg, own, sensor
 }
