@@ -122,6 +122,13 @@ func (m *madeUp) timer(at float64, id string, what int) {
 	m.deliver(id, due, due.Sub(dayOne()).Seconds()+0.01)
 }
 
+// cancelAfter is a timer that is cancelled after an attempt to deliver it.
+func (m *madeUp) cancelAfter(id string, at float64) {
+	m.op(at, operation{kind: created, id: id + "-create", timer: id, after: time.Second, due: moment(at + 1)})
+	m.insert("receiver-1", at+1.01, record{What: delivered, ID: id, Key: "d", Due: moment(at + 1).UnixNano()})
+	m.op(at+2, operation{kind: canceled, id: id + "-cancel", timer: id})
+}
+
 func (m *madeUp) deliver(id string, due time.Time, at float64) {
 	key := "delivery-" + id
 	m.at("receiver-1", at, record{What: delivered, ID: id, Key: key, Due: due.UnixNano()})
@@ -220,6 +227,12 @@ func plantedTimers() []plant {
 		}},
 		{"a cancelled timer fires", ruleCancelled, func(m *madeUp) {
 			m.insert("receiver-1", 12, record{What: delivered, ID: "timer-11", Key: "d", Due: moment(12).UnixNano()})
+		}},
+		{"a cancelled timer had been delivered, and nothing made that fail", ruleCancelled, func(m *madeUp) { m.cancelAfter("timer-late", 20) }},
+		{"a timer is delivered again after its cancel", ruleCancelled, func(m *madeUp) {
+			m.faults = append(m.faults, fault{"kill", "receiver-1", moment(21), moment(22)})
+			m.cancelAfter("timer-late", 20)
+			m.insert("receiver-1", 23, record{What: delivered, ID: "timer-late", Key: "d", Due: moment(21).UnixNano()})
 		}},
 		{"a timer fires before its time", ruleEarly, func(m *madeUp) { m.first("receiver-1", delivered).Due += int64(time.Second) }},
 		{"a moved timer fires at its old time", ruleEarly, func(m *madeUp) {
@@ -371,6 +384,10 @@ func TestVerdictAllows(t *testing.T) {
 			all := m.children["receiver-1"].records
 			i := slices.IndexFunc(all, func(r record) bool { return r.What == delivered && r.ID == "timer-4" })
 			all[i].Due = moment(4.8).UnixNano()
+		},
+		"a cancel between two attempts": func(m *madeUp) {
+			m.faults = append(m.faults, fault{"kill", "receiver-1", moment(21), moment(22)})
+			m.cancelAfter("timer-late", 20)
 		},
 		"a cancel of which nobody knows": func(m *madeUp) {
 			m.faults = append(m.faults, fault{"stop", "all", moment(3), moment(3.5)})

@@ -62,13 +62,25 @@ func (g *judgement) timers() {
 		switch {
 		case s.create.outcome != acked:
 		case cancelled && len(s.deliveries) > 0 && s.create.sure():
-			g.wrong(ruleCancelled, "%s, %v after it: %s", id, time.Unix(0, s.deliveries[0].At).Sub(s.changes[len(s.changes)-1].end), s)
+			g.timerCancelled(id, s)
 		case !cancelled && !perhaps && !s.written:
 			g.wrong(ruleTimer, "%s: %s", id, s)
 		}
 		g.timerDeliveries(id, s)
 		g.timerDenied(id, s)
 	}
+}
+
+// timerCancelled looks at what was delivered of a timer whose cancel was acknowledged. It may have ended the retries of what had fired before: then
+// an attempt failed, by a fault.
+func (g *judgement) timerCancelled(id string, s *timerStory) {
+	cancel := s.changes[slices.IndexFunc(s.changes, func(o operation) bool { return o.kind == canceled && o.outcome == acked })]
+	first, last := s.deliveries[0].At, s.deliveries[len(s.deliveries)-1].At
+	if last > cancel.end.UnixNano() || !g.e.disturbed(first, cancel.end.UnixNano()) {
+		g.wrong(ruleCancelled, "%s, %v after it: %s", id, time.Unix(0, last).Sub(cancel.end), s)
+		return
+	}
+	g.counts["timer cancelled between two attempts"]++
 }
 
 // String is what happened, in order.

@@ -143,7 +143,7 @@ func (g *judgement) lane(backend string, came []record) (twice int) {
 			continue
 		case n == at && again:
 			g.counts["write sent again at once"]++
-			if !g.e.disturbed(r.At) {
+			if !g.e.disturbed(r.At, r.At) {
 				twice++
 			}
 		case n == next[at]: // goes on
@@ -202,10 +202,10 @@ func (f fault) underWay() int {
 	return 1 + int(f.end.Sub(f.begin)/mirrorTimeout)
 }
 
-// disturbed tells whether anything was done to anybody at that time, or just before.
-func (e *evidence) disturbed(at int64) bool {
-	t := time.Unix(0, at)
-	return slices.ContainsFunc(e.faults, func(f fault) bool { return t.After(f.begin) && t.Before(f.end.Add(disturbedFor)) })
+// disturbed tells whether anything was done to anybody between two times, or just before.
+func (e *evidence) disturbed(from, to int64) bool {
+	begin, end := time.Unix(0, from), time.Unix(0, to)
+	return slices.ContainsFunc(e.faults, func(f fault) bool { return end.After(f.begin) && begin.Before(f.end.Add(disturbedFor)) })
 }
 
 // contents looks whether all backends have the same, and each what its journal says.
