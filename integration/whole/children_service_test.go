@@ -37,13 +37,18 @@ const (
 
 // asked is the request of each endpoint.
 type asked struct {
-	ID string `json:"id"`
+	ID    string `json:"id"`
+	After string `json:"after,omitempty"` // of stock.remind: until a timer of that id is due that it makes
+	Hook  string `json:"hook,omitempty"`  // and whom the timer calls
 }
 
 // done is what the steps of a route make together.
 type done struct {
 	Order string `json:"order,omitempty"` // instances
 	Stock string `json:"stock,omitempty"`
+
+	Due   time.Time `json:"due,omitzero"`    // of the timer that was made, where it was answered so
+	Tries int       `json:"tries,omitempty"` // to make it
 }
 
 // instance is a service in its own process. It notes each call before it answers.
@@ -51,6 +56,7 @@ type instance struct {
 	*part
 
 	conn    *bus.Conn
+	timers  *client      // the schedulers
 	handled atomic.Int64 // requests that are under way
 }
 
@@ -61,7 +67,8 @@ func runService(ctx context.Context, p *part) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	s := &instance{part: p, conn: conn}
+	s := &instance{part: p, conn: conn, timers: newClient(p.Schedulers, 0)}
+	defer s.timers.close()
 	svc, err := micro.NewService(conn, micro.Config{
 		Name: p.Role, Instance: p.Name, Heartbeat: serviceHeartbeat, TTL: serviceTTL,
 		Hooks: micro.Hooks{Registered: sync.OnceFunc(func() { p.ready("") })},
@@ -99,27 +106,50 @@ func runService(ctx context.Context, p *part) (err error) {
 
 // handle adds the endpoints of the instance's service.
 func (s *instance) handle(svc *micro.Service) error {
-	step := func(name string, most time.Duration, answer done) error {
+	handle := func(name string, work func(ctx context.Context, req asked) (done, error)) error {
 		return micro.Handle(svc, name, func(ctx context.Context, req asked) (done, error) {
 			if req.ID == "" {
 				return done{}, bus.Errorf(bus.InvalidArgument, "id is empty")
 			}
 			s.handled.Add(1)
 			defer s.handled.Add(-1)
-			time.Sleep(rand.N(most)) // it works
-			e := record{What: stepped, Step: s.Role + "." + name, ID: req.ID, Key: micro.RequestHeader(ctx).Get(initiators.HeaderKey)}
-			return answer, s.add(e)
+			return work(ctx, req)
 		}, micro.Idempotent())
+	}
+	note := func(ctx context.Context, name string, req asked) error {
+		return s.add(record{What: stepped, Step: s.Role + "." + name, ID: req.ID, Key: micro.RequestHeader(ctx).Get(initiators.HeaderKey)})
+	}
+	step := func(name string, most time.Duration, answer done) error {
+		return handle(name, func(ctx context.Context, req asked) (done, error) {
+			time.Sleep(rand.N(most)) // it works
+			return answer, note(ctx, name, req)
+		})
 	}
 	switch s.Role {
 	case orderService:
 		return step("create", stepMost, done{Order: s.Name})
 	case stockService:
-		return errors.Join(step("reserve", stepMost, done{Stock: s.Name}), step("later", asyncMost, done{}))
+		remind := handle("remind", func(ctx context.Context, req asked) (done, error) {
+			if err := note(ctx, "remind", req); err != nil || req.After == "" { // noted before: then it is known how often a timer may have been made
+				return done{}, err
+			}
+			return s.remind(ctx, req)
+		})
+		return errors.Join(step("reserve", stepMost, done{Stock: s.Name}), remind, step("later", asyncMost, done{}))
 	case noteService:
 		return errors.Join(step("write", asyncMost, done{}), step("take", time.Microsecond, done{}))
 	}
 	return fmt.Errorf("there is no service %q", s.Role)
+}
+
+// remind makes a timer, by the first scheduler as long as that answers.
+func (s *instance) remind(ctx context.Context, req asked) (done, error) {
+	a := s.timers.ask(ctx, createRequest(req.ID, req.After, req.Hook))
+	due, unfit := madeTimer(a)
+	if a.err != "" || unfit != "" {
+		return done{}, bus.Errorf(bus.Unavailable, "timer %s: %s%s", req.ID, a.err, unfit)
+	}
+	return done{Due: due, Tries: a.tries}, nil
 }
 
 // follow notes each value of the configuration.

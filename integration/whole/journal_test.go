@@ -54,11 +54,12 @@ type operation struct {
 	timer   string        // of created, moved, canceled
 	after   time.Duration // of created, moved: when it is due, from begin on
 	due     time.Time     // the same as it was answered, if it was
+	step    bool          // of created: by a step of the route
 	path    string        // of written, read
 	add     bool          // of written, read: at this path writes add a line
 	number  uint64        // of written, where it was answered: Skybus-Seq; of read: the least that was asked for
 	lane    int           // with number
-	body    string        // of read: what came; of called, once, routed: the same; of edited: the value
+	body    string        // of read: what came; of called, once, routed, and of created by a step: the same; of edited: the value
 	records int           // of dropped
 }
 

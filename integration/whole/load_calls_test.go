@@ -55,7 +55,7 @@ func (l *load) callRouter(_ *rand.Rand, id string) {
 	ctx, cancel := context.WithTimeout(l.asking(), clientPatience)
 	defer cancel()
 	o := operation{kind: routed, id: id, begin: time.Now(), tries: 1}
-	out, err := micro.Call[done](ctx, l.sdk, "route."+routeName, asked{id}, micro.Idempotent())
+	out, err := micro.Call[done](ctx, l.sdk, "route."+routeName, asked{ID: id}, micro.Idempotent())
 	o.body = toText(out)
 	if err != nil {
 		o.outcome, o.err = failed, fmt.Sprintf("%s: %v", bus.CodeOf(err), err)

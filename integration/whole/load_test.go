@@ -26,11 +26,13 @@ const (
 	// firstRoute is what the route is before the load begins, editedRoute what it is a moment later and has to stay.
 	firstRoute = `steps:
   - {service: order, endpoint: create, retry: true}
+  - {service: stock, endpoint: remind, retry: true}
   - {service: note, endpoint: write, async: true}
 `
 	editedRoute = `steps:
   - {service: order, endpoint: create, retry: true}
   - {service: stock, endpoint: reserve, retry: true}
+  - {service: stock, endpoint: remind, retry: true}
   - {service: note, endpoint: write, async: true}
 `
 	// entries of the gateways. The lease is how long a repeat waits for a gateway that died.
@@ -106,7 +108,7 @@ func startLoad(t *testing.T, ctx context.Context, sys *system, seed uint64, j *j
 	l.open()
 	t.Cleanup(l.stop)
 	// Rates are those that two busy cores bear with all the processes of the system.
-	l.pace(called, 20, func(r *rand.Rand, id string) { l.call(called, "/whole", r, id) })
+	l.pace(called, 15, func(r *rand.Rand, id string) { l.call(called, "/whole", r, id) })
 	l.pace(once, 10, func(r *rand.Rand, id string) { l.call(once, "/once", r, id) })
 	l.pace(later, 5, func(r *rand.Rand, id string) { l.call(later, "/later", r, id) })
 	l.pace(routed, 10, l.callRouter)

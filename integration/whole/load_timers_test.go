@@ -15,6 +15,8 @@ const (
 	latest  = 5 * time.Second
 	// closeCall is how near to the time due some timers are cancelled, before or after.
 	closeCall = 25 * time.Millisecond
+	// routeTakes is about how long a request takes to come to the step that makes a timer.
+	routeTakes = stepMost + 10*time.Millisecond
 )
 
 // timerPlan is what is done to a timer.
@@ -22,13 +24,14 @@ type timerPlan struct {
 	after    time.Duration
 	move     time.Duration // when it is moved, from its creation on; 0 means never
 	moved    time.Duration // until it is due then
-	skyring  bool          // by the API of Skyring
+	step     bool          // made by a step of the route
+	skyring  bool          // moved and cancelled by the API of Skyring
 	cancel   time.Duration // when it is cancelled, from its creation on; 0 means never
 	via, end int           // who is asked to move and to cancel it
 }
 
 func planTimer(r *rand.Rand) timerPlan {
-	p := timerPlan{after: soonest + rand2(r, latest-soonest), via: 1, end: r.IntN(2), skyring: r.IntN(2) == 0}
+	p := timerPlan{after: soonest + rand2(r, latest-soonest), via: 1, end: r.IntN(2), skyring: r.IntN(2) == 0, step: r.IntN(2) == 0}
 	lasts := p.after
 	if r.IntN(3) == 0 {
 		p.move, p.moved = 1+rand2(r, p.after), soonest+rand2(r, latest-soonest)
@@ -49,11 +52,15 @@ func planTimer(r *rand.Rand) timerPlan {
 // rand2 is a duration below d.
 func rand2(r *rand.Rand, d time.Duration) time.Duration { return time.Duration(r.Int64N(int64(d))) }
 
-// timer creates a timer through the first scheduler; some are moved through the second, or cancelled through either.
+// timer creates a timer through the first scheduler, or has a step of the route do that; some are moved through the second, or cancelled through either.
 func (l *load) timer(r *rand.Rand, id string) {
 	p := planTimer(r)
 	begin := time.Now()
-	if !l.create(id, p.after) {
+	create := l.create
+	if p.step {
+		begin, create = begin.Add(routeTakes), func(id string, after time.Duration) bool { return l.createByStep(r, id, after) }
+	}
+	if !create(id, p.after) {
 		return
 	}
 	if p.move > 0 {
@@ -70,20 +77,47 @@ func (l *load) sleepUntil(at time.Time) { time.Sleep(time.Until(at)) } // it is 
 
 func (l *load) create(id string, after time.Duration) (ok bool) {
 	o := operation{kind: created, id: id + "-create", timer: id, after: after, begin: time.Now()}
+	a := l.schedulers[0].ask(l.asking(), createRequest(id, after.String(), l.sys.receiver+hookPath))
+	var unfit string
+	o.due, unfit = madeTimer(a)
+	l.settle(o, a, unfit)
+	return a.err == "" && unfit == ""
+}
+
+func createRequest(id, after, hook string) request {
 	body := toText(map[string]any{
-		"id": id, "after": after.String(), "payload": map[string]string{"id": id},
-		"target": map[string]string{"uri": l.sys.receiver + hookPath, "timeout": "8s"},
+		"id": id, "after": after, "payload": map[string]string{"id": id},
+		"target": map[string]string{"uri": hook, "timeout": "8s"},
 		"retry":  map[string]any{"max_attempts": 50, "first": "100ms", "last": "2s"},
 	})
-	a := l.schedulers[0].ask(l.asking(), request{http.MethodPost, "/v1/timers", []string{"Content-Type", "application/json"}, body})
-	unfit := ""
+	return request{http.MethodPost, "/v1/timers", []string{"Content-Type", "application/json"}, body}
+}
+
+// madeTimer reads the answer to a createRequest: when the timer is due, if that was answered.
+func madeTimer(a response) (due time.Time, unfit string) {
 	switch {
+	case a.err != "":
 	case a.status == http.StatusCreated:
-		o.due = dueOf(a.body)
-	case a.status == http.StatusConflict && a.tries > 1: // the try before had been stored
+		return dueOf(a.body), ""
+	case a.status == http.StatusConflict: // a try before had been stored: ids are unique
 	default:
 		unfit = fmt.Sprintf("%d %.200s", a.status, a.body)
 	}
+	return time.Time{}, unfit
+}
+
+// createByStep has a timer made by a step of the route, called at either gateway.
+func (l *load) createByStep(r *rand.Rand, id string, after time.Duration) (ok bool) {
+	o := operation{kind: created, id: id + "-create", timer: id, after: after, step: true, begin: time.Now()}
+	body := toText(asked{ID: id, After: after.String(), Hook: l.sys.receiver + hookPath})
+	a := either(r, l.gateways).ask(l.asking(), request{http.MethodPost, "/whole", []string{"Content-Type", "application/json"}, body})
+	var made done
+	unfit := ""
+	if a.err == "" && (a.status != http.StatusOK || json.Unmarshal([]byte(a.body), &made) != nil || made.Tries == 0) {
+		unfit = fmt.Sprintf("%d %.200s", a.status, a.body)
+	}
+	a.tries += max(made.Tries-1, 0)
+	o.due, o.body = made.Due, a.body
 	l.settle(o, a, unfit)
 	return a.err == "" && unfit == ""
 }

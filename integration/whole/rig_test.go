@@ -62,23 +62,27 @@ func startRig(t *testing.T) *rig {
 	}
 	r.run(mirrors...)
 	r.sys.mirrors, r.sys.admins = urls(mirrors, "mirror"), urls(mirrors, "mirror_admin")
+	for i := range 2 {
+		schedulers = append(schedulers, r.add(schedulerKind, i+1).by("scheduler", "--http", anywhere, "--allow-network", "127.0.0.0/8", "--admin", anywhere))
+	}
+	r.run(schedulers...)
+	r.sys.schedulers = urls(schedulers, "timers")
 	receiver := r.add(receiverRole, 1).as(child{Role: receiverRole, Mirrors: r.sys.mirrors})
 	rest := []*unit{receiver}
 	for _, name := range services() {
 		for i := range 3 {
-			u := r.add(serviceKind, i+1).as(child{Role: name})
+			u := r.add(serviceKind, i+1).as(child{Role: name, Schedulers: r.sys.schedulers})
 			u.name = fmt.Sprintf("%s-%d", name, i+1)
 			rest = append(rest, u)
 		}
 	}
 	for i := range 2 {
 		rest = append(rest, r.add(routerKind, i+1).by("router", "--instance", fmt.Sprintf("router-%d", i+1), "--admin", anywhere))
-		schedulers = append(schedulers, r.add(schedulerKind, i+1).by("scheduler", "--http", anywhere, "--allow-network", "127.0.0.0/8", "--admin", anywhere))
 		gateways = append(gateways, r.add(gatewayKind, i+1).by("gateway", "--http", anywhere, "--admin", anywhere))
 	}
 	rest = append(rest, r.add(filesKind, 1).by("files", "-f", r.filesFile(), "--admin", anywhere))
-	r.run(append(append(rest, schedulers...), gateways...)...)
-	r.sys.receiver, r.sys.schedulers, r.sys.gateways = urls(rest[:1], "")[0], urls(schedulers, "timers"), urls(gateways, "http")
+	r.run(append(rest, gateways...)...)
+	r.sys.receiver, r.sys.gateways = urls(rest[:1], "")[0], urls(gateways, "http")
 	r.open()
 	return r
 }

@@ -46,12 +46,13 @@ const (
 
 // child is an end of the system: this program, started again with childVariable set to its JSON.
 type child struct {
-	Role    string   // a service, backendRole or receiverRole
-	Name    string   // its own, as in order-1; a service has it as its instance, heartbeat serviceHeartbeat and TTL serviceTTL
-	Listen  string   // host:port of a backend or of the receiver, with port 0 at its first start
-	Server  string   // for a service
-	Mirrors []string // for the receiver
-	Dir     string   // where it records, in files that begin with Name
+	Role       string   // a service, backendRole or receiverRole
+	Name       string   // its own, as in order-1; a service has it as its instance, heartbeat serviceHeartbeat and TTL serviceTTL
+	Listen     string   // host:port of a backend or of the receiver, with port 0 at its first start
+	Server     string   // for a service
+	Mirrors    []string // for the receiver
+	Schedulers []string // for services
+	Dir        string   // where it records, in files that begin with Name
 }
 
 // witness keeps what happened.

@@ -37,21 +37,28 @@ func (g *judgement) calls() {
 		if o.outcome != acked {
 			continue
 		}
+		id := o.id
 		switch o.kind {
+		case created:
+			if !o.step {
+				continue
+			}
+			id = o.timer
+			fallthrough
 		case called, once, routed:
 			var d done
 			if err := json.Unmarshal([]byte(o.body), &d); err != nil || d.Order == "" {
 				g.wrong(ruleCall, "%s was answered %.100q", o.id, o.body)
 				continue
 			}
-			want := []string{"order.create", "note.write"}
+			want := []string{"order.create", "stock.remind", "note.write"}
 			if d.Stock != "" {
 				want = append(want, "stock.reserve")
 			} else if !edit.IsZero() && o.begin.After(edit.Add(ranBy)) {
 				g.wrong(ruleRoute, "%s, %v after the edit", o.id, o.begin.Sub(edit))
 			}
 			for _, step := range want {
-				if steps[step][o.id] == 0 {
+				if steps[step][id] == 0 {
 					g.wrong(ruleCall, "%s has no %s", o.id, step)
 				}
 			}
@@ -164,7 +171,7 @@ func (g *judgement) settings() {
 			}
 		}
 	}
-	if steps, want := routeSteps(g.e.route), []string{"order.create", "stock.reserve", "note.write"}; !slices.Equal(steps, want) {
+	if steps, want := routeSteps(g.e.route), []string{"order.create", "stock.reserve", "stock.remind", "note.write"}; !slices.Equal(steps, want) {
 		g.wrong(ruleRoute, "at the end it is %v", steps)
 	}
 }

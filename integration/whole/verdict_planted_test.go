@@ -31,7 +31,7 @@ func newMadeUp() *madeUp {
 	}
 	m.op(1, operation{kind: rerouted, id: "edit"})
 	m.op(2, operation{kind: edited, id: "v1", body: "v1"})
-	m.setting, m.route = "v1", `{"steps":[{"service":"order","endpoint":"create"},{"service":"stock","endpoint":"reserve"},{"service":"note","endpoint":"write"}]}`
+	m.setting, m.route = "v1", `{"steps":[{"service":"order","endpoint":"create"},{"service":"stock","endpoint":"reserve"},{"service":"stock","endpoint":"remind"},{"service":"note","endpoint":"write"}]}`
 	for s := 3; s < 30; s++ {
 		m.second(s)
 	}
@@ -70,6 +70,7 @@ func (m *madeUp) second(s int) {
 		m.op(at, operation{kind: k, id: id, body: `{"order":"order-1","stock":"stock-1"}`})
 		m.at("order-1", at, record{What: stepped, Step: "order.create", ID: id})
 		m.at("stock-1", at, record{What: stepped, Step: "stock.reserve", ID: id})
+		m.at("stock-1", at, record{What: stepped, Step: "stock.remind", ID: id})
 		m.at("note-2", at, record{What: stepped, Step: "note.write", ID: id})
 	}
 	id := fmt.Sprintf("later-%d", s)

@@ -12,6 +12,7 @@ import (
 // timerStory is all that was asked of a timer, and what it did.
 type timerStory struct {
 	create     operation
+	steps      int         // that may have made it
 	changes    []operation // moves and the cancel, in order
 	deliveries []record
 	written    bool // by the receiver, for good
@@ -34,6 +35,12 @@ func (g *judgement) timerStories() map[string]*timerStory {
 		default:
 		}
 	}
+	g.e.each(stepped, func(_ string, r record) { // a step that is done again may make the timer again
+		if s := all[r.ID]; s != nil && r.Step == "stock.remind" {
+			s.steps++
+			s.create.tries = max(s.create.tries, s.steps)
+		}
+	})
 	g.e.each(delivered, func(_ string, r record) { of(r.ID).deliveries = append(of(r.ID).deliveries, r) })
 	g.e.each(wrote, func(_ string, r record) { of(r.ID).written = true })
 	for _, s := range all {
