@@ -48,7 +48,7 @@ func startSmall(t *testing.T) *rig {
 	rest = append(rest, receiver, r.add(filesKind, 1).by("files", "-f", r.filesFile()))
 	for _, name := range services() {
 		for i := range 3 {
-			u := r.add(serviceKind, i+1).as(child{Role: name})
+			u := r.add(serviceKind, i+1).as(child{Role: name, Schedulers: r.sys.schedulers})
 			u.name = fmt.Sprintf("%s-%d", name, i+1)
 			rest = append(rest, u)
 		}

@@ -54,6 +54,8 @@ type load struct {
 	seed uint64
 	run  string // is in each id
 
+	speed float64 // of this machine: 1 where round trips take no more than usualTrip
+
 	gateways, schedulers, mirrors []*client // each prefers another one
 	sdk                           *micro.Client
 
@@ -107,6 +109,9 @@ func startLoad(t *testing.T, ctx context.Context, sys *system, seed uint64, j *j
 	}
 	l.open()
 	t.Cleanup(l.stop)
+	trip := roundTrip(t)
+	l.speed = min(1, float64(usualTrip)/float64(trip))
+	t.Logf("the load is %.0f %% of what it can be: a round trip of TCP takes %v", 100*l.speed, trip)
 	// Rates are those that two busy cores bear with all the processes of the system.
 	l.pace(called, 15, func(r *rand.Rand, id string) { l.call(called, "/whole", r, id) })
 	l.pace(once, 10, func(r *rand.Rand, id string) { l.call(once, "/once", r, id) })
@@ -133,17 +138,23 @@ func (l *load) stop() {
 // asking is the context of what was asked for, which is finished when the load has ended.
 func (l *load) asking() context.Context { return context.WithoutCancel(l.running) }
 
-// crowd is how many seconds' worth of operations may be under way; what comes then is not asked for.
-const crowd = 12
+// crowd is how many seconds' worth of operations may be under way; what comes then is not asked for. Timers take some seconds; of all else there is
+// less, so that what is slow is not made slower by those who wait for it.
+func crowd(k kind) int {
+	if k == created {
+		return 12
+	}
+	return 4
+}
 
 // pace asks for something so many times a second, whether or not what was asked for before was answered. Each time ask gets its own
 // chance, and an id.
 func (l *load) pace(k kind, perSecond int, ask func(r *rand.Rand, id string)) {
-	places := make(chan struct{}, crowd*perSecond)
+	places := make(chan struct{}, crowd(k)*perSecond)
 	stream := hashText(string(k))
 	name := strings.ReplaceAll(string(k), " ", "-")
 	l.clients.Go(func() {
-		tick := time.NewTicker(time.Second / time.Duration(perSecond))
+		tick := time.NewTicker(time.Duration(float64(time.Second) / (float64(perSecond) * l.speed)))
 		defer tick.Stop()
 		for n := uint64(1); ; n++ {
 			select {
