@@ -127,36 +127,6 @@ func (s *Scheduler) change(ctx context.Context, id string, rev uint64, edit func
 	return Timer{}, bus.Errorf(bus.Aborted, "timer %q is being changed by others", id)
 }
 
-// changeable reads a timer that is to be changed, and tells why it must not be.
-func (s *Scheduler) changeable(ctx context.Context, id string, rev uint64) (*shard, *stored, error) {
-	if err := bus.CheckToken("id", id); err != nil {
-		return nil, nil, bus.AsError(err).With("field", "id")
-	}
-	sh := s.shard(id)
-	now, err := sh.clock.latest(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := s.pending(ctx, sh, id)
-	switch {
-	case errors.Is(err, errNone):
-		deliveries, err := s.deliveries(ctx, sh, id)
-		if err == nil && len(deliveries) > 0 {
-			err = alreadyDue(id)
-		} else if err == nil {
-			err = notFound(id)
-		}
-		return nil, nil, err
-	case err != nil:
-		return nil, nil, err
-	case rev != 0 && rev != m.seq:
-		return nil, nil, otherRevision(id, m.seq, rev)
-	case m.fixed() && now.UnixNano() >= m.due:
-		return nil, nil, alreadyDue(id)
-	}
-	return sh, m, nil
-}
-
 // fixed tells whether the server fires the timer by itself, so that it must not be changed any more once it is due: a change that it
 // takes after due plus the grace may come too late, although it is acknowledged.
 func (m *stored) fixed() bool { return m.record.Repeat == nil && !m.record.Paused }
