@@ -158,7 +158,7 @@ func withoutCookie(value, name string) string {
 	return strings.Join(slices.DeleteFunc(pairs, func(p string) bool { return strings.HasPrefix(p, name+"=") }), "; ")
 }
 
-// waitAnswer waits for what the policy wants to hear. Nil means that it is not known, or not yet.
+// waitAnswer waits for what the policy wants to hear. Nil means that it is not known, or not yet, or that it was given up for those backends whose answer counts.
 func (m *Mirror) waitAnswer(ctx context.Context, a accepted, answers <-chan *answer) *answer {
 	if answers == nil || a.duplicate {
 		return nil
@@ -167,6 +167,9 @@ func (m *Mirror) waitAnswer(ctx context.Context, a accepted, answers <-chan *ans
 	defer timer.Stop()
 	select {
 	case ans := <-answers: // nil when the mirror is closed
+		if ans == nil || ans.status == 0 {
+			return nil
+		}
 		return ans
 	case <-timer.C:
 	case <-ctx.Done():

@@ -22,7 +22,11 @@ const (
 func (a *applier) apply(w *write) (*answer, error) {
 	failures := 0 // answers of 5xx that count
 	for attempt := 1; ; attempt++ {
-		probe, err := a.waitReady()
+		probe, err := a.waitReady(w)
+		if errors.Is(err, errTooOld) {
+			ans := &answer{backend: a.node.Name}
+			return ans, a.s.judge(a, w, ans)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +50,7 @@ func (a *applier) apply(w *write) (*answer, error) {
 			return ans, a.s.judge(a, w, ans)
 		}
 		a.node.counts.retries.Add(1)
-		if age := a.s.m.cfg.MaxAge; age > 0 && a.s.now().Sub(a.waits(w)) > age {
+		if a.tooOld(w) {
 			if ans == nil {
 				ans = &answer{backend: a.node.Name}
 			}
@@ -56,6 +60,12 @@ func (a *applier) apply(w *write) (*answer, error) {
 			return nil, errEnded
 		}
 	}
+}
+
+// tooOld tells whether a write has waited for longer than it may.
+func (a *applier) tooOld(w *write) bool {
+	age := a.s.m.cfg.MaxAge
+	return age > 0 && a.s.now().Sub(a.waits(w)) > age
 }
 
 // waits is since when a write waits for the backend to take it: not while nobody sent, or the backend was in maintenance.
@@ -107,8 +117,11 @@ func hopeless(err error) bool {
 // isFailure tells whether an answer may be another one when the write is sent again.
 func isFailure(status int) bool { return status >= http.StatusInternalServerError }
 
-// waitReady waits until a request may be sent. probe says that it is the one which finds out whether a backend that was down is back.
-func (a *applier) waitReady() (probe bool, err error) {
+var errTooOld = errors.New("mirror: the write has waited for too long")
+
+// waitReady waits until a request may be sent. probe says that it is the one which finds out whether a backend that was down is back. The error is errEnded; or errTooOld,
+// where that is still to be found out by another one, since it would take a probe for each write that waits otherwise.
+func (a *applier) waitReady(w *write) (probe bool, err error) {
 	for waiting := false; ; waiting = true {
 		var ready <-chan struct{}
 		if waiting {
@@ -120,6 +133,9 @@ func (a *applier) waitReady() (probe bool, err error) {
 		wait, probe, ok := a.allow()
 		if ok {
 			return probe, nil
+		}
+		if !a.paused.Load() && a.breaker.open() && a.tooOld(w) {
+			return false, errTooOld
 		}
 		if !waiting {
 			continue

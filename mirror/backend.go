@@ -109,7 +109,7 @@ func From(seq uint64) SetOption {
 
 // Set adds a backend, or changes the one of the same name, and returns what is stored. From and Generation of b are not obeyed: see [From].
 // What waits for a backend is dropped when it stops being active; from then on, as for a new one, its writes begin with the next. When a
-// backend's snapshot is to be restored, take LastSeq first, then the snapshot, and add it with From(seq+1).
+// backend is to begin with a copy of another's data, take what that one has applied ([Condition].Applied) first, then the copy, and add it with From(seq+1).
 //
 // The error is invalid_argument, failed_precondition where From lies before the first write that is kept, or why ctx ended. Two who set the same backend at once
 // do so one after the other.

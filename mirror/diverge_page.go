@@ -21,6 +21,7 @@ const (
 	lettersFirst  = 50 * time.Millisecond
 	lettersPause  = 5 * time.Second // at most, between attempts to park
 	lettersSilent = time.Minute     // between warnings
+	parkedSilent  = 10 * time.Second
 	ledgerPatient = 5 * time.Second // with a ledger that cannot be read
 	dealtWithWait = time.Second
 	tidyEvery     = 10 * time.Second

@@ -42,9 +42,6 @@ func (s *sender) purge(ctx context.Context) error {
 		return err
 	}
 	floor := s.m.floor()
-	if floor == 0 {
-		return nil
-	}
 	history := uint64(max(s.m.cfg.History, 0)) //nolint:gosec // not negative
 	if limit := info.Config.MaxBytes; limit > 0 && info.State.Bytes*100 > uint64(limit)*alarmShare {
 		history = 0
@@ -53,6 +50,9 @@ func (s *sender) purge(ctx context.Context) error {
 	if s.m.crowded.Load() {
 		history = 0
 		s.m.log.WarnContext(ctx, "the store of large bodies is more than half full", "applied_by_all", floor, "last", info.State.LastSeq)
+	}
+	if floor == 0 {
+		return nil
 	}
 	old, revision, err := s.m.lastRemoved(ctx, info.Created)
 	if err != nil {

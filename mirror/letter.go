@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -142,7 +143,11 @@ func (s *sender) parkLetter(ctx context.Context, w *write, g given, reference cl
 			if n := s.m.node(g.backend); n != nil {
 				n.counts.diverged.Add(1)
 			}
-			s.m.log.WarnContext(ctx, "write parked: a backend answered otherwise than the others", "backend", g.backend, "seq", w.seq, "lane", w.lane, "status", g.status, "others", reference.String())
+			level := slog.LevelDebug
+			if s.parkedSaid.now(parkedSilent) {
+				level = slog.LevelWarn
+			}
+			s.m.log.Log(ctx, level, "write parked; more are counted for a while", "backend", g.backend, "seq", w.seq, "lane", w.lane, "reason", reasonOf(g, reference), "parked", s.m.counts.parked.Load())
 			return nil
 		case errors.Is(err, errConflict):
 			if err = s.sameLetter(ctx, w, g.backend); err == nil {

@@ -73,7 +73,7 @@ type sender struct {
 	outcomes outcomes
 	judges   judges
 
-	letterFault seldom
+	letterFault, parkedSaid seldom
 
 	failed chan error
 	wg     sync.WaitGroup // committers and the tail
@@ -314,7 +314,7 @@ func (s *sender) expect(w *write) {
 
 // tell tells a client's process what its backends answered.
 func (s *sender) tell(to string, a *answer) {
-	if s.m.waiters.tell(to, a) || a.status == 0 {
+	if s.m.waiters.tell(to, a) {
 		return
 	}
 	if !s.m.conn.IsInbox(to) || strings.ContainsAny(to, "*> ") {

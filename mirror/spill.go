@@ -116,7 +116,7 @@ func (m *Mirror) loadBody(ctx context.Context, s *spilled) ([]byte, error) {
 		switch {
 		case err == nil:
 			return body, nil
-		case !errors.Is(err, jetstream.ErrObjectNotFound) && !errors.Is(err, errBodyGone):
+		case !m.isGoneFrom(ctx, s, err):
 			missing = time.Time{}
 		case missing.IsZero(): // who was asked may not have it yet
 			missing = time.Now()
@@ -128,6 +128,22 @@ func (m *Mirror) loadBody(ctx context.Context, s *spilled) ([]byte, error) {
 			return nil, errEnded
 		}
 	}
+}
+
+// isGoneFrom tells whether an error of reading a body says that it, or a part of it, is not there. One of which only the parts are gone reads as if the servers were slow.
+func (m *Mirror) isGoneFrom(ctx context.Context, s *spilled, err error) bool {
+	if errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrDigestMismatch) || errors.Is(err, errBodyGone) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	object, err := m.bodyStore.GetInfo(ctx, s.name)
+	if err != nil {
+		return false
+	}
+	chunks := subjectChunks + object.NUID
+	info, err := m.bodyStream.Info(ctx, jetstream.WithSubjectFilter(chunks))
+	return err == nil && info.State.Subjects[chunks] < uint64(object.Chunks)
 }
 
 func (m *Mirror) readBodyOnce(ctx context.Context, s *spilled) ([]byte, error) {

@@ -17,6 +17,7 @@ const (
 	writeQueued   = "queued"   // no backend has applied it
 	writePartly   = "partly"   // some have
 	writeApplied  = "applied"  // all have that are active
+	writeGivenUp  = "given-up" // none has, and none will by itself; to one backend: it never answered
 	writeWaiting  = "waiting"  // to one backend: not yet
 	writeNotMeant = "not-sent" // to one backend: its writes began later
 	writeMissing  = "missing"  // to one backend: it needs a copy of another's data
@@ -26,13 +27,14 @@ const (
 type WriteStatus struct {
 	Seq      uint64                   `json:"seq"`
 	Lane     int                      `json:"lane"`
-	State    string                   `json:"state"` // queued, partly applied, or applied by all that it is meant for
+	State    string                   `json:"state"` // queued, partly applied, applied by all that it is meant for, or given-up for all of them
 	Stored   *time.Time               `json:"stored,omitempty"`
 	Backends map[string]BackendStatus `json:"backends,omitempty"`
 	URL      string                   `json:"url,omitempty"`
 }
 
-// BackendStatus is what a write is to a backend: waiting, applied, not-sent as its writes began later, or missing as it lacks writes that are gone.
+// BackendStatus is what a write is to a backend: waiting, applied (which is how it goes on after an answer, whatever that was), given-up as it never answered, not-sent as its writes
+// began later, or missing as it lacks writes that are gone.
 type BackendStatus struct {
 	State  string `json:"state"`
 	Status int    `json:"status,omitempty"` // of its answer
@@ -103,7 +105,7 @@ func (m *Mirror) fillStatus(ctx context.Context, s *WriteStatus) {
 	if err != nil {
 		m.log.DebugContext(ctx, "ledger not read, a status is given without", "error", err)
 	}
-	applied, waiting := 0, 0
+	applied, waiting, givenUp := 0, 0, 0
 	for _, n := range *m.nodes.Load() {
 		if !n.Active {
 			continue
@@ -113,7 +115,13 @@ func (m *Mirror) fillStatus(ctx context.Context, s *WriteStatus) {
 		case n.From >= s.Seq:
 			b.State = writeNotMeant
 		case n.applied(s.Lane, s.Seq):
-			b.State, b.Status = writeApplied, answers[n.Name]
+			status, known := answers[n.Name]
+			if known && status == 0 {
+				b.State = writeGivenUp
+				givenUp++
+				break
+			}
+			b.State, b.Status = writeApplied, status
 			applied++
 		case n.State() == StateGap:
 			b.State = writeMissing
@@ -123,10 +131,12 @@ func (m *Mirror) fillStatus(ctx context.Context, s *WriteStatus) {
 		s.Backends[n.Name] = b
 	}
 	switch {
-	case waiting == 0:
+	case waiting == 0 && givenUp == 0:
 		s.State = writeApplied
 	case applied > 0:
 		s.State = writePartly
+	case waiting == 0:
+		s.State = writeGivenUp
 	default:
 		s.State = writeQueued
 	}

@@ -107,7 +107,7 @@ func decodeAnswer(data []byte) (*answer, error) {
 	}
 	status, large, _ := strings.Cut(status, " ")
 	n, err := strconv.Atoi(status)
-	if err != nil || n < 100 || n > 999 {
+	if err != nil || n != 0 && n < 100 || n > 999 {
 		return nil, errNoAnswer
 	}
 	a := &answer{backend: backend, status: n, body: []byte(body), tooLarge: large != ""}
