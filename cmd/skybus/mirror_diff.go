@@ -90,7 +90,8 @@ func (*mirrorRepairCmd) Help() string {
 	return `Nothing on the backend is removed before: repeat what it lacks. Each write comes with the Idempotency-Key, Skybus-Seq and Skybus-Lane that it had, so
 that a backend can leave out what it has. Until it is level it serves no reads; ` + "`skybus mirror status --watch`" + ` shows how it gets on.
 
-Where writes do not say all that there is, give it a copy of another's data, and the write after which that was made.
+Where writes do not say all that there is, give it a copy of another's data, and the write after those that the other had applied before: see
+` + "`skybus mirror nodes add --help`" + `.
 
 Examples:
 

@@ -77,8 +77,8 @@ type mirrorNodesAddCmd struct {
 
 // Help is shown below the usage.
 func (*mirrorNodesAddCmd) Help() string {
-	return `A new backend needs the data that the others have: take the number of the last write from ` + "`skybus mirror status`" + `, then a copy of a
-backend's data, and add the new one, with that data, from the number after it. What was written meanwhile is sent to it then.
+	return `A new backend needs the data that the others have: take the number that one of them has applied from ` + "`skybus mirror status`" + `, then a copy of
+its data, and add the new one, with that data, from the number after it. What was not applied then, and written since, is sent to it.
 
 Examples:
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,8 +64,9 @@ type mirrorParkedLsCmd struct {
 
 // Help is shown below the usage.
 func (*mirrorParkedLsCmd) Help() string {
-	return `A write is parked when a backend has answered it otherwise than the others: they took it, and it refused it, or the other way round. Its
-copies of the data differ from then on, until somebody has dealt with it.
+	return `A write is parked when a backend has answered it otherwise than the others: they took it, and it refused it, or the other way round; or when
+it was given up, as it had waited for the backend for longer than max_age of the mirror's file. The copies of the data differ from then on, until
+somebody has dealt with it.
 
 Examples:
 
@@ -189,6 +191,7 @@ func (c *parkedChoice) each(ctx context.Context, app *App, sure func(context.Con
 			for _, p := range list {
 				seqs = append(seqs, p.Seq)
 			}
+			slices.Sort(seqs) // what was tried again is behind others in the list
 			if err := sure(ctx, len(seqs)); err != nil {
 				return err
 			}
