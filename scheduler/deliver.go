@@ -208,7 +208,7 @@ func (c *courier) tellFired(x *parcel) {
 
 func (x *parcel) event(kind EventKind) Event {
 	return Event{
-		Kind: kind, ID: x.id, Time: time.Now().UTC(), Due: time.Unix(0, x.due).UTC(),
+		Kind: kind, ID: x.id, Time: x.pipe.clock.at(time.Now()).UTC(), Due: time.Unix(0, x.due).UTC(),
 		Occurrence: x.record.N, Delivery: x.delivery,
 	}
 }
@@ -225,7 +225,7 @@ func (c *courier) delivered(ctx context.Context, x *parcel) {
 // overlaps tells whether the occurrence has to wait for an earlier one. It looks at what is due twice, since what is tried again goes from there
 // to the retries and back.
 func (c *courier) overlaps(ctx context.Context, x *parcel) (bool, error) {
-	if x.record.Repeat == nil || x.record.Repeat.Overlap != BufferOne || x.record.Manual != "" {
+	if x.record.Repeat == nil || !x.record.Repeat.waits() || x.record.Manual != "" {
 		return false, nil
 	}
 	due, retries := x.pipe.subject(kindDue, x.id), x.pipe.retry(x.id, "*")

@@ -28,7 +28,7 @@ const (
 type Event struct {
 	Kind       EventKind `json:"kind"`
 	ID         string    `json:"id"`
-	Time       time.Time `json:"time"`
+	Time       time.Time `json:"time"` // by the server's clock, as Due is
 	Due        time.Time `json:"due,omitzero"`
 	Occurrence int64     `json:"occurrence,omitempty"`
 	Delivery   string    `json:"delivery,omitempty"` // [Delivery.ID]

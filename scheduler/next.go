@@ -118,24 +118,29 @@ func (t *timetable) resume(o occurrence, now time.Time) (next occurrence, skippe
 // step is what to do with a recurring timer that is due.
 type step struct {
 	fire    []occurrence // in order; not overlapping policies, which the caller applies
+	made    int          // how many of them, the first ones, were missed and are made up for
 	skipped int64        // occurrences that do not happen, by Repeat.Missed
 	next    occurrence
 	done    bool // there is no next one
 }
 
-// step tells what to do when now, at or after o.due, is the time: o and what follows it up to now is due; what was due more than late ago
-// counts as missed. It fires as many as fit into late, and CatchUp missed ones.
-func (t *timetable) step(o occurrence, now time.Time, late time.Duration) step {
+// step tells what to do when now, at or after o.due, is the time: o and what follows it up to now is due; what was due more than grace ago
+// counts as missed. It fires as many as fit into that time, and CatchUp missed ones.
+func (t *timetable) step(o occurrence, now time.Time, grace time.Duration) step {
 	var s step
-	missed := t.passed(o, nanos(now.Add(-late)))
+	missed := t.passed(o, nanos(now.Add(-grace)))
 	s.skipped = missed - min(missed, t.keep)
 	oldest := nanos(now) - t.window
 	m, ok := t.ahead(o, s.skipped)
 	for ok && !m.due.After(now) {
-		if m.n < o.n+missed && m.due.UnixNano() < oldest {
+		late := m.n < o.n+missed
+		if late && m.due.UnixNano() < oldest {
 			s.skipped++
 		} else {
 			s.fire = append(s.fire, m)
+		}
+		if late {
+			s.made = len(s.fire)
 		}
 		m, ok = t.after(m)
 	}

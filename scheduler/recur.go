@@ -88,7 +88,7 @@ func (s *Scheduler) fireRecurring(ctx context.Context, sh *shard, m *stored) (fi
 		return 0, 0, err
 	}
 	step := table.step(m.occurrence(), now, s.cfg.Grace+sweepSlack)
-	occurrences, err := s.withoutOverlap(ctx, sh, m, step.fire)
+	occurrences, err := s.withoutOverlap(ctx, sh, m, step)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -130,9 +130,10 @@ func (m *stored) of(occ occurrence) (*stored, error) {
 	return &f, err
 }
 
-// withoutOverlap is those of the occurrences that happen although earlier ones may still be delivered: the latest, where not all do.
-func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, all []occurrence) ([]occurrence, error) {
-	room := 1
+// withoutOverlap is those of the occurrences to fire that happen although earlier ones may still be delivered: the latest, where not all do. What was
+// missed and is caught up with always does: one after the other, see courier.overlaps.
+func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, step step) ([]occurrence, error) {
+	all, made, room := step.fire, step.made, 1
 	switch m.record.Repeat.Overlap {
 	case Allow:
 		return all, nil
@@ -147,7 +148,12 @@ func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, al
 	if err != nil {
 		return nil, err
 	}
-	return all[max(0, len(all)-max(0, room-under)):], nil
+	if m.record.Repeat.Missed != CatchUp {
+		made = 0
+	}
+	due := all[made:]
+	due = due[len(due)-min(len(due), max(0, room-under-made)):]
+	return append(all[:made:made], due...), nil
 }
 
 // underWay is how many occurrences of a timer are being delivered or wait to be tried again.

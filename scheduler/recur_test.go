@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,6 +91,53 @@ func TestOverlap(t *testing.T) {
 			eventually(t, "all are delivered", func() bool { return bus.CodeOf(second(s.Get(t.Context(), "a"))) == bus.NotFound })
 			if n := len(p.all()); n != want.together+want.waiting {
 				t.Errorf("%d were delivered, want %d", n, want.together+want.waiting)
+			}
+		})
+	}
+}
+
+// What nobody could fire is made up for as the timer says, and what does not happen is told of.
+func TestMissed(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		repeat  scheduler.Repeat
+		happen  []int64 // of the ten that were missed
+		skipped int64
+	}{
+		"once":                {scheduler.Repeat{}, []int64{10}, 9},
+		"skip":                {scheduler.Repeat{Missed: scheduler.SkipMissed}, nil, 10},
+		"catch up":            {scheduler.Repeat{Missed: scheduler.CatchUp, CatchUp: 3}, []int64{8, 9, 10}, 7},
+		"catch up, a window":  {scheduler.Repeat{Missed: scheduler.CatchUp, Window: 150 * time.Second}, []int64{9, 10}, 8},
+		"catch up, buffering": {scheduler.Repeat{Missed: scheduler.CatchUp, CatchUp: 3, Overlap: scheduler.BufferOne}, []int64{8, 9, 10}, 7},
+		"catch up, together":  {scheduler.Repeat{Missed: scheduler.CatchUp, CatchUp: 3, Overlap: scheduler.Allow}, []int64{8, 9, 10}, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, p, _ := newRig(t).run(t, scheduler.Config{})
+			var together, most atomic.Int32
+			p.answer = func(*scheduler.Delivery) error {
+				most.Store(max(most.Load(), together.Add(1)))
+				defer together.Add(-1)
+				<-time.After(100 * time.Millisecond) // so that what can overlap does
+				return nil
+			}
+			skipped := heardOf(t, s, scheduler.Skipped)
+			tt.repeat.Every, tt.repeat.Max = time.Minute, 10
+			create(t, s, scheduler.Spec{ID: "a", At: time.Now().Add(-10*time.Minute + 30*time.Second), Repeat: &tt.repeat})
+			eventually(t, "all are over", func() bool { return bus.CodeOf(second(s.Get(t.Context(), "a"))) == bus.NotFound })
+			var happened []int64
+			for _, d := range p.all() {
+				happened = append(happened, d.Occurrence)
+			}
+			alone := tt.repeat.Overlap != scheduler.Allow
+			if !alone {
+				slices.Sort(happened)
+			}
+			if !slices.Equal(happened, tt.happen) || alone && most.Load() > 1 {
+				t.Errorf("%d happened, %d at the same time, want %d", happened, most.Load(), tt.happen)
+			}
+			if e := receive(t, skipped, 1)[0]; e.Count != tt.skipped || e.ID != "a" {
+				t.Errorf("skipped: %+v, want %d", e, tt.skipped)
 			}
 		})
 	}

@@ -71,8 +71,13 @@ type Missed string
 const (
 	Once       Missed = "once"     // the latest one fires, the others do not happen
 	SkipMissed Missed = "skip"     // none fires
-	CatchUp    Missed = "catch_up" // the latest CatchUp ones fire
+	CatchUp    Missed = "catch_up" // the latest CatchUp ones fire: one after the other, unless Overlap is Allow
 )
+
+// waits tells whether an occurrence may have to wait for an earlier one.
+func (r *Repeat) waits() bool {
+	return r.Overlap == BufferOne || r.Overlap != Allow && r.Missed == CatchUp
+}
 
 // check tells whether r can be used, by an error with the code invalid_argument and the detail "field".
 func (r *Repeat) check(zones *zones) error {
