@@ -110,6 +110,9 @@ func (s *Scheduler) change(ctx context.Context, id string, rev uint64, edit func
 		if bytes.Equal(msg.Data, m.body) {
 			return m.timer(), nil
 		}
+		if err := s.room.take(ctx, len(msg.Data)-len(m.body)-roomNoise); err != nil {
+			return Timer{}, err
+		}
 		seq, err := s.store(ctx, sh, msg)
 		if errors.Is(err, errConflict) {
 			continue
@@ -260,7 +263,7 @@ func (s *Scheduler) tellCancelled(sh *shard, m *stored) {
 const retryMargin = 250 * time.Millisecond
 
 // FireNow makes a timer due now. One that fires once is gone with it; of a recurring one it is an occurrence beside the schedule. A paused
-// one fires too. rev 0 means any revision. It returns the Delivery.ID. Errors are those of Update.
+// one fires too. rev 0 means any revision. It returns the Delivery.ID. Errors are those of Update; resource_exhausted is for recurring timers alone.
 func (s *Scheduler) FireNow(ctx context.Context, id string, rev uint64) (string, error) {
 	manual := "m" + nuid.Next()
 	for range replaceTries {
@@ -270,6 +273,9 @@ func (s *Scheduler) FireNow(ctx context.Context, id string, rev uint64) (string,
 		}
 		now := sh.clock.at(time.Now())
 		msg, err := sh.manualMessage(m, manual, now)
+		if err == nil && m.record.Repeat != nil { // of others it takes the place
+			err = s.room.take(ctx, len(msg.Data)+storedOverhead)
+		}
 		if err != nil {
 			return "", err
 		}

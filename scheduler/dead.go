@@ -35,7 +35,7 @@ type DeadLetter struct {
 }
 
 // DeadLetters are the deliveries of a namespace that were given up. Where none ever was, nothing is created. They are in the stream
-// SKYBUS_DLQ; its limits are set there.
+// SKYBUS_DLQ; its limits are set there. It is safe for concurrent use.
 type DeadLetters struct{ s *Scheduler }
 
 // DeadLetters are those of the scheduler's namespace.
@@ -177,8 +177,8 @@ func (d *DeadLetters) raw(ctx context.Context, id string) (jetstream.Stream, *je
 }
 
 // Redrive delivers a letter once more, with new attempts and the same Delivery.ID, and removes it. Retry.MaxAge counts from now. Interrupted
-// between the two it does so again the next time. The error is not_found, or failed_precondition for a letter without its payload, or
-// one that was not readable.
+// between the two it does so again the next time; two who do so at once have it delivered once. The error is not_found; failed_precondition for a letter without its payload, or
+// one that was not readable; or resource_exhausted where the server has no room, and the letter stays.
 func (d *DeadLetters) Redrive(ctx context.Context, id string) error {
 	stream, raw, err := d.raw(ctx, id)
 	if err != nil {
@@ -203,6 +203,9 @@ func (d *DeadLetters) Redrive(ctx context.Context, id string) error {
 	x.redrives, x.redriven, x.tried = x.redrives+1, now, nil
 	m.record.name = sh.name(m.id)
 	body, err := m.record.encode(m.due, d.s.cfg.Grace, m.payload)
+	if err == nil {
+		err = d.s.room.take(ctx, len(body)+storedOverhead)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -246,7 +247,18 @@ func TestTimersLeaveRoomToFire(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	s, p, _ := (&rig{r.node, conn}).run(t, scheduler.Config{})
-	at, n := time.Now().Add(4*time.Second), 0
+	p.answer = func(d *scheduler.Delivery) error {
+		if d.TimerID == "dead" {
+			return &scheduler.DeliveryError{Permanent: true, Err: errors.New("gone")}
+		}
+		return nil
+	}
+	const large = 200 << 10
+	create(t, s, scheduler.Spec{ID: "dead", After: time.Millisecond, Payload: make([]byte, large)})
+	eventually(t, "the dead letter", func() bool { return s.Stats().Dead == 1 })
+	create(t, s, scheduler.Spec{ID: "small", After: time.Hour})
+	create(t, s, scheduler.Spec{ID: "often", Repeat: &scheduler.Repeat{Every: time.Hour}, Payload: make([]byte, large)})
+	at, n := time.Now().Add(6*time.Second), 0
 	for { // until it is full
 		_, err := s.Create(t.Context(), scheduler.Spec{At: at, Target: target(), Payload: make([]byte, 100<<10)})
 		if err != nil {
@@ -261,5 +273,26 @@ func TestTimersLeaveRoomToFire(t *testing.T) {
 	if n < 20 {
 		t.Errorf("only %d fitted", n)
 	}
-	p.wait(t, n)
+	// Nor do timers that grow, those that are fired beside their schedule, and those that come back.
+	wantCode(t, second(s.Update(t.Context(), "small", 0, scheduler.Spec{After: time.Hour, Target: target(), Payload: make([]byte, large)})), bus.ResourceExhausted)
+	wantCode(t, second(s.FireNow(t.Context(), "often", 0)), bus.ResourceExhausted)
+	for l, err := range s.DeadLetters().List(t.Context(), scheduler.DeadFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, s.DeadLetters().Redrive(t.Context(), l.ID), bus.ResourceExhausted)
+		if _, err := s.DeadLetters().Get(t.Context(), l.ID); err != nil {
+			t.Errorf("the letter that was not redriven: %v", err)
+		}
+	}
+	for what, err := range map[string]error{
+		"pause":  second(s.Pause(t.Context(), "small", 0)),
+		"cancel": s.Cancel(t.Context(), "often", 0),
+		"fire":   second(s.FireNow(t.Context(), "small", 0)),
+	} {
+		if err != nil {
+			t.Errorf("%s, which takes no room: %v", what, err)
+		}
+	}
+	p.wait(t, n+2)
 }

@@ -14,6 +14,7 @@ import (
 const (
 	roomKept  = 10 // percent of the store that timers leave, so that those there are can fire, be cancelled and tried again
 	roomFresh = time.Second
+	roomNoise = 64 // bytes that a timer may grow by when its time changes: to move one takes no leave
 )
 
 // room tells whether the store has room for more timers. To fire one takes a message more, before there is one less: in a store that timers
@@ -31,8 +32,11 @@ func (r *room) open(conn *bus.Conn) {
 	r.left.Store(math.MaxInt64 / 2)
 }
 
-// take is asked before n bytes are stored. Where nobody says how large the store is, it may be filled.
+// take is asked before the timers take n bytes more. Where nobody says how large the store is, it may be filled.
 func (r *room) take(ctx context.Context, n int) error {
+	if n <= 0 {
+		return nil
+	}
 	if now := time.Now().UnixNano(); now-r.looked.Load() > int64(roomFresh) && r.looking.CompareAndSwap(false, true) {
 		r.look(ctx)
 		r.looked.Store(time.Now().UnixNano())
