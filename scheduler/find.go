@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -102,9 +103,7 @@ func (s *Scheduler) deliveries(ctx context.Context, sh *shard, id string) ([]*st
 		}
 		found = append(found, r)
 	})
-	slices.SortFunc(found, func(a, b *stored) int {
-		return int(a.record.N - b.record.N)
-	})
+	slices.SortFunc(found, func(a, b *stored) int { return cmp.Compare(a.record.N, b.record.N) })
 	return found, errors.Join(err, bad)
 }
 
@@ -112,8 +111,10 @@ func notFound(id string) error { return bus.Errorf(bus.NotFound, "there is no ti
 
 // List is the timers that f chooses, shard by shard, and within one in the order of their last change. It reads them as the loop goes on:
 // what changes meanwhile may come twice, or not; what is there all the time and does not change comes exactly once. A recurring timer
-// whose occurrence is being delivered comes once for itself and once for each such occurrence, in the state firing or retrying. An error
-// ends the sequence.
+// whose occurrence is being delivered comes once for itself and once for each such occurrence, in the state firing or retrying.
+//
+// An error of the code data_loss is of one timer that is not readable, of which only the ID is known, and does not end the sequence. Any other
+// error does.
 func (s *Scheduler) List(ctx context.Context, f Filter) iter.Seq2[Timer, error] {
 	return func(yield func(Timer, error) bool) {
 		shard, from, err := s.readCursor(f.Cursor)
@@ -132,7 +133,7 @@ func (s *Scheduler) List(ctx context.Context, f Filter) iter.Seq2[Timer, error] 
 				}
 				r, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)
 				if err != nil {
-					more = yield(Timer{}, err)
+					more = yield(Timer{Spec: Spec{ID: idOf(m.Subject)}}, bus.Wrap(bus.DataLoss, err.Error(), err))
 					return more
 				}
 				if f.match(r) {

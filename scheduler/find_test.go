@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,6 +170,76 @@ func TestWatch(t *testing.T) {
 	}
 	cancel()
 	<-ended
+}
+
+// A watch ends with its connection.
+func TestWatchEnds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.open(t, scheduler.Config{})
+	r.conn.NATS().Close()
+	ended := make(chan error, 1)
+	go func() {
+		var last error
+		for _, err := range s.Watch(t.Context(), scheduler.EventFilter{}) {
+			last = err
+		}
+		ended <- last
+	}()
+	if err := receive(t, ended, 1)[0]; err == nil {
+		t.Error("it ended without an error")
+	}
+
+	r = newRig(t)
+	s, _, stop := r.run(t, scheduler.Config{})
+	heard := make(chan struct{})
+	go func() {
+		var last error
+		hear := sync.OnceFunc(func() { close(heard) })
+		for _, err := range s.Watch(t.Context(), scheduler.EventFilter{}) {
+			if err == nil {
+				hear()
+			}
+			last = err
+		}
+		ended <- last
+	}()
+	eventually(t, "watched", func() bool {
+		create(t, s, scheduler.Spec{After: time.Hour})
+		select {
+		case <-heard:
+			return true
+		default:
+			return false
+		}
+	})
+	stop()
+	r.conn.NATS().Close()
+	wantCode(t, receive(t, ended, 1)[0], bus.Unavailable)
+}
+
+// A timer that is not readable keeps nobody from seeing the others.
+func TestListUnreadable(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.open(t, scheduler.Config{Shards: 1})
+	create(t, s, scheduler.Spec{ID: "a", After: time.Hour})
+	if _, err := r.conn.JetStream().Publish(t.Context(), "skybus.tmr.0.s.default.dev.bad", []byte("nonsense")); err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, scheduler.Spec{ID: "b", After: time.Hour})
+	var found, bad []string
+	for tm, err := range s.List(t.Context(), scheduler.Filter{}) {
+		if err != nil {
+			wantCode(t, err, bus.DataLoss)
+			bad = append(bad, tm.ID)
+			continue
+		}
+		found = append(found, tm.ID)
+	}
+	if !slices.Equal(found, []string{"a", "b"}) || !slices.Equal(bad, []string{"bad"}) {
+		t.Errorf("found %q, not readable are %q", found, bad)
+	}
 }
 
 func receive[T any](t *testing.T, c <-chan T, n int) []T {

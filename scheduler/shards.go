@@ -48,8 +48,11 @@ func (s *Scheduler) openShards(ctx context.Context, asked int) error {
 	return nil
 }
 
-// noShards tells whether there are none yet. Servers that elect their leader do not answer at all: then it asks again.
+// noShards tells whether there are none yet. Servers that elect their leader do not answer at all: then it asks again, for a while. Those without JetStream
+// never do, which to tell of is left to who opens a stream.
 func (s *Scheduler) noShards(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	for {
 		err := s.conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + streamName(0)}}, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, storeAttempt)

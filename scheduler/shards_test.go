@@ -1,13 +1,17 @@
 package scheduler_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/scheduler"
 )
 
@@ -67,5 +71,30 @@ func TestWorkersBringDeadLetters(t *testing.T) {
 	eventually(t, "the stream", func() bool {
 		_, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_DLQ")
 		return err == nil
+	})
+}
+
+// A server without JetStream is told of after a while, also to who would wait for ever.
+func TestOpenWithoutJetStream(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		plain, err := server.NewServer(&server.Options{DontListen: true, NoLog: true, NoSigs: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain.Start()
+		t.Cleanup(func() {
+			plain.Shutdown()
+			plain.WaitForShutdown()
+		})
+		conn, err := bus.Connect(t.Context(), bus.Config{InProcess: plain})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		begin := time.Now()
+		_, err = scheduler.Open(context.Background(), conn, scheduler.Config{})
+		if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), "JetStream is not ready") || took > time.Minute {
+			t.Errorf("after %s: %v", took, err)
+		}
 	})
 }

@@ -21,7 +21,8 @@ type EventFilter struct {
 }
 
 // Watch yields the events from now on, until ctx ends or the loop is left. Events are a hint for speed: those that come while the connection is
-// down, or faster than the loop takes them, are missed, and an error of the code data_loss says so and does not end the sequence.
+// down, or faster than the loop takes them, are missed, and an error of the code data_loss says so and does not end the sequence. Any other
+// error does: it could not begin, or the connection was closed for good, which is unavailable.
 // Those told by different processes, or parts of one, may change places: delivered may come before fired.
 func (s *Scheduler) Watch(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
@@ -52,28 +53,40 @@ func (s *Scheduler) Watch(ctx context.Context, f EventFilter) iter.Seq2[Event, e
 			yield(Event{}, err)
 			return
 		}
-		watchLoop(ctx, f, events, loss, yield)
+		w := watching{filter: f, events: events, loss: loss, closed: s.conn.Closed()}
+		w.loop(ctx, yield)
 	}
 }
 
-func watchLoop(ctx context.Context, f EventFilter, events <-chan *nats.Msg, loss <-chan struct{}, yield func(Event, error) bool) {
+// watching is a watch under way.
+type watching struct {
+	filter EventFilter
+	events <-chan *nats.Msg
+	loss   <-chan struct{} // some may have been missed
+	closed <-chan struct{} // the connection is, for good
+}
+
+func (w *watching) loop(ctx context.Context, yield func(Event, error) bool) {
 	for {
 		var m *nats.Msg
 		select {
 		case <-ctx.Done():
 			return
-		case <-loss:
+		case <-w.closed:
+			yield(Event{}, bus.Errorf(bus.Unavailable, "scheduler: watch: the connection was closed"))
+			return
+		case <-w.loss:
 			if !yield(Event{}, bus.Errorf(bus.DataLoss, "scheduler: events may have been missed")) {
 				return
 			}
 			continue
-		case m = <-events:
+		case m = <-w.events:
 		}
 		var e Event
 		if err := json.Unmarshal(m.Data, &e); err != nil {
 			continue // somebody else's
 		}
-		if len(f.Kinds) > 0 && !slices.Contains(f.Kinds, e.Kind) {
+		if len(w.filter.Kinds) > 0 && !slices.Contains(w.filter.Kinds, e.Kind) {
 			continue
 		}
 		if !yield(e, nil) {

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/scheduler"
 	"github.com/skybus-io/skybus/scheduler/httpapi"
 )
@@ -32,9 +34,15 @@ func (c *timersExportCmd) Run(ctx context.Context, app *App) error {
 	}
 	out := bufio.NewWriterSize(app.stdout, 64<<10)
 	bar := newProgress(app, "timers", 0)
-	left := 0
+	left, unreadable := 0, 0
 	err = app.withKnownTimers(ctx, func(ctx context.Context, s *scheduler.Scheduler) error {
 		for t, err := range s.List(ctx, filter) {
+			if bus.CodeOf(err) == bus.DataLoss {
+				bar.clear()
+				app.warn("left out, as it is not readable: %s", message(err))
+				unreadable++
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -62,6 +70,9 @@ func (c *timersExportCmd) Run(ctx context.Context, app *App) error {
 	}
 	if left > 0 {
 		app.warn("left out: %s being delivered", plural(left, "timer"))
+	}
+	if unreadable > 0 {
+		return fmt.Errorf("%s not readable", plural(unreadable, "timer"))
 	}
 	return nil
 }

@@ -143,6 +143,10 @@ func (c *timersLsCmd) Run(ctx context.Context, app *App) error {
 	more := false
 	err = app.withKnownTimers(ctx, func(ctx context.Context, s *scheduler.Scheduler) error {
 		for t, err := range s.List(ctx, filter) {
+			if bus.CodeOf(err) == bus.DataLoss {
+				app.warn("left out, as it is not readable: %s", message(err))
+				continue
+			}
 			if err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/scheduler"
 )
 
@@ -115,6 +116,10 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) error {
 	p := page{Timers: []timerJSON{}}
 	size, last := 0, ""
 	for t, err := range h.timers.List(r.Context(), filter) {
+		if bus.CodeOf(err) == bus.DataLoss { // one keeps nobody from seeing the others
+			h.log.WarnContext(r.Context(), "a timer that is not readable is left out of a list", "timer", t.ID, "error", err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
