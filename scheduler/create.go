@@ -109,7 +109,8 @@ func (d *draft) timer(seq uint64) Timer {
 
 // CreateMany stores timers and yields what came of each, in the order of specs, while it stores the next ones: thousands are under
 // way at once. An error is that of one spec, as Create's, and does not end the sequence. specs is read in a goroutine of its own, ahead of
-// the loop, and CreateMany does not end before a call of it under way has: when ctx ends or the loop is left, the rest of specs is not taken.
+// the loop, and CreateMany does not end before a call of it under way has: when ctx ends or the loop is left, the rest of specs is not taken, while
+// of those that were, some may be stored that it did not yield. At most 4096 timers, and 32 MiB of their payloads, are under way.
 func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.Seq2[Timer, error] {
 	return func(yield func(Timer, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)

@@ -29,6 +29,7 @@ const (
 	laterLast       = 10 * time.Second
 	scheduleTries   = 5
 	scheduleRetry   = 20 * time.Millisecond
+	maxWarned       = 64 // names of transports
 )
 
 // Delays of what is put off without an attempt, for the first time and at most. They are random times below.
@@ -130,7 +131,9 @@ func (c *courier) putOffEjected(ctx context.Context, x *parcel) {
 func (c *courier) putOffUnknown(ctx context.Context, x *parcel, name string) {
 	c.mu.Lock()
 	_, warned := c.warned[name]
-	c.warned[name] = struct{}{}
+	if warned = warned || len(c.warned) == maxWarned; !warned {
+		c.warned[name] = struct{}{}
+	}
 	c.mu.Unlock()
 	if !warned {
 		c.log.WarnContext(ctx, "deliveries wait for a process with their transport", "transport", name, "timer", x.id)

@@ -173,7 +173,8 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 	return s, nil
 }
 
-// Close closes the transports. Run must have returned, and CreateMany. Further calls do nothing.
+// Close closes the transports, and leaves the connection to who has it. Run and CreateMany must have returned, and no other method may be called any
+// more. Further calls of Close do nothing, and return what the first one did.
 func (s *Scheduler) Close() error {
 	s.closeOnce.Do(func() {
 		s.endEpochs()

@@ -44,7 +44,7 @@ type SecretKey struct {
 }
 
 // Secrets are the keys that sign the webhooks of a namespace. They are kept in a bucket that only schedulers and admins may read, and
-// nothing here tells them again.
+// nothing here tells them again. It is safe for concurrent use.
 type Secrets struct{ conn *bus.Conn }
 
 // Secrets are those of the scheduler's namespace.

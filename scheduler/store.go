@@ -97,7 +97,8 @@ func (s *Scheduler) keepEpochs() (stop func()) {
 	s.epoch.Store(&ctx)
 	loss, done := make(chan struct{}, 1), make(chan struct{})
 	unwatch := s.conn.NotifyLoss(loss)
-	go func() {
+	var keeping sync.WaitGroup
+	keeping.Go(func() {
 		defer unwatch()
 		for {
 			select {
@@ -112,8 +113,11 @@ func (s *Scheduler) keepEpochs() (stop func()) {
 				return
 			}
 		}
-	}()
-	return sync.OnceFunc(func() { close(done) })
+	})
+	return sync.OnceFunc(func() {
+		close(done)
+		keeping.Wait()
+	})
 }
 
 // storedBefore tells whether an earlier attempt has stored a new timer. It may have fired since: then it is being delivered.

@@ -291,6 +291,9 @@ func TestHTTPOverTLS(t *testing.T) {
 		t.Errorf("%v, want an unknown authority", err)
 	}
 	transport := s.transports["http"].(*httpTransport)
+	if transport.client.Proxy != nil || transport.fresh.Proxy != nil {
+		t.Error("a proxy is used, which would dial in place of the guard")
+	}
 	transport.client.TLSClientConfig.RootCAs = x509.NewCertPool()
 	transport.client.TLSClientConfig.RootCAs.AddCert(srv.Certificate())
 	if err := deliver(t, s, attempt(Target{URI: srv.URL, Transport: "https"}, "")); err != nil {

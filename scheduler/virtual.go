@@ -16,7 +16,7 @@ const settlePause = time.Millisecond // between looks whether all is done
 
 // Advance moves the time of a scheduler of Config.VirtualTime ahead by d and returns when everything due by then, retries included,
 // was fired and delivered, or given up: in the order in which it was due, through the streams and the transports, as without it. Run must
-// be running. Time goes on by itself as well. It is what package schedulertest uses.
+// be running, else it waits for that until ctx ends. Time goes on by itself as well. One caller at a time. It is what package schedulertest uses.
 func (s *Scheduler) Advance(ctx context.Context, d time.Duration) error {
 	if !s.cfg.VirtualTime || d < 0 {
 		return bus.Errorf(bus.FailedPrecondition, "scheduler: to advance takes Config.VirtualTime and a time that is not negative")

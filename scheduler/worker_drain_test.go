@@ -2,9 +2,12 @@ package scheduler_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,4 +105,52 @@ func TestWorkersSurviveRestart(t *testing.T) {
 	bustest.Eventually(t, "the delivery by a new consumer", func() bool {
 		return slices.ContainsFunc(m.all(), func(d scheduler.Delivery) bool { return d.TimerID == "t3" })
 	})
+}
+
+// closable is a transport that has something to close.
+type closable struct {
+	*memory
+
+	closed atomic.Int32
+	before int // deliveries, when it was closed
+}
+
+func (c *closable) Close() error {
+	c.closed.Add(1)
+	c.before = c.count()
+	return errors.New("it sticks")
+}
+
+// A transport is closed with the scheduler, once, after the last delivery.
+func TestCloseClosesTransports(t *testing.T) {
+	t.Parallel()
+	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: bustest.Server(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	c := &closable{memory: newMemory(nil)}
+	s, err := scheduler.Open(t.Context(), conn, scheduler.Config{Transports: map[string]scheduler.Transport{"memory": c}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	if _, err := s.Create(t.Context(), scheduler.Spec{After: time.Millisecond, Target: toMemory("a")}); err != nil {
+		t.Fatal(err)
+	}
+	bustest.Eventually(t, "the delivery", func() bool { return c.count() == 1 })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Close(); err == nil || !strings.Contains(err.Error(), `close transport "memory": it sticks`) {
+			t.Errorf("close: %v", err)
+		}
+	}
+	if n := c.closed.Load(); n != 1 || c.before != 1 {
+		t.Errorf("closed %d times, after %d deliveries", n, c.before)
+	}
 }
