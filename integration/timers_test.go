@@ -7,12 +7,17 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/scheduler"
 )
 
@@ -212,4 +217,67 @@ func TestTimersClusterLosesLeader(t *testing.T) {
 	wg.Wait()
 	v := l.judge(t, sink, 3*patience)
 	v.check(t)
+}
+
+// TestTimersOfAProgram has a transport that is a program on the bus: what it answers is what came of the delivery.
+func TestTimersOfAProgram(t *testing.T) {
+	t.Parallel()
+	needPrograms(t)
+	server := startServer(t)
+	conn := connect(t, server.Ports["nats"])
+	came := make(chan *nats.Msg, 16)
+	sub, err := conn.NATS().QueueSubscribe("default.dev.mail.send", "mail", func(m *nats.Msg) {
+		came <- m
+		reply := &nats.Msg{Data: []byte("sent")}
+		if m.Header.Get(scheduler.HeaderAttempt) == "1" {
+			reply = &nats.Msg{Header: nats.Header{"Nats-Service-Error": {"busy"}, "Nats-Service-Error-Code": {"503"}, "Retry-After": {"1"}}}
+		}
+		if err := m.RespondMsg(reply); err != nil {
+			t.Errorf("answer: %v", err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	if err := conn.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	runs := startPlatform(t, "scheduler", "--server", server.Ports["nats"], "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--transport", "mail=subject:default.dev.mail.send")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, runs.Ports["timers"]+"/v1/timers",
+		strings.NewReader(`{"id":"a","after":"10ms","target":{"transport":"mail","uri":"ops@example.com"},"payload":{"n":1},"retry":{"first":"10ms"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = resp.Body.Close(); resp.StatusCode != http.StatusCreated {
+		t.Fatalf("created: %s", resp.Status)
+	}
+	var first time.Time
+	for attempt := 1; attempt <= 2; attempt++ {
+		select {
+		case m := <-came:
+			if m.Header.Get(scheduler.HeaderURI) != "ops@example.com" || m.Header.Get(scheduler.HeaderAttempt) != fmt.Sprint(attempt) || string(m.Data) != `{"n":1}` {
+				t.Errorf("attempt %d: %v %s", attempt, m.Header, m.Data)
+			}
+			if attempt == 1 {
+				first = time.Now()
+			} else if took := time.Since(first); took < 900*time.Millisecond {
+				t.Errorf("the second attempt came after %v, and 1 s was asked for", took)
+			}
+		case <-time.After(patience):
+			t.Fatalf("attempt %d did not come", attempt)
+		}
+	}
+	s := openTimersOn(t, conn)
+	eventually(t, patience, "the timer is gone", func() bool {
+		_, err := s.Get(t.Context(), "a")
+		return bus.CodeOf(err) == bus.NotFound
+	})
+	for l, err := range s.DeadLetters().List(t.Context(), scheduler.DeadFilter{}) {
+		t.Errorf("given up: %+v, %v", l, err)
+	}
 }
