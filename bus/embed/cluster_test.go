@@ -42,6 +42,23 @@ func TestCluster(t *testing.T) {
 	put(t, connect(t, servers[2]), "k", "v3")
 }
 
+// TestNameInUse starts a server under the name of a member: it would vote in that one's place.
+func TestNameInUse(t *testing.T) {
+	t.Parallel()
+	first := start(t, embed.Config{Name: "a", Dir: t.TempDir(), Listen: ":0", Cluster: "c", ClusterListen: ":0"})
+	cfg := embed.Config{Name: "a", Dir: t.TempDir(), Listen: ":0", Cluster: "c", ClusterListen: ":0", Routes: []string{first.ClusterURL()}}
+	s, err := embed.Start(t.Context(), cfg)
+	if !errors.Is(err, embed.ErrNameInUse) {
+		if err == nil {
+			closeServer(t, s)
+		}
+		t.Fatalf("a second server %q: %v, want %v", cfg.Name, err, embed.ErrNameInUse)
+	}
+	closeServer(t, first)
+	// Its directory is free again, and so is the name.
+	start(t, cfg)
+}
+
 // put writes into a bucket of three replicas, again until the cluster takes it.
 func put(t *testing.T, nc *nats.Conn, key, value string) {
 	t.Helper()

@@ -17,6 +17,7 @@ const (
 	defaultPort        = "4222"
 	defaultClusterPort = "6222"
 	minSync            = time.Millisecond
+	routeReports       = 60 // of the attempts to reach a member that is away, one a second over each of several connections: the first, and one a minute
 )
 
 // options checks the configuration and says it in the server's words.
@@ -33,6 +34,7 @@ func (cfg Config) options() (*server.Options, error) {
 		MaxPayload:             cfg.MaxPayload,
 		PingInterval:           pingInterval,
 		MaxPingsOut:            maxPingsOut,
+		ReconnectErrorReports:  routeReports,
 		DisableJetStreamBanner: true,
 	}
 	var err error

@@ -43,6 +43,15 @@ func TestSyncOptions(t *testing.T) {
 	}
 }
 
+// TestRouteReports has a member that is away told once a minute, not by some lines each second.
+func TestRouteReports(t *testing.T) {
+	t.Parallel()
+	o, err := Config{Dir: "x", Cluster: "c"}.options()
+	if err != nil || o.ReconnectErrorReports < 60 {
+		t.Errorf("every %d attempts are told, %v, want a minute's or more", o.ReconnectErrorReports, err)
+	}
+}
+
 func TestParseRoute(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{

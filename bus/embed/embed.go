@@ -95,8 +95,8 @@ type Server struct {
 // A member of a cluster does not wait for the others: streams work once a majority
 // is there, which [Server.Ready] tells.
 //
-// It fails with [ErrAddrInUse] or [ErrDirInUse] when another program is in the
-// way. The end of ctx makes it give up, but not in the middle of reading a large
+// It fails with [ErrAddrInUse], [ErrDirInUse] or [ErrNameInUse] when another program
+// is in the way. The end of ctx makes it give up, but not in the middle of reading a large
 // store.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	s, err := start(ctx, cfg)
@@ -127,6 +127,9 @@ func start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		if o.ServerName, err = storedName(cfg.Dir); err != nil {
 			return nil, err
 		}
+	}
+	if err := checkName(ctx, o); err != nil {
+		return nil, err
 	}
 	if err := prepareAddrs(ctx, o); err != nil {
 		return nil, err
