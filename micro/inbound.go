@@ -96,9 +96,14 @@ func (in *inbound) answer(f func()) (before bool) {
 
 func (in *inbound) decode(v any) error {
 	if err := in.unmarshal(in.body, v); err != nil {
-		return bus.Errorf(bus.InvalidArgument, "request is not %s of the right shape: %w", in.codec.ContentType(), err)
+		return misshapen(in.codec.ContentType(), err)
 	}
 	return nil
+}
+
+// misshapen is the error for a request that is no value of what the endpoint takes. Its detail content_type says as what it was read, for who sent it on.
+func misshapen(contentType string, err error) error {
+	return bus.Errorf(bus.InvalidArgument, "request is not %s of the right shape: %w", contentType, err).With("content_type", contentType)
 }
 
 func (in *inbound) decodePrior(v any) error {

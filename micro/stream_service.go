@@ -71,7 +71,7 @@ func HandleServerStream[Req, Resp any](s *Service, name string, h func(ctx conte
 	return handleMessages[Req, Resp](s, name, opts, func(ctx context.Context, st *ServerStream) error {
 		req, err := decodeMessage[Req](st.codec, st.Request())
 		if err != nil {
-			return bus.Errorf(bus.InvalidArgument, "request is not %s of the right shape: %w", st.ContentType(), err)
+			return misshapen(st.ContentType(), err)
 		}
 		return h(ctx, req, &Sender[Resp]{end: st, codec: st.codec})
 	})

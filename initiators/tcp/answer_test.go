@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -88,11 +89,54 @@ func TestErrorsThatFit(t *testing.T) {
 			}
 		})
 	}
-	s := serve(t, failed, tcp.Config{Framing: tcp.Fixed{Size: 10}})
-	c := s.dial(t)
-	c.write("a         ")
-	if got := c.closed(); got != "" {
-		t.Errorf("%q, where no error fits", got)
+}
+
+// levels are the levels of what is logged.
+type levels chan slog.Level
+
+func (levels) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l levels) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "fits into no frame") {
+		l <- r.Level
+	}
+	return nil
+}
+
+func (l levels) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+func (l levels) WithGroup(string) slog.Handler { return l }
+
+// Where no error fits the connection is closed in good order, after what was answered before, and the operator is told: once, however many clients there are.
+func TestErrorsThatFitNowhere(t *testing.T) {
+	t.Parallel()
+	heard := make(levels, 10)
+	to := target(func(ctx context.Context, req initiators.Request) (initiators.Reply, error) {
+		switch string(req.Body) {
+		case "fail":
+			return initiators.Reply{}, bus.Errorf(bus.NotFound, "none")
+		case "long":
+			return initiators.Reply{Body: make([]byte, 11)}, nil
+		}
+		return echo(ctx, req)
+	})
+	s := serve(t, to, tcp.Config{Framing: tcp.Fixed{Size: 10}, Logger: slog.New(heard)})
+	for i, in := range []string{"fail      ", "long      "} {
+		c := s.dial(t)
+		c.write("one       two       " + in + "three     ")
+		if got := c.rest(); got != "one       two       " {
+			t.Errorf("%q before %q", got, in)
+		}
+		want := slog.LevelDebug
+		if i == 0 {
+			want = slog.LevelWarn
+		}
+		if got := receive(t, heard, "the log"); got != want {
+			t.Errorf("%q: logged at %v", in, got)
+		}
+	}
+	if n, answers := s.refused(tcp.ReasonError), s.refused(tcp.ReasonAnswer); n != 2 || answers != 1 {
+		t.Errorf("%d errors and %d answers that do not fit", n, answers)
 	}
 }
 

@@ -155,7 +155,7 @@ func (c Config) checkFraming() error {
 		}
 	}
 	if f, ok := c.Framing.(Fixed); ok && f.Size > c.MaxFrame {
-		return bus.Errorf(bus.InvalidArgument, "tcp: Fixed.Size is %d, and Config.MaxFrame %d", f.Size, c.MaxFrame).With("field", "Framing")
+		return bus.Errorf(bus.InvalidArgument, "tcp: frames of %d bytes are longer than what is taken, %d: want smaller ones, or a larger max_frame", f.Size, c.MaxFrame).With("field", "Framing")
 	}
 	return nil
 }

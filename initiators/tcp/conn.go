@@ -47,6 +47,7 @@ type conn struct {
 	br     *bufio.Reader
 	bw     *bufio.Writer
 	name   string // of the client's certificate
+	silent bool   // nothing more is answered, by who writes answers
 
 	room     chan struct{}  // one for the frame that is read, and for each that is not answered
 	queue    chan *exchange // in the order of the frames

@@ -18,6 +18,9 @@ import (
 	"github.com/skybus-io/skybus/internal/backoff"
 )
 
+// detailContentType is the detail of an error that says as what a request was read.
+const detailContentType = "content_type"
+
 // exchange is a frame and its answer.
 type exchange struct {
 	id   string        // of the request; empty for an error about the connection
@@ -156,7 +159,34 @@ func (c *conn) send(ctx context.Context, req initiators.Request) (reply initiato
 			err = c.panicked("target", r)
 		}
 	}()
-	return c.v.target.Send(ctx, req)
+	reply, err = c.v.target.Send(ctx, req)
+	return reply, c.explain(req, err)
+}
+
+// explain makes of the error of who could not read the request one that says what the frame was expected to be, and which setting changes it: its sender knows neither codecs
+// nor types.
+func (c *conn) explain(req initiators.Request, err error) error {
+	e, ok := errors.AsType[*bus.Error](err)
+	if !ok || e.Code != bus.InvalidArgument || req.ContentType == "" {
+		return err
+	}
+	what := "frame"
+	if _, ok := c.v.cfg.Framing.(Line); ok {
+		what = "line"
+	}
+	text := e.Message
+	switch as := e.Details[detailContentType]; {
+	case as == "" || as != req.ContentType: // it could be read, or it was made of the frame by a mapping
+		return err
+	case c.v.cfg.ContentType == "":
+		text = "the " + what + " is not JSON, so it was sent on as bytes, which are not taken: want JSON on each " + what +
+			", or request of the listener's target (skybus: --field) to make it of text, or content_type (skybus: --content-type) to say what else it is"
+	default:
+		text = "the " + what + " was sent on as what content_type of the listener (skybus: --content-type) says that it is: " + text
+	}
+	told := bus.Wrap(e.Code, text, err)
+	told.Status, told.Details = e.Status, e.Details
+	return told
 }
 
 // request makes a request of a frame.
@@ -213,7 +243,7 @@ func (c *conn) write() {
 
 // put writes one answer.
 func (c *conn) put(ex *exchange) {
-	if c.isBroken() {
+	if c.silent || c.isBroken() {
 		return
 	}
 	var err error
@@ -225,9 +255,27 @@ func (c *conn) put(ex *exchange) {
 		}
 	}
 	if ex.err != nil {
-		err = c.writeError(ex.id, bus.AsError(ex.err))
+		e := bus.AsError(ex.err)
+		err = c.writeError(ex.id, e)
+		if _, ok := errors.AsType[*bus.Error](err); ok {
+			c.fallSilent(ex.id, e)
+			return
+		}
 	}
 	c.written(err)
+}
+
+// fallSilent ends a connection whose client cannot be told of an error in any words: the next answer would be taken for this one. What was answered before is sent.
+func (c *conn) fallSilent(id string, e *bus.Error) {
+	c.v.counts.refuse(ReasonError)
+	log := c.v.log.Debug
+	c.v.narrow.Do(func() { log = c.v.log.Warn })
+	log("an error fits into no frame, so the connection is closed: errors of the listener wants a shorter form, or framing larger frames",
+		"remote", c.remote, "request_id", id, "code", string(e.Code))
+	c.flush()
+	c.silent = true
+	c.abandon(errBroken)
+	c.nc.endReading(time.Now())
 }
 
 func (c *conn) flush() {

@@ -60,7 +60,7 @@ type Line struct {
 // Validate tells what [New] would refuse.
 func (f Line) Validate() error {
 	if f.CRLF && f.KeepCR {
-		return bus.Errorf(bus.InvalidArgument, "tcp: Line.CRLF and Line.KeepCR cannot both be set")
+		return bus.Errorf(bus.InvalidArgument, "tcp: crlf and keep_cr do not go together: a request would hold a part of what answers end with")
 	}
 	return nil
 }

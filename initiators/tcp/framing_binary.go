@@ -26,7 +26,7 @@ func (f Prefix) Validate() error {
 	case 0, 1, 2, 4:
 		return nil
 	}
-	return bus.Errorf(bus.InvalidArgument, "tcp: Prefix.Bytes is %d, it must be 1, 2 or 4", f.Bytes)
+	return bus.Errorf(bus.InvalidArgument, "tcp: a length of %d bytes before frames: want 1, 2 or 4", f.Bytes)
 }
 
 func (f Prefix) bytes() int {
@@ -102,7 +102,7 @@ type Fixed struct {
 // Validate tells what [New] would refuse.
 func (f Fixed) Validate() error {
 	if f.Size < 1 || f.Size > MaxMaxFrame {
-		return bus.Errorf(bus.InvalidArgument, "tcp: Fixed.Size is %d, it must be 1 to %d", f.Size, MaxMaxFrame)
+		return bus.Errorf(bus.InvalidArgument, "tcp: frames of %d bytes: want 1 to %d", f.Size, MaxMaxFrame)
 	}
 	return nil
 }

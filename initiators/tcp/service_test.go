@@ -366,3 +366,39 @@ func TestNoise(t *testing.T) {
 type writer func(p []byte) (int, error)
 
 func (f writer) Write(p []byte) (int, error) { return f(p) }
+
+// Text that nobody can read is answered with what was wanted, and which setting would take it.
+func TestTextForJSON(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	to := h.target(t, initiators.Spec{Call: "app.price"})
+	for name, tt := range map[string]struct {
+		to     initiators.Target
+		cfg    tcp.Config
+		in     string
+		begins string
+	}{
+		"text":            {to, tcp.Config{}, "hello\n", "the line is not JSON, so it was sent on as bytes, which are not taken: want JSON on each line, or request of the listener's target (skybus: --field)"},
+		"a part of JSON":  {to, tcp.Config{}, `{"item":` + "\n", "the line is not JSON, "},
+		"a record":        {to, tcp.Config{Framing: tcp.Fixed{Size: 300}}, "hello" + strings.Repeat(" ", 295), "the frame is not JSON, "},
+		"called JSON":     {to, tcp.Config{ContentType: "application/json"}, "hello\n", "the line was sent on as what content_type of the listener (skybus: --content-type) says that it is: request is not application/json"},
+		"of another type": {to, tcp.Config{}, `{"item":1}` + "\n", "request is not application/json"},
+		"made by mapping": {h.target(t, initiators.Spec{Call: "app.price", Request: &initiators.Mapping{Body: initiators.BodyNone, Fields: map[string]string{"n": "{line}"}}}), tcp.Config{}, "hello\n", "request is not application/json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := serve(t, tt.to, tt.cfg).dial(t)
+			c.write(tt.in)
+			c.finish()
+			f := parseFailure(t, c.rest())
+			if f.Code != bus.InvalidArgument || !strings.HasPrefix(f.Message, tt.begins) || strings.Contains(f.Message, "codec: want") {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+	c := serve(t, h.target(t, initiators.Spec{Call: "app.echo"}), tcp.Config{}).dial(t)
+	c.write("hello\n")
+	if got := c.line(); got != "hello" {
+		t.Errorf("who takes bytes answers %s", got)
+	}
+}

@@ -29,13 +29,14 @@ const (
 	ReasonBusy             Reason = "busy"               // there were MaxInFlight requests for longer than Timeout; counts frames
 	ReasonRate             Reason = "rate"               // there were more than Rates lets pass for longer than Timeout; counts frames
 	ReasonProxy            Reason = "proxy"              // a balancer did not say whose connection it is, or somebody else did
-	ReasonAnswer           Reason = "answer"             // an answer could not be a frame; counts answers
+	ReasonAnswer           Reason = "answer"             // an answer could not be a frame, and an error was sent in its place; counts answers
+	ReasonError            Reason = "error"              // an error fitted into no frame, however short
 )
 
 func reasons() []Reason {
 	return []Reason{
 		ReasonConnections, ReasonConnectionsPerIP, ReasonAccept, ReasonHandshake, ReasonIdle, ReasonSlowFrame, ReasonSlowReader, ReasonTooLong, ReasonBadFrame, ReasonHTTP,
-		ReasonUnfinished, ReasonBroken, ReasonBusy, ReasonRate, ReasonProxy, ReasonAnswer,
+		ReasonUnfinished, ReasonBroken, ReasonBusy, ReasonRate, ReasonProxy, ReasonAnswer, ReasonError,
 	}
 }
 
@@ -46,8 +47,8 @@ type Stats struct {
 	InFlight    int64  `json:"in_flight"`   // requests now
 	Frames      uint64 `json:"frames"`      // read; those that were skipped are not in it
 	Held        uint64 `json:"held"`        // frames that Rates made wait
-	Succeeded   uint64 `json:"succeeded"`   // requests that the target answered
-	Failed      uint64 `json:"failed"`      // requests that it did not, or with what cannot be a frame
+	Succeeded   uint64 `json:"succeeded"`   // requests that the target answered, also with what cannot be a frame (ReasonAnswer)
+	Failed      uint64 `json:"failed"`      // requests that it did not
 
 	Refused map[Reason]uint64 `json:"refused"` // by reason; each is there
 }

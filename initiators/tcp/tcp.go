@@ -10,7 +10,8 @@
 //
 // What fails is answered with a frame too, by default {"error":{"code":"...","message":"...","request_id":"..."}} ([Config].Errors). So is an answer
 // that the framing cannot express: one with a line feed in it where frames are lines (JSON is written without its line feeds first), or a longer one than a
-// prefix can tell. An error without a request_id is about the connection, which is closed after it.
+// prefix can tell. An error that does not fit either is cut, and where nothing of it fits the connection is closed, once what was answered before is sent. An error without a
+// request_id is about the connection, which is closed after it.
 //
 // # Order and delivery
 //
@@ -34,6 +35,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -61,6 +63,7 @@ type Server struct {
 	door     door
 	rates    *limit.Entry // nil for none
 	proxies  limit.Proxies
+	narrow   sync.Once // says that errors do not fit into frames
 }
 
 // New makes a server for target, which stays the caller's, must be safe for concurrent use, and must return when its ctx ends.
