@@ -39,14 +39,14 @@ const (
 // string, {body.a.b}, a member of a JSON body, and {id}, the request id. In the mapping of a reply, {body} is the reply's.
 // {{ and }} are braces. Filters follow after bars: {query.n|int}, float, bool, json, lower, upper, trim, default:VALUE, and optional,
 // which leaves the field out where there is no value; otherwise a missing value is an error with the code invalid_argument. A template
-// that is one placeholder keeps its type; {body.a} is whatever JSON it was, all else is a string.
+// that is one placeholder keeps its type; {body.a} is whatever JSON it was, all else is a string. Constants of other types are {=2}, {=true} and so on (see [Fields]).
 type Mapping struct {
 	// Body is [BodyPass], [BodyMerge] or [BodyNone]. Empty means pass without Fields, else merge. What is merged has to be a JSON object
 	// or MessagePack map, or empty; it becomes JSON. Of members with the same name those of the path count before those of the body, and these before those of
 	// the query; Fields count before all.
 	Body string `json:"body,omitempty"`
 	// Fields are members of the JSON object that is made, by path: "user.id" is the member id of the member user. At most [MaxFields].
-	Fields map[string]string `json:"fields,omitempty"`
+	Fields Fields `json:"fields,omitempty"`
 	// Header are headers, within the limits of [bus.CheckHeader].
 	Header map[string]string `json:"header,omitempty"`
 }

@@ -199,18 +199,37 @@ func (s Sources) Target(spec Spec) (Target, error) {
 
 func (s Sources) publishTarget(subject template, kind string) (Target, error) {
 	conn := s.Client.Conn()
-	prefixes := s.PublishPrefixes
-	if len(prefixes) == 0 {
-		prefixes = []string{conn.Namespace().String() + ".pub."}
-	}
-	for _, p := range prefixes {
+	for _, p := range s.PublishPrefixes {
 		if rest, dot := strings.CutSuffix(p, "."); !dot || !bus.IsSubject(rest) || conn.CheckFree(p+"x") != nil {
-			return nil, bus.Errorf(bus.InvalidArgument, "initiators: PublishPrefixes: %.80q: want a prefix that ends in a dot and is not skybus's or NATS's own", p)
+			return nil, bus.Errorf(bus.InvalidArgument, "initiators: prefix %.80q of subjects: want one that ends in a dot and is not skybus's or NATS's own: change Sources.PublishPrefixes (skybus: --publish-prefix)", p)
 		}
 	}
-	fixed, _ := subject.literal()
-	if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(fixed, p) }) {
-		return nil, bus.Errorf(bus.PermissionDenied, "%s: subject %.80q: only those below %s are allowed", kind, subject.source, strings.Join(prefixes, " and ")).With("field", kind)
+	if err := checkPrefix(kind, subject, conn.Namespace(), s.PublishPrefixes); err != nil {
+		return nil, err
 	}
 	return publishTarget{conn, subject, kind == "stream"}, nil
+}
+
+// CheckSubject tells whether the subject that s publishes to lies below one of prefixes, as [Sources] has them; a target of another kind has none. Nothing is
+// asked of NATS. The error has the code permission_denied and the detail field.
+func (s Spec) CheckSubject(ns bus.Namespace, prefixes []string) error {
+	if s.Publish == "" && s.Stream == "" {
+		return nil
+	}
+	subject, err := s.parseSubject()
+	if err != nil {
+		return err
+	}
+	return checkPrefix(s.kind(), subject, ns, prefixes)
+}
+
+func checkPrefix(kind string, subject template, ns bus.Namespace, prefixes []string) error {
+	if len(prefixes) == 0 {
+		prefixes = []string{ns.String() + ".pub."}
+	}
+	fixed, _ := subject.literal()
+	if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(fixed, p) }) {
+		return nil
+	}
+	return bus.Errorf(bus.PermissionDenied, "%s: subject %.80q: only those below %s are allowed", kind, subject.source, strings.Join(prefixes, " and ")).With("field", kind)
 }

@@ -11,7 +11,7 @@ import (
 
 const maxTemplate = 1024
 
-// template is a text with placeholders: {name}, {name|filter|filter}; {{ and }} are braces.
+// template is a text with placeholders: {name}, {name|filter|filter}, and constants: {=2}; {{ and }} are braces.
 type template struct {
 	source string
 	parts  []part
@@ -19,9 +19,10 @@ type template struct {
 
 // part is a text, or a placeholder where name is set.
 type part struct {
-	text    string
-	name    string
-	filters []filter
+	text     string
+	constant bool // the text is JSON, which stays what it is where it is all of a template
+	name     string
+	filters  []filter
 }
 
 type filter struct{ name, arg string }
@@ -54,6 +55,16 @@ func parseTemplate(source string) (template, error) {
 			continue
 		case brace == '}':
 			return t, fmt.Errorf("%.80q has a } that closes nothing (write }} for one)", source)
+		}
+		if constant, ok := strings.CutPrefix(rest, "="); ok {
+			p, behind, err := parseConstant(constant)
+			if err != nil {
+				return t, err
+			}
+			flush()
+			t.parts = append(t.parts, p)
+			rest = behind
+			continue
 		}
 		end := strings.IndexByte(rest, '}')
 		if end < 0 {
@@ -130,8 +141,14 @@ func (t template) text(values lookup, check func(name, value string) error) (str
 	return b.String(), true, nil
 }
 
-// value is as text, but keeps the type of a placeholder that is all of the template.
+// isConstant tells whether a constant is all of the template.
+func (t template) isConstant() bool { return len(t.parts) == 1 && t.parts[0].constant }
+
+// value is as text, but keeps the type of a placeholder, or a constant, that is all of the template.
 func (t template) value(values lookup) (any, bool, error) {
+	if t.isConstant() {
+		return json.RawMessage(t.parts[0].text), true, nil
+	}
 	if len(t.parts) == 1 && t.parts[0].name != "" {
 		return t.parts[0].value(values)
 	}
