@@ -195,11 +195,11 @@ func checkPlace(c *Config) error {
 	case (c.Dir == "") == (c.Follow == ""):
 		return invalid("Dir", "want a directory, or a file to follow, and not both")
 	case c.Follow != "" && (c.Include != nil || c.Exclude != nil || c.Recursive):
-		return invalid("Follow", "Include, Exclude and Recursive are for directories")
+		return invalid("Follow", "include, exclude and recursive are for a directory")
 	case c.Follow != "" && (c.After != "" || c.Done != ""):
 		return invalid("After", "a followed file stays where it is")
 	case c.Dir != "" && (c.FromEnd || c.Rotated != nil):
-		return invalid("Dir", "FromEnd and Rotated are for a file that is followed")
+		return invalid("Dir", "from_end and rotated are for a file that is followed")
 	case c.Order != "" && c.Order != ByTime && c.Order != ByName:
 		return invalid("Order", "%.40q: want %s or %s", c.Order, ByTime, ByName)
 	case c.After != "" && c.After != Move && c.After != Delete && c.After != Leave:
@@ -252,7 +252,7 @@ func checkFormat(c *Config) error {
 	case c.Format == Whole && c.Follow != "":
 		return invalid("Format", "%s: a followed file has no end", Whole)
 	case c.Format != CSV && (c.Comma != 0 || c.Columns != nil):
-		return invalid("Format", "Comma and Columns are for %s", CSV)
+		return invalid("Format", "comma and columns are for %s", CSV)
 	case c.Comma != 0 && (c.Comma >= utf8.RuneSelf || c.Comma < ' ' && c.Comma != '\t' || c.Comma == '"'):
 		return invalid("Comma", "%q: want an ASCII character, such as ; or a tab", c.Comma)
 	}
@@ -343,7 +343,7 @@ func checkDirs(c *Config) error {
 		}
 	}
 	if c.Done == c.Failed && c.Follow == "" {
-		return invalid("Failed", "%.80q is Done: want another directory", c.Failed)
+		return invalid("Failed", "%.80q is where finished files go (done): want another directory", c.Failed)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func refusedCases() map[string]refusedCase {
 			[]file.Reason{
 				{Offset: 8, Size: 6, Number: 2, Code: bus.InvalidArgument, Message: "not JSON: unexpected end of JSON input at byte 5", At: 0, Length: 6},
 				{Offset: 14, Size: 10, Number: 3, Code: bus.InvalidArgument, Message: "no bad", Details: map[string]string{"field": "n"}, At: 6, Length: 10},
-				{Offset: 24, Size: 33, Number: 4, Code: bus.InvalidArgument, Message: "the record has 32 bytes: want at most 20 (MaxRecord)", At: 16, Length: 34},
+				{Offset: 24, Size: 33, Number: 4, Code: bus.InvalidArgument, Message: "the record has 32 bytes: want at most 20 (max_record)", At: 16, Length: 34},
 			},
 		},
 		"csv": {
@@ -111,7 +111,7 @@ func refusedCases() map[string]refusedCase {
 			},
 		},
 		"lines": {file.Config{}, "a\nb\xffc\nbad", []string{`{"line":"a"}`}, "b\xffc\nbad\n", []file.Reason{
-			{Offset: 2, Size: 4, Number: 2, Code: bus.InvalidArgument, Message: "the line is not UTF-8, which JSON has to be; with a ContentType lines are sent as they are", At: 0, Length: 4},
+			{Offset: 2, Size: 4, Number: 2, Code: bus.InvalidArgument, Message: "the line is not UTF-8, which JSON has to be; with content_type lines are sent as they are", At: 0, Length: 4},
 			{Offset: 6, Size: 3, Number: 3, Code: bus.InvalidArgument, Message: "no bad", Details: map[string]string{"field": "n"}, At: 4, Length: 4},
 		}},
 	}
@@ -164,7 +164,7 @@ func TestRefusedFile(t *testing.T) {
 		"header":        {file.Config{Format: file.CSV}, "a,a\n1,2\n", `header: there are two columns "a"`},
 		"header_quote":  {file.Config{Format: file.CSV}, "a,\"b\n1,2\n", "a quote is opened in these 9 bytes and not closed to the end of the file"},
 		"whole":         {file.Config{Format: file.Whole}, "bad", "no bad"},
-		"whole_large":   {file.Config{Format: file.Whole, MaxRecord: 3}, "1234", "the record has 4 bytes: want at most 3 (MaxRecord)"},
+		"whole_large":   {file.Config{Format: file.Whole, MaxRecord: 3}, "1234", "the record has 4 bytes: want at most 3 (max_record)"},
 		"whole_deleted": {file.Config{Format: file.Whole, After: file.Delete}, "bad", "no bad"},
 		"whole_left":    {file.Config{Format: file.Whole, After: file.Leave}, "bad", "no bad"},
 	} {

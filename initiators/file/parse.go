@@ -45,7 +45,7 @@ func (r *record) prepare() *bus.Error {
 			break
 		}
 		if !utf8.Valid(r.data) {
-			return bus.Errorf(bus.InvalidArgument, "the line is not UTF-8, which JSON has to be; with a ContentType lines are sent as they are")
+			return bus.Errorf(bus.InvalidArgument, "the line is not UTF-8, which JSON has to be; with content_type lines are sent as they are")
 		}
 		r.body = append(appendString(append(make([]byte, 0, len(r.data)+16), `{"line":`...), string(r.data)), '}')
 	case Whole:

@@ -221,7 +221,7 @@ func trimEnd(line []byte) []byte {
 }
 
 func tooLarge(size int64, most int) *bus.Error {
-	return bus.Errorf(bus.InvalidArgument, "the record has %d bytes: want at most %d (MaxRecord)", size, most)
+	return bus.Errorf(bus.InvalidArgument, "the record has %d bytes: want at most %d (max_record)", size, most)
 }
 
 // skip leaves behind what was read of a record that is too large. Where it ends is still found as if it were not: a line within
