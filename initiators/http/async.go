@@ -32,12 +32,14 @@ const (
 	DefaultAsyncTimeout  = time.Minute
 	DefaultAsyncAttempts = 10
 	DefaultAsyncAnswer   = 256 << 10
+	DefaultAsyncPending  = 1000
 )
 
 const (
 	maxAsyncKeep     = 7 * 24 * time.Hour
 	maxAsyncTimeout  = time.Hour
 	maxAsyncAttempts = 1000
+	maxAsyncPending  = 1_000_000
 	pendingFor       = 7 * 24 * time.Hour // a request that nobody answered is given up then
 	requestsPath     = "/v1/requests/"
 )
@@ -67,6 +69,9 @@ type Async struct {
 	Attempts int `json:"attempts,omitempty"`
 	// MaxAnswer is the largest answer that is kept, at most 512KiB; of a larger one the status and size are. 0 means 256KiB.
 	MaxAnswer Bytes `json:"max_answer,omitempty"`
+	// MaxPending is how many requests of one client may wait for their answers in the entry, over all gateways, those that are to be tried again among them: more are 429. A
+	// client is a principal, or an address (of IPv6 a /64) where nobody has to say who it is. What comes at the same moment may be more by as many. At most 1,000,000; 0 means 1,000.
+	MaxPending int `json:"max_pending,omitempty"`
 }
 
 // Validate finds what is wrong with c. The errors have the code invalid_argument and the detail field.
@@ -80,6 +85,7 @@ func (c Async) withDefaults() (Async, error) {
 	c.Timeout = cmp.Or(c.Timeout, route.Duration(DefaultAsyncTimeout))
 	c.Attempts = cmp.Or(c.Attempts, DefaultAsyncAttempts)
 	c.MaxAnswer = cmp.Or(c.MaxAnswer, DefaultAsyncAnswer)
+	c.MaxPending = cmp.Or(c.MaxPending, DefaultAsyncPending)
 	switch keep, timeout := time.Duration(c.Keep), time.Duration(c.Timeout); {
 	case keep < time.Minute || keep > maxAsyncKeep:
 		return c, invalid("async.keep", "%v: want %v to %v", keep, time.Minute, maxAsyncKeep)
@@ -89,6 +95,8 @@ func (c Async) withDefaults() (Async, error) {
 		return c, invalid("async.attempts", "%d: want 1 to %d", c.Attempts, maxAsyncAttempts)
 	case c.MaxAnswer < 1 || c.MaxAnswer > MaxKeptAnswer:
 		return c, invalid("async.max_answer", "%d bytes: want 1 to %d", c.MaxAnswer, MaxKeptAnswer)
+	case c.MaxPending < 1 || c.MaxPending > maxAsyncPending:
+		return c, invalid("async.max_pending", "%d: want 1 to %d", c.MaxPending, maxAsyncPending)
 	}
 	return c, nil
 }
@@ -120,6 +128,7 @@ type laterWork struct {
 	Entry     string              `json:"entry"`
 	Principal []byte              `json:"principal,omitempty"` // who asked, as the gateway has it
 	Subject   string              `json:"subject,omitempty"`   // the name of that
+	Client    string              `json:"client,omitempty"`    // who counts for MaxPending
 	Key       string              `json:"key"`
 	Method    string              `json:"method"`
 	URL       string              `json:"url"`
@@ -209,7 +218,7 @@ func (l *later) store(ctx context.Context, work laterWork) error {
 }
 
 func (l *later) publish(ctx context.Context, work laterWork, data []byte) error {
-	msg := &nats.Msg{Subject: l.subject(work.Entry), Header: bus.Envelope{
+	msg := &nats.Msg{Subject: l.subjectOf(work), Header: bus.Envelope{
 		ContentType: bus.MessagePack{}.ContentType(), RequestID: cmp.Or(http.Header(work.Header).Get(requestIDHeader), work.ID),
 	}.Header(), Data: data}
 	if limit := l.conn.NATS().MaxPayload(); int64(len(data)) > limit-headerRoom {

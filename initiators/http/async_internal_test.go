@@ -419,6 +419,7 @@ func TestAsyncConfig(t *testing.T) {
 		"async.timeout":    {Timeout: route.Duration(2 * time.Hour)},
 		"async.attempts":   {Attempts: -1},
 		"async.max_answer": {MaxAnswer: 1 << 20},
+		"async.max_pending": {MaxPending: -1},
 	} {
 		err := cfg.Validate()
 		if field == "" && err != nil || field != "" && (bus.CodeOf(err) != bus.InvalidArgument || bus.AsError(err).Details["field"] != field) {

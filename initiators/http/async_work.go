@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -165,7 +164,7 @@ func (c *laterCrew) beginAll(ctx context.Context, batch jetstream.MessageBatch) 
 
 // begin works at msg in a place that is taken for it. One entry has half of the places at most: one that hangs leaves some for others.
 func (c *laterCrew) begin(msg jetstream.Msg) {
-	entry := strings.TrimPrefix(msg.Subject(), c.later.subject(""))
+	entry := entryIn(msg.Subject())
 	c.mu.Lock()
 	crowded := c.busy[entry] >= max(1, cap(c.places)/2)
 	if !crowded {
@@ -366,7 +365,7 @@ func readWork(msg jetstream.Msg) (work laterWork, err error) {
 	if err := bus.CheckToken("request", work.ID); err != nil {
 		return work, err
 	}
-	if !strings.HasSuffix(msg.Subject(), "."+work.Entry) {
+	if entryIn(msg.Subject()) != work.Entry {
 		return work, fmt.Errorf("it is of entry %.80q", work.Entry)
 	}
 	return work, nil

@@ -156,6 +156,19 @@ func (e Entry) Validate() error {
 	return f.err()
 }
 
+// CheckSubject tells whether gateways of a namespace may serve the subject that e publishes to, or has events of: it lies below one of prefixes, as
+// [initiators.Sources] has them. Nothing is asked of NATS. The error has the code permission_denied and the detail field.
+func (e Entry) CheckSubject(ns bus.Namespace, prefixes []string) error {
+	if e.Events == nil {
+		return e.Spec.CheckSubject(ns, prefixes)
+	}
+	src, err := e.Events.compile()
+	if err != nil {
+		return err
+	}
+	return src.checkPrefix(ns, prefixes)
+}
+
 // String names what e sends to, such as call orders.get, or what it answers with events of.
 func (e Entry) String() string {
 	if e.Events != nil {
@@ -273,7 +286,7 @@ func (e Entry) checkStatuses(f *faults) {
 		if code == codeOK {
 			least, most = 200, 299
 		} else if !slices.Contains(errorCodes(), bus.Code(code)) {
-			f.add("statuses."+code, "is no code: want ok or one of bus.Code, such as not_found")
+			f.add("statuses."+code, "is no code: want ok, or that of an error, such as not_found")
 			continue
 		}
 		if status < least || status > most {

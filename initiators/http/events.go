@@ -45,9 +45,10 @@ const (
 // # Delivery
 //
 // Events of a subject are those published while the client is connected, each at most once. Where some may have been missed, because the gateway's own
-// connection was away, the client is told so by an event called reset. Events of a stream have its sequence as their id: a browser that connects again,
-// and whoever else sends Last-Event-ID, gets what was stored since then. An event called reset, with {"last":..., "first":...}, says that what
-// followed the last one is not kept any more, or that the stream was made anew; then all that it keeps follows. The events of a streaming endpoint are its messages; its end is told by
+// connection was away, the client is told so by an event called reset. Events of a stream have an id, "<sequence>-<tag>", whose tag is that of the stream and of no other that had its
+// name before: a browser that connects again, and whoever else sends Last-Event-ID, gets what was stored since then. A sequence alone is taken for one of the
+// stream that is there. An event called reset, with {"last":..., "first":...}, says that what followed the last one is not kept any more, or that the stream was
+// made anew; then all that it keeps follows. What is no such id counts as none: after a reset the client begins as Start says. The events of a streaming endpoint are its messages; its end is told by
 // an event called end, its error by one called failed, with problem details. What EventSource in a browser does after any end is
 // to connect again: close it there.
 //
@@ -179,27 +180,61 @@ func (e *eventSource) checkSubject(conn *bus.Conn, prefixes []string) error {
 	if e.Call != "" {
 		return nil
 	}
-	ns := conn.Namespace().String()
-	allowed := []string{ns + ".pub."}
+	if err := e.checkPrefix(conn.Namespace(), prefixes); err != nil {
+		return err
+	}
+	example, err := e.example()
+	if err != nil {
+		return err
+	}
+	return checkHearable(conn, example)
+}
+
+// checkPrefix is as much of checkSubject as can be told without a connection.
+func (e *eventSource) checkPrefix(ns bus.Namespace, prefixes []string) error {
+	if e.Call != "" {
+		return nil
+	}
+	allowed := []string{ns.String() + ".pub."}
 	if len(prefixes) > 0 {
 		allowed = slices.Clone(prefixes)
 	}
-	allowed = append(allowed, ns+".ev.")
+	allowed = append(allowed, ns.String()+".ev.")
 	if !slices.ContainsFunc(allowed, func(p string) bool { return strings.HasPrefix(e.subject.Fixed(), p) }) {
 		return bus.Errorf(bus.PermissionDenied, "events.subject: %.80q: only those below %s are allowed", e.subject, strings.Join(allowed, " and ")).
 			With("field", "events.subject")
 	}
+	example, err := e.example()
+	if err != nil {
+		return err
+	}
+	return checkForeign(ns, example)
+}
+
+// example is a subject that e may come to listen to.
+func (e *eventSource) example() (string, error) {
 	example, err := e.subject.Expand(func(string) (string, bool) { return "x", true })
 	if err != nil {
-		return invalid("events.subject", "%w", err)
+		return "", invalid("events.subject", "%w", err)
 	}
-	return checkHearable(conn, example)
+	return example, nil
 }
 
 // checkHearable refuses a subject, which may hold wildcards, that is NATS's or skybus's own or takes in any of those in the namespace: who subscribes to
 // where services listen is taken for one of them.
 func checkHearable(conn *bus.Conn, subject string) error {
 	ns := conn.Namespace()
+	if err := checkForeign(ns, subject); err != nil || strings.HasPrefix(subject, ns.String()+".ev.") {
+		return err
+	}
+	if err := conn.CheckFree(subject); err != nil {
+		return bus.AsError(err).With("field", "events.subject")
+	}
+	return nil
+}
+
+// checkForeign refuses a subject that takes in some of skybus's own in the namespace, save what it tells of itself.
+func checkForeign(ns bus.Namespace, subject string) error {
 	if strings.HasPrefix(subject, ns.String()+".ev.") {
 		return nil
 	}
@@ -208,9 +243,6 @@ func checkHearable(conn *bus.Conn, subject string) error {
 		if takesIn(tokens, ns.App, ns.Env, kind) {
 			return bus.Errorf(bus.PermissionDenied, "events.subject: %.80q takes in %s.%s., where skybus itself speaks", subject, ns, kind).With("field", "events.subject")
 		}
-	}
-	if err := conn.CheckFree(subject); err != nil {
-		return bus.AsError(err).With("field", "events.subject")
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package http
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -77,6 +78,76 @@ func TestEventsOfStreamMadeAnew(t *testing.T) {
 	second.wantIDs(t, 2)
 }
 
+// An id is of one stream: with that of another one of its name nobody resumes in the middle, however far that has come.
+func TestEventsIDsOfStreamMadeAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.stream(t)
+	url := serveEvents(t, r.hub(t, 10), Events{Stream: "ORDERS", Subject: "default.dev.pub.orders.>"})
+	l := subscribe(t, url)
+	r.store(t, "1", 3)
+	l.wantIDs(t, 1, 2, 3)
+	old := l.last
+	l.stop() // with the only client the subscription of the bus goes
+	r.anew(t)
+	r.store(t, "1", 5)
+	l = subscribe(t, url, headerLastEventID, old)
+	if got := l.next(t); got != (seen{Name: "reset", Data: `{"last":3,"first":1}`}) {
+		t.Errorf("with the id of the old stream: %+v", got)
+	}
+	began := l.last
+	l.wantIDs(t, 1, 2, 3, 4, 5)
+	last := l.last
+	l.silent(t)
+	l.stop()
+	if last == old || began == last {
+		t.Errorf("ids %q, %q, %q", old, began, last)
+	}
+	// Who had only the reset goes on behind it.
+	l = subscribe(t, url, headerLastEventID, began)
+	l.wantIDs(t, 1, 2, 3, 4, 5)
+	l.stop()
+	l = subscribe(t, url, headerLastEventID, last)
+	r.store(t, "1", 1)
+	l.wantIDs(t, 6)
+	// A sequence alone is one of the stream that is there.
+	l = subscribe(t, url, headerLastEventID, "4")
+	l.wantIDs(t, 5, 6)
+}
+
+// An id that is none of a stream's counts as none, and its client is told.
+func TestEventsUnknownID(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.stream(t)
+	h := r.hub(t, 100)
+	fresh := serveEvents(t, h, Events{Stream: "ORDERS", Subject: "default.dev.pub.orders.>"})
+	all := serveEvents(t, h, Events{Stream: "ORDERS", Subject: "default.dev.pub.orders.>", Start: "all"})
+	r.store(t, "1", 1)
+	ids := []int{1}
+	for _, id := range []string{"x", "-1", "1.5", "18446744073709551616", "4f1c-9e", "3-"} {
+		l := subscribe(t, fresh, headerLastEventID, id)
+		if got := l.next(t); got != (seen{Name: "reset", Data: fmt.Sprintf(`{"first":%d}`, len(ids)+1)}) {
+			t.Errorf("Last-Event-ID %s, from now on: %+v", id, got)
+		}
+		l.stop()
+		r.store(t, "1", 1)
+		ids = append(ids, len(ids)+1)
+		l = subscribe(t, fresh, headerLastEventID, l.last) // what the reset gave it: it is not told once more
+		l.wantIDs(t, len(ids))
+		l.stop()
+		l = subscribe(t, all, headerLastEventID, id)
+		if got := l.next(t); got != (seen{Name: "reset", Data: `{"first":1}`}) {
+			t.Errorf("Last-Event-ID %s, from the beginning: %+v", id, got)
+		}
+		l.wantIDs(t, ids...)
+		l.stop()
+	}
+	if n := h.stats.resets.Load(); n != 12 {
+		t.Errorf("%d resets", n)
+	}
+}
+
 // A client that is still catching up begins again too.
 func TestEventsCatchUpWithStreamMadeAnew(t *testing.T) {
 	t.Parallel()
@@ -92,11 +163,15 @@ func TestEventsCatchUpWithStreamMadeAnew(t *testing.T) {
 	s := newSubscriber(10)
 	defer topic.detach(s)
 	var frames []string
-	err = topic.catchUp(t.Context(), s, place{after: 2, epoch: 0}, func(e event) error {
+	err = topic.catchUp(t.Context(), s, place{after: 2, epoch: 0, stream: "old"}, func(e event) error {
 		frames = append(frames, string(e.frame))
 		return nil
 	})
-	want := []string{"id: 3\ndata: 1\n\n", "event: reset\ndata: {\"last\":3,\"first\":1}\n\n", "id: 1\ndata: 1\n\n", "id: 2\ndata: 1\n\n", "id: 3\ndata: 1\n\n"}
+	tag := streamTag(topic.created)
+	want := []string{"id: 3-old\ndata: 1\n\n", "id: 0-TAG\nevent: reset\ndata: {\"last\":3,\"first\":1}\n\n", "id: 1-TAG\ndata: 1\n\n", "id: 2-TAG\ndata: 1\n\n", "id: 3-TAG\ndata: 1\n\n"}
+	for i := range want {
+		want[i] = strings.ReplaceAll(want[i], "TAG", tag)
+	}
 	if err != nil || strings.Join(frames, "") != strings.Join(want, "") {
 		t.Errorf("%q, %v", frames, err)
 	}
@@ -162,7 +237,7 @@ func TestEventsReplayOfDeletedStream(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := topic.replay(t.Context(), 0, func(e event) error {
+		_, err := topic.replay(t.Context(), place{}, func(e event) error {
 			if e.sequence > 1 {
 				return nil
 			}

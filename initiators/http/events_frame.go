@@ -33,12 +33,23 @@ func retryFrame(d time.Duration) []byte {
 	return append(strconv.AppendInt([]byte("retry: "), d.Milliseconds(), 10), "\n\n"...)
 }
 
+// eventID tells where in a stream an event stands.
+type eventID struct {
+	sequence uint64
+	stream   string // tells streams of one name apart, see streamTag; empty for an event without an id
+}
+
+// streamTag tells a stream from others that had its name before.
+func streamTag(created time.Time) string { return strconv.FormatInt(created.UnixNano(), 36) }
+
 // newEvent frames data. Lines of it end as they do in the format: in a line feed, a carriage return, or both.
-func newEvent(sequence uint64, name string, data []byte) event {
+func newEvent(id eventID, name string, data []byte) event {
 	b := make([]byte, 0, len(data)+len(name)+64)
-	if sequence > 0 {
+	if id.stream != "" {
 		b = append(b, "id: "...)
-		b = strconv.AppendUint(b, sequence, 10)
+		b = strconv.AppendUint(b, id.sequence, 10)
+		b = append(b, '-')
+		b = append(b, id.stream...)
 		b = append(b, '\n')
 	}
 	if name != "" {
@@ -60,21 +71,24 @@ func newEvent(sequence uint64, name string, data []byte) event {
 		b = append(b, '\n')
 		data = rest
 	}
-	return event{sequence, append(b, '\n')}
+	return event{id.sequence, append(b, '\n')}
 }
 
 // jsonEvent is an event of the gateway's own.
-func jsonEvent(name string, v any) event {
+func jsonEvent(id eventID, name string, v any) event {
 	data, err := json.Marshal(v)
 	if err != nil { // structs of strings and numbers
 		data = []byte("{}")
 	}
-	return newEvent(0, name, data)
+	e := newEvent(id, name, data)
+	e.sequence = 0 // nobody has heard it before
+	return e
 }
 
-// resetEvent says that events may be missing: those of a stream between last and first, or some of a subject.
-func resetEvent(last, first uint64) event {
-	return jsonEvent(eventReset, struct {
+// resetEvent says that events may be missing: those of a stream between last and first, or some of a subject, which has no tag. Its id is the place before first, so that
+// who connects again before another event came is not told once more.
+func resetEvent(stream string, last, first uint64) event {
+	return jsonEvent(eventID{max(first, 1) - 1, stream}, eventReset, struct {
 		Last  uint64 `json:"last,omitempty"`
 		First uint64 `json:"first,omitempty"`
 	}{last, first})
@@ -111,19 +125,29 @@ func eventName(naming, subject string, header nats.Header) string {
 	return v
 }
 
-// lastEventID is what a client says it has: the sequence of the last event, and whether it says so.
-func lastEventID(values []string) (last uint64, ok bool, err error) {
-	if len(values) == 0 || len(values) == 1 && values[0] == "" {
-		return 0, false, nil
+// resumption is what a client says of the last event that it has.
+type resumption struct {
+	eventID      // its stream is empty for that which is there now
+	given   bool // the client says something
+	known   bool // it may be an event of a stream
+}
+
+// lastEventID reads what a client says: an id, as newEvent writes it, or a sequence alone. What is neither was never an id of a stream.
+func lastEventID(values []string) (r resumption, err error) {
+	switch {
+	case len(values) == 0 || len(values) == 1 && values[0] == "":
+		return r, nil
+	case len(values) > 1:
+		return r, bus.Errorf(bus.InvalidArgument, "%s is there %d times: want it once", headerLastEventID, len(values)).With("field", headerLastEventID)
 	}
-	if len(values) == 1 {
-		last, err = strconv.ParseUint(values[0], 10, 64)
+	r.given = true
+	sequence, stream, tagged := strings.Cut(values[0], "-")
+	last, err := strconv.ParseUint(sequence, 10, 64)
+	if err != nil || tagged && stream == "" {
+		return r, nil
 	}
-	if err != nil || len(values) > 1 {
-		return 0, false, bus.Errorf(bus.InvalidArgument, "%s %.40q: want the id of an event of this stream, which is a number", headerLastEventID, values[0]).
-			With("field", headerLastEventID)
-	}
-	return last, true, nil
+	r.known, r.eventID = true, eventID{last, stream}
+	return r, nil
 }
 
 // acceptsEvents tells whether the answer may be a stream of events.

@@ -185,12 +185,12 @@ func TestSubscriberIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newSubscriber(3)
 	for i := range 3 {
-		if s.put(newEvent(0, "", []byte{byte('a' + i)})) {
+		if s.put(newEvent(eventID{}, "", []byte{byte('a' + i)})) {
 			t.Fatalf("slow after %d events", i)
 		}
 	}
 	for range 2 {
-		if !s.put(newEvent(0, "", nil)) {
+		if !s.put(newEvent(eventID{}, "", nil)) {
 			t.Error("a fourth event is kept")
 		}
 	}
@@ -198,18 +198,18 @@ func TestSubscriberIsBounded(t *testing.T) {
 		t.Errorf("%d events, slow %v", len(events), slow)
 	}
 	large := newSubscriber(100)
-	if large.put(newEvent(0, "", make([]byte, 2*eventBytes))) {
+	if large.put(newEvent(eventID{}, "", make([]byte, 2*eventBytes))) {
 		t.Error("one large event does not fit")
 	}
-	if !large.put(newEvent(0, "", nil)) {
+	if !large.put(newEvent(eventID{}, "", nil)) {
 		t.Error("another fits beside it")
 	}
 	// Who waits for room gets it when something is taken.
 	s = newSubscriber(1)
 	done := make(chan error, 1)
 	go func() {
-		_ = s.offer(t.Context(), newEvent(0, "", []byte("1")))
-		done <- s.offer(t.Context(), newEvent(0, "", []byte("2")))
+		_ = s.offer(t.Context(), newEvent(eventID{}, "", []byte("1")))
+		done <- s.offer(t.Context(), newEvent(eventID{}, "", []byte("2")))
 	}()
 	<-s.ready
 	if events, _, _ := s.take(); len(events) != 1 {

@@ -110,7 +110,7 @@ func (a *eventAnswer) published(ctx context.Context) error {
 
 // stored answers with events of a stream, from the last one that the client has.
 func (a *eventAnswer) stored(ctx context.Context, id []string) error {
-	last, resumes, err := lastEventID(id)
+	last, err := lastEventID(id)
 	if err != nil {
 		return err
 	}
@@ -120,11 +120,11 @@ func (a *eventAnswer) stored(ctx context.Context, id []string) error {
 	}
 	defer t.leave()
 	defer t.detach(a.sub)
-	at, reset, err := t.begins(ctx, a.src, last, resumes)
+	at, reset, err := t.begins(ctx, a.src, last)
 	if err != nil {
 		return openError(t.key, err)
 	}
-	if resumes {
+	if last.known {
 		a.hub.stats.resumed.Add(1)
 	}
 	a.begin()
@@ -180,10 +180,10 @@ func (a *eventAnswer) call(ctx context.Context) error {
 	receiving.Go(func() {
 		for {
 			data, err := st.Recv(ctx)
-			e := newEvent(0, "", eventData(a.req.ContentType, data)) // answers are in the codec of the request
+			e := newEvent(eventID{}, "", eventData(a.req.ContentType, data)) // answers are in the codec of the request
 			switch {
 			case errors.Is(err, io.EOF):
-				e = newEvent(0, eventEnd, nil)
+				e = newEvent(eventID{}, eventEnd, nil)
 			case err != nil:
 				e = problemEvent(err)
 			}
@@ -221,7 +221,7 @@ func (a *eventAnswer) open(ctx context.Context, cancel context.CancelCauseFunc) 
 
 func problemEvent(err error) event {
 	e := bus.AsError(err)
-	return jsonEvent(eventFailed, httpx.Problem{
+	return jsonEvent(eventID{}, eventFailed, httpx.Problem{
 		Type: "about:blank", Title: http.StatusText(e.HTTPStatus()), Status: e.HTTPStatus(), Detail: e.Message, Code: string(e.Code), Details: e.Details,
 	})
 }

@@ -68,9 +68,10 @@ func (t *topic) follow(ctx context.Context, is streamInfo, from uint64) error {
 	epoch := t.epoch + 1
 	t.mu.Unlock()
 	begun := make(chan struct{})
+	of := place{epoch: epoch, stream: streamTag(is.created)}
 	consuming, err := consumer.Consume(func(m jetstream.Msg) {
 		<-begun
-		t.hearStored(m, epoch)
+		t.hearStored(m, of)
 	}, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		t.hub.log.DebugContext(context.Background(), "events of a stream are late", "stream", t.key.stream, "error", err)
 	}))
@@ -101,7 +102,7 @@ func (t *topic) begin(epoch int, is streamInfo, stop func()) (stopBefore func())
 		for s := range t.subscribers {
 			s.begin(0)
 		}
-		t.publishLocked(resetEvent(t.last, is.first))
+		t.publishLocked(resetEvent(streamTag(is.created), t.last, is.first))
 	}
 	t.stop, t.epoch, t.created, t.last = stop, epoch, is.created, 0
 	return stopBefore
@@ -150,32 +151,33 @@ func (h *eventHub) drop(stream string, consumer jetstream.Consumer) {
 }
 
 // hearStored frames a message of a stream.
-func (t *topic) hearStored(m jetstream.Msg, epoch int) {
+func (t *topic) hearStored(m jetstream.Msg, of place) {
 	meta, err := m.Metadata()
 	if err != nil { // it is not from a consumer
 		return
 	}
-	e := t.frame(meta.Sequence.Stream, m.Subject(), m.Headers(), m.Data())
+	e := t.frame(eventID{meta.Sequence.Stream, of.stream}, m.Subject(), m.Headers(), m.Data())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.epoch == epoch {
+	if t.epoch == of.epoch {
 		t.publishLocked(e)
 	}
 }
 
-func (t *topic) frame(sequence uint64, subject string, header nats.Header, data []byte) event {
-	return newEvent(sequence, eventName(t.key.naming, subject, header), eventData(header.Get(bus.HeaderContentType), data))
+func (t *topic) frame(id eventID, subject string, header nats.Header, data []byte) event {
+	return newEvent(id, eventName(t.key.naming, subject, header), eventData(header.Get(bus.HeaderContentType), data))
 }
 
 // place is where a client is in a stream.
 type place struct {
-	after uint64 // the last event that it has
-	epoch int
+	after  uint64 // the last event that it has
+	epoch  int
+	stream string // see streamTag
 }
 
 // begins is where a client begins, by what it says of its last event, or else by what the entry says. The frame, if there is one, tells it that events
 // are missing.
-func (t *topic) begins(ctx context.Context, src *eventSource, last uint64, resumes bool) (at place, reset *event, err error) {
+func (t *topic) begins(ctx context.Context, src *eventSource, r resumption) (at place, reset *event, err error) {
 	for {
 		is, err := t.hub.streamState(ctx, t.key.stream)
 		if err != nil {
@@ -188,24 +190,39 @@ func (t *topic) begins(ctx context.Context, src *eventSource, last uint64, resum
 			}
 			continue
 		}
-		switch {
-		case !resumes && src.Start == eventStartAll:
-			return place{is.first - 1, epoch}, nil, nil
-		case !resumes:
-			return place{is.last, epoch}, nil, nil
-		case last > is.last, last+1 < is.first: // another stream of the same name, or what it kept is gone
-			e := resetEvent(last, is.first)
-			return place{is.first - 1, epoch}, &e, nil
-		}
-		return place{last, epoch}, nil, nil
+		at, reset = is.begins(src, r)
+		at.epoch = epoch
+		return at, reset, nil
 	}
+}
+
+// begins is where in a stream a client begins. Who was at a place that is not of this stream, or not kept any more, is told so: of another stream of its name, and
+// of what is gone, it hears all that is kept; an id that is none of a stream's counts as none.
+func (is streamInfo) begins(src *eventSource, r resumption) (at place, reset *event) {
+	at = place{after: is.last, stream: streamTag(is.created)}
+	switch {
+	case !r.known:
+		if src.Start == eventStartAll {
+			at.after = is.first - 1
+		}
+		if !r.given {
+			return at, nil
+		}
+	case r.stream != "" && r.stream != at.stream, r.sequence > is.last, r.sequence+1 < is.first:
+		at.after = is.first - 1
+	default:
+		at.after = r.sequence
+		return at, nil
+	}
+	e := resetEvent(at.stream, r.sequence, at.after+1)
+	return at, &e
 }
 
 // catchUp gives out what came after a place, until s hears all that follows. That there is no more is what the stream's leader says: who
 // says so was asked after the topic had begun, so what comes later the topic hears.
 func (t *topic) catchUp(ctx context.Context, s *subscriber, at place, out func(event) error) error {
 	for step := 1; ; step++ {
-		e, found, err := t.next(ctx, at.after+1)
+		e, found, err := t.next(ctx, at)
 		if err != nil {
 			return err
 		}
@@ -230,7 +247,7 @@ func (t *topic) catchUp(ctx context.Context, s *subscriber, at place, out func(e
 		}
 		select {
 		case t.hub.catchUps <- struct{}{}:
-			at.after, err = t.replay(ctx, at.after, out)
+			at.after, err = t.replay(ctx, at, out)
 			<-t.hub.catchUps
 		default: // on, one by one
 		}
@@ -243,30 +260,30 @@ func (t *topic) catchUp(ctx context.Context, s *subscriber, at place, out func(e
 // restart tells a client that what it was catching up with is another stream now, and is the place where that begins.
 func (t *topic) restart(at place, out func(event) error) (place, error) {
 	t.mu.Lock()
-	epoch := t.epoch
+	now := place{epoch: t.epoch, stream: streamTag(t.created)}
 	t.mu.Unlock()
 	t.hub.stats.resets.Add(1)
-	return place{0, epoch}, out(resetEvent(at.after, 1))
+	return now, out(resetEvent(now.stream, at.after, 1))
 }
 
-// next is the first event at or after a sequence, as the stream's leader has it.
-func (t *topic) next(ctx context.Context, from uint64) (e event, found bool, err error) {
+// next is the first event after a place, as the stream's leader has it.
+func (t *topic) next(ctx context.Context, at place) (e event, found bool, err error) {
 	req, err := json.Marshal(struct {
 		Seq  uint64 `json:"seq"`
 		Next string `json:"next_by_subj"`
-	}{from, t.key.subject})
+	}{at.after + 1, t.key.subject})
 	if err != nil {
 		return e, false, err
 	}
 	for range streamAttempts {
-		if e, found, err = t.ask(ctx, req); err == nil || ctx.Err() != nil {
+		if e, found, err = t.ask(ctx, req, at.stream); err == nil || ctx.Err() != nil {
 			break
 		}
 	}
 	return e, found, err
 }
 
-func (t *topic) ask(ctx context.Context, req []byte) (e event, found bool, err error) {
+func (t *topic) ask(ctx context.Context, req []byte, stream string) (e event, found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, streamAttempt)
 	defer cancel()
 	reply, err := t.hub.conn.Request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + t.key.stream, Data: req})
@@ -298,11 +315,12 @@ func (t *topic) ask(ctx context.Context, req []byte) (e event, found bool, err e
 			return e, false, err
 		}
 	}
-	return t.frame(m.Seq, m.Subject, header, m.Data), true, nil
+	return t.frame(eventID{m.Seq, stream}, m.Subject, header, m.Data), true, nil
 }
 
-// replay gives out what came after the sequence after, by a consumer of its own, as far as that one sees.
-func (t *topic) replay(ctx context.Context, after uint64, out func(event) error) (uint64, error) {
+// replay gives out what came after a place, by a consumer of its own, as far as that one sees, and returns the last sequence of it.
+func (t *topic) replay(ctx context.Context, at place, out func(event) error) (uint64, error) {
+	after := at.after
 	consumer, err := t.hub.conn.JetStream().OrderedConsumer(ctx, t.key.stream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{t.key.subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
 		InactiveThreshold: consumerIdle, MaxResetAttempts: 1, // else it waits for a stream that is gone, whatever ctx says
@@ -329,7 +347,7 @@ func (t *topic) replay(ctx context.Context, after uint64, out func(event) error)
 		if err != nil {
 			return after, err
 		}
-		if err := out(t.frame(meta.Sequence.Stream, m.Subject(), m.Headers(), m.Data())); err != nil {
+		if err := out(t.frame(eventID{meta.Sequence.Stream, at.stream}, m.Subject(), m.Headers(), m.Data())); err != nil {
 			return after, err
 		}
 		after = meta.Sequence.Stream

@@ -74,10 +74,8 @@ func TestEventsOfStream(t *testing.T) {
 	if n := h.stats.resumed.Load(); n != 8 {
 		t.Errorf("%d clients resumed", n)
 	}
-	for _, bad := range []string{"x", "-1", "1.5", "18446744073709551616"} {
-		if l := subscribe(t, url+"/7", headerLastEventID, bad); l.resp.StatusCode != http.StatusBadRequest {
-			t.Errorf("Last-Event-ID %s: %s", bad, l.resp.Status)
-		}
+	if l := subscribe(t, url+"/7", headerLastEventID, "1", headerLastEventID, "2"); l.resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("two ids: %s", l.resp.Status)
 	}
 }
 
@@ -182,7 +180,7 @@ func TestEventsResumeUnderLoad(t *testing.T) {
 						if e.Data != strconv.Itoa(number+1) {
 							t.Fatalf("%+v after number %d", e, number)
 						}
-						last, number = e.ID, number+1
+						last, number = l.last, number+1
 					}
 					l.stop()
 				}

@@ -136,7 +136,7 @@ func (t *topic) tellLoss() {
 		return // somebody else's
 	}
 	t.connects, t.dropped = connects, dropped
-	t.publish(resetEvent(0, 0))
+	t.publish(resetEvent("", 0, 0))
 }
 
 // hear frames a message of a subject, once for all.
@@ -144,7 +144,7 @@ func (t *topic) hear(m *nats.Msg) {
 	if checkHearable(t.hub.conn, m.Subject) != nil {
 		return // a wide pattern that somebody allowed takes it in
 	}
-	t.publish(newEvent(0, eventName(t.key.naming, m.Subject, m.Header), eventData(m.Header.Get(bus.HeaderContentType), m.Data)))
+	t.publish(newEvent(eventID{}, eventName(t.key.naming, m.Subject, m.Header), eventData(m.Header.Get(bus.HeaderContentType), m.Data)))
 }
 
 // publish gives e to all subscribers.

@@ -25,7 +25,7 @@ func TestTopicHandover(t *testing.T) {
 	}
 	publish := func(first, last uint64) {
 		for n := first; n <= last; n++ {
-			tp.publish(newEvent(n, "", nil))
+			tp.publish(newEvent(eventID{n, "a"}, "", nil))
 		}
 	}
 	publish(1, 8)

@@ -279,3 +279,67 @@ func TestFeatureFields(t *testing.T) {
 		}
 	}
 }
+
+// Pages that an entry lets in may read the answer that comes later, too.
+func TestEntryAsyncCORS(t *testing.T) {
+	t.Parallel()
+	const page, evil = "https://app.example.org", "https://evil.example.org"
+	h := build(t)
+	s := h.open(t, gateway.Config{}, map[string]string{
+		"shared": `{"method":"POST","path":"/shared","call":"app.echo","async":{"always":true},"cors":{"origins":["` + page + `"]}}`,
+		"own":    `{"method":"POST","path":"/own","call":"app.echo","async":{"always":true}}`,
+	})
+	for _, tt := range []struct {
+		path, origin, allowed string
+		preflight             int
+	}{{"/shared", page, page, 204}, {"/shared", evil, "", 204}, {"/own", page, "", 405}} {
+		a := post(t, s.at+tt.path, "{}")
+		if a.status != 202 {
+			t.Fatalf("%s: %d %s", tt.path, a.status, a.body)
+		}
+		location := s.at + a.header.Get("Location")
+		if a := send(t, "GET", location, "", "Origin", tt.origin); a.status != 200 || a.header.Get("Access-Control-Allow-Origin") != tt.allowed {
+			t.Errorf("%s for %s: %d %q", tt.path, tt.origin, a.status, a.header.Get("Access-Control-Allow-Origin"))
+		}
+		a = send(t, "OPTIONS", location, "", "Origin", tt.origin, "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "authorization")
+		if a.status != tt.preflight || a.header.Get("Access-Control-Allow-Origin") != tt.allowed {
+			t.Errorf("preflight of %s for %s: %d %q", tt.path, tt.origin, a.status, a.header.Get("Access-Control-Allow-Origin"))
+		}
+	}
+	if a := send(t, "OPTIONS", s.at+"/v1/requests/unknown", "", "Origin", page, "Access-Control-Request-Method", "GET"); a.status != 404 {
+		t.Errorf("preflight of what there is not: %d", a.status)
+	}
+}
+
+// A client has so many requests that wait for their answers, at all gateways together; others are not concerned, and what was answered makes room.
+func TestEntryAsyncPending(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.open(t, gateway.Config{TrustedProxies: []string{"127.0.0.0/8"}}, map[string]string{
+		"wait":  `{"method":"POST","path":"/wait","call":"app.wait","async":{"always":true,"max_pending":2,"timeout":"1m"},"idempotency":{}}`,
+		"other": `{"method":"POST","path":"/other","call":"app.wait","async":{"always":true,"max_pending":2,"timeout":"1m"}}`,
+	})
+	another := h.serveAnother(t)
+	for _, at := range []string{s.at, another} {
+		if a := post(t, at+"/wait", "{}"); a.status != 202 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	for _, at := range []string{s.at, another} {
+		a := post(t, at+"/wait", "{}", "Idempotency-Key", "k")
+		if a.status != 429 || a.header.Get("Retry-After") == "" || a.problem(t).Details["limit"] != "pending" {
+			t.Errorf("one too many: %d %v %s", a.status, a.header, a.body)
+		}
+	}
+	for path, fields := range map[string][]string{"/wait": {"X-Forwarded-For", "192.0.2.1"}, "/other": nil} {
+		if a := post(t, s.at+path, "{}", fields...); a.status != 202 {
+			t.Errorf("%s %v: %d %s", path, fields, a.status, a.body)
+		}
+	}
+	var figures strings.Builder
+	if err := s.gate.WriteMetrics(&figures); err != nil || !strings.Contains(figures.String(), "skybus_http_limited_total{limit=\"pending\"} 1\n") {
+		t.Errorf("%v: no figure in\n%s", err, figures.String())
+	}
+	h.release()
+	bustest.Eventually(t, "room", func() bool { return post(t, s.at+"/wait", "{}", "Idempotency-Key", "k").status == 202 })
+}

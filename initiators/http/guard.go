@@ -93,6 +93,38 @@ func (x *exchange) arrive() error {
 	return x.limit(x.gateway.whole.IP(x.gateway.proxies.ClientIP(x.request)))
 }
 
+// turnAway answers a request that is refused before it has come to its entry. Pages that the entry lets in may read why; and what a browser asks before it makes
+// such a request is answered all the same, as no page would hear of anything otherwise.
+func (g *Gateway) turnAway(listener string, x *exchange, r *http.Request, err error) {
+	if e := g.entryAhead(listener, r); e != nil && e.cors != nil {
+		if cors.IsPreflight(r) {
+			e.cors.Preflight(x, r)
+			return
+		}
+		e.cors.SetHeader(x.Header(), r)
+	}
+	id := requestID(r)
+	x.set(requestIDHeader, id)
+	g.fail(x, r, Answer{RequestID: id}, err)
+}
+
+// entryAhead is the entry that a request, or the one that a browser asks about, would come to; nil where it is for something else, or could be for two things.
+func (g *Gateway) entryAhead(listener string, r *http.Request) *served {
+	if r.RequestURI == "*" || g.rules.Check(r) != nil || g.keeper != nil && strings.HasPrefix(r.URL.Path, requestsPath) {
+		return nil
+	}
+	probe := *r
+	probe.Host = strings.ToLower(r.Host)
+	if cors.IsPreflight(r) {
+		probe.Method = r.Header.Get("Access-Control-Request-Method")
+	}
+	t := g.table.Load()
+	if listener == "" && g.ownAPI(t, &probe) {
+		return nil
+	}
+	return t.entryAt(listener, &probe)
+}
+
 // admit lets a request in, or says why not: by the address first, since that costs least, then by who sends it. Leave gives back what was taken.
 func (x *exchange) admit() (leave func(), err error) {
 	g, e := x.gateway, x.entry

@@ -304,8 +304,7 @@ func (g *Gateway) serveAt(listener string, w http.ResponseWriter, r *http.Reques
 	defer x.end()
 	x.set("X-Content-Type-Options", "nosniff")
 	if err := x.arrive(); err != nil {
-		x.set(requestIDHeader, requestID(r))
-		g.fail(x, r, Answer{RequestID: x.Header().Get(requestIDHeader)}, err)
+		g.turnAway(listener, x, r, err)
 		return
 	}
 	if p := g.rules.Check(r); p != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/initiators/http/auth"
+	"github.com/skybus-io/skybus/initiators/http/cors"
 	"github.com/skybus-io/skybus/kv"
 )
 
@@ -48,7 +49,16 @@ func (x *exchange) keep(as offer, target initiators.Target, req initiators.Reque
 	}
 	if isLater {
 		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			in.later.accept(w, r, prefer, x.work(r, body), func(err error) { x.gateway.fail(w, r, x.answer, err) })
+			work, fail := x.work(r, body), func(err error) { x.gateway.fail(w, r, x.answer, err) }
+			if err := in.later.room(r.Context(), work, e.async.MaxPending); err != nil {
+				if bus.CodeOf(err) == bus.ResourceExhausted {
+					x.gateway.metrics.limited(limitPending)
+				}
+				w.Header().Set("Retry-After", "1")
+				fail(err)
+				return
+			}
+			in.later.accept(w, r, prefer, work, fail)
 		})
 	}
 	if !keyed {
@@ -82,7 +92,7 @@ func (x *exchange) work(r *http.Request, body []byte) laterWork {
 	if guard := x.gateway.cfg.Guard; guard != nil {
 		maps.DeleteFunc(work.Header, func(name string, _ []string) bool { return guard.Hides(name) })
 	}
-	work.Subject = x.principal()
+	work.Subject, work.Client = x.principal(), x.clientOf(r)
 	if x.who != nil {
 		work.Principal, _ = json.Marshal(x.who) // strings, and what JSON once was
 	}
@@ -141,13 +151,14 @@ func (g *Gateway) answerer(name string) (http.Handler, Async, bool) {
 	}), *e.async, true
 }
 
-// tellLater answers how a request stands that is answered later.
+// tellLater answers how a request stands that is answered later, to pages too that its entry lets in.
 func (x *exchange) tellLater(r *http.Request) {
 	g := x.gateway
 	x.answer.RequestID = requestID(r)
 	x.Header()[requestIDHeader] = []string{x.answer.RequestID}
 	fail := func(err error) { g.fail(x, r, x.answer, err) }
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	preflight := cors.IsPreflight(r)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && !preflight {
 		g.refuseMethod(x, r, []string{http.MethodGet, http.MethodHead})
 		return
 	}
@@ -166,7 +177,18 @@ func (x *exchange) tellLater(r *http.Request) {
 		fail(err)
 		return
 	}
-	in.later.status(x, r, func(string) (string, bool) {
+	in.later.status(x, r, func(entry string) (string, bool) {
+		e := g.table.Load().byName[entry]
+		switch shared := e != nil && e.cors != nil; {
+		case preflight && shared:
+			e.cors.Preflight(x, r)
+			return "", false
+		case preflight:
+			g.refuseMethod(x, r, []string{http.MethodGet, http.MethodHead})
+			return "", false
+		case shared:
+			e.cors.SetHeader(x.Header(), r)
+		}
 		if g.cfg.Guard != nil {
 			if x.who, err = g.cfg.Guard.Authenticate(r); err != nil {
 				fail(err)

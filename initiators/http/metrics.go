@@ -132,8 +132,8 @@ func (g *Gateway) WriteMetrics(w io.Writer) error {
 	}
 	f.Head("unmatched_total", "counter", "Requests that neither an entry nor a route was there for.")
 	f.Value(float64(g.metrics.refused.Load()))
-	f.Head("limited_total", "counter", "Requests that were refused because of a limit: the rate of an address, of a credential, of an entry or of the gateway, or how many an entry has at a time.")
-	for _, by := range []string{limit.ByIP.String(), limit.ByKey.String(), limit.ByEntry.String(), limit.ByGateway.String(), limitPlaces} {
+	f.Head("limited_total", "counter", "Requests that were refused because of a limit: the rate of an address, of a credential, of an entry or of the gateway, how many an entry has at a time, or how many of a client wait for their answers.")
+	for _, by := range []string{limit.ByIP.String(), limit.ByKey.String(), limit.ByEntry.String(), limit.ByGateway.String(), limitPlaces, limitPending} {
 		f.Value(float64(byLimits[by]), "limit", by)
 	}
 	if g.hub != nil {

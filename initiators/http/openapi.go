@@ -153,7 +153,7 @@ func (g *Gateway) buildOpenAPI() ([]byte, error) {
 			return append(body, '\n'), nil
 		}
 	}
-	return nil, bus.Errorf(bus.Internal, "the description of the API has more than %d bytes (OpenAPI.MaxBytes)", limit)
+	return nil, bus.Errorf(bus.Internal, "the description of the API has more than %d bytes, even without schemas: there is too much for one document; /v1/services lists what can be called", limit)
 }
 
 // title and the like.

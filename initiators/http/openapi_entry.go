@@ -235,7 +235,7 @@ func (b *docBuilder) entryHeaders(e *served, method string) []any {
 		text("Prefer", "respond-async for an answer that is asked for later.", false)
 	}
 	if e.Events != nil {
-		text("Last-Event-ID", "The last event that was seen.", false)
+		text("Last-Event-ID", "The id of the last event that was seen.", false)
 	}
 	if e.MaxTimeout > 0 {
 		text("Skybus-Timeout", "How long to wait, in milliseconds or as 2s; at most "+e.longest.String()+".", false)

@@ -189,3 +189,37 @@ func TestLimitsOfCalls(t *testing.T) {
 		}
 	}
 }
+
+// A page that an entry lets in may read that it is turned away, as it may read other answers; others may not. What its browser asks before is answered all the same.
+func TestRateTellsPages(t *testing.T) {
+	t.Parallel()
+	const page, evil = "https://app.example.org", "https://evil.example.org"
+	h := build(t)
+	s := h.open(t, gateway.Config{Rates: limit.Whole{IP: anHour(1)}, Listeners: []string{"inner"}}, map[string]string{
+		"open":   `{"method":"POST","path":"/open","call":"app.echo","cors":{"origins":["` + page + `"]}}`,
+		"closed": `{"method":"POST","path":"/closed","call":"app.echo"}`,
+		"all":    `{"path":"/v1/{rest...}","call":"app.echo","cors":{"origins":["` + page + `"]}}`,
+	})
+	if a := post(t, s.at+"/open", "{}", "Origin", page); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	for _, tt := range []struct{ path, origin, allowed string }{
+		{"/open", page, page}, {"/open", evil, ""}, {"/closed", page, ""}, {"/nowhere", page, ""}, {"/v1/all", page, page}, {"/v1/requests/x", page, ""},
+	} {
+		a := post(t, s.at+tt.path, "{}", "Origin", tt.origin)
+		if a.status != 429 || a.header.Get("Access-Control-Allow-Origin") != tt.allowed {
+			t.Errorf("%s from %s: %d %q, want %q", tt.path, tt.origin, a.status, a.header.Get("Access-Control-Allow-Origin"), tt.allowed)
+		}
+		if readable := strings.Contains(a.header.Get("Access-Control-Expose-Headers"), "Retry-After"); readable != (tt.allowed != "") {
+			t.Errorf("%s from %s: exposes %q", tt.path, tt.origin, a.header.Get("Access-Control-Expose-Headers"))
+		}
+		a = send(t, "OPTIONS", s.at+tt.path, "", "Origin", tt.origin, "Access-Control-Request-Method", "POST")
+		want := 429
+		if tt.path == "/open" || tt.path == "/v1/all" {
+			want = 204
+		}
+		if a.status != want || a.header.Get("Access-Control-Allow-Origin") != tt.allowed {
+			t.Errorf("preflight of %s from %s: %d %q", tt.path, tt.origin, a.status, a.header.Get("Access-Control-Allow-Origin"))
+		}
+	}
+}

@@ -121,6 +121,7 @@ type listener struct {
 	events chan seen
 	stop   context.CancelFunc
 	resp   *http.Response
+	last   string // id of the last event that was taken
 }
 
 // subscribe connects to url, with headers given as pairs, until the test ends.
@@ -189,7 +190,7 @@ func readEvents(r io.Reader, out chan<- seen) {
 	}
 }
 
-// next is the next event that is no comment and not only the time to connect again.
+// next is the next event that is no comment and not only the time to connect again. Of its id there is the sequence.
 func (l *listener) next(t testing.TB) seen {
 	t.Helper()
 	e, ok := l.more(t)
@@ -205,9 +206,20 @@ func (l *listener) more(t testing.TB) (seen, bool) {
 	for {
 		select {
 		case e, ok := <-l.events:
-			if !ok || e.Comment == "" && e.Retry == "" {
-				return e, ok
+			if !ok {
+				return e, false
 			}
+			if e.Comment+e.Retry != "" {
+				continue
+			}
+			if e.ID != "" {
+				l.last = e.ID
+				e.ID, _, _ = strings.Cut(e.ID, "-")
+			}
+			if e.Name == eventReset {
+				e.ID = ""
+			}
+			return e, true
 		case <-time.After(30 * time.Second):
 			t.Fatal("no event came")
 		}

@@ -175,7 +175,7 @@ func (e *Entry) IP(addr netip.Addr) Decision {
 	if e == nil || e.limits.IP == nil {
 		return Decision{OK: true}
 	}
-	return e.limiter.take(ByIP, bucketKey{entry: e.name, kind: ByIP, addr: network(addr)}, e.limits.IP)
+	return e.limiter.take(ByIP, bucketKey{entry: e.name, kind: ByIP, addr: Network(addr)}, e.limits.IP)
 }
 
 // Key takes a request of the principal of that key, which is empty for nobody.
@@ -214,8 +214,8 @@ func (e *Entry) ErrBusy() *bus.Error {
 	return bus.Errorf(bus.Unavailable, "this entry works on %d requests already", e.limits.Concurrent)
 }
 
-// network is what counts as one client: an IPv4 address, or a /64.
-func network(addr netip.Addr) netip.Addr {
+// Network is what counts as one client: an IPv4 address, or a /64 of IPv6.
+func Network(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	if !addr.Is6() {
 		return addr
