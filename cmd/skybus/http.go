@@ -191,7 +191,8 @@ func (c *httpGetCmd) Run(ctx context.Context, app *App) error {
 }
 
 type httpRmCmd struct {
-	Name string `arg:"" help:"Name of the entry."`
+	Name     string `arg:"" help:"Name of the entry."`
+	Revision uint64 `help:"Remove it only where it has this revision, so that nobody's edit is lost. Default: any." placeholder:"N" env:"-"`
 
 	waitFlags
 }
@@ -201,7 +202,7 @@ func (*httpRmCmd) Help() string {
 	return `Examples:
 
     skybus http rm order
-    skybus http rm order --wait`
+    skybus http rm order --revision 17 --wait`
 }
 
 // Run removes one entry.
@@ -209,9 +210,9 @@ func (c *httpRmCmd) Run(ctx context.Context, app *App) error {
 	return entryDocs().withOne(ctx, app, c.Name, func(ctx context.Context, conn *bus.Conn, store *gateway.Store) error {
 		rm, cancel := app.withTimeout(ctx)
 		defer cancel()
-		revision, err := store.Delete(rm, c.Name, 0)
+		revision, err := store.Delete(rm, c.Name, c.Revision)
 		if err != nil {
-			return entryDocs().hint(err)
+			return entryDocs().hint(putEntryHint(c.Name, err))
 		}
 		if err := c.wait(ctx, app, conn, revision); err != nil {
 			return err

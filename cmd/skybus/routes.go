@@ -170,15 +170,17 @@ func duration(d route.Duration) string {
 }
 
 type routesRmCmd struct {
-	Name  string `arg:"" help:"Name of the route."`
-	Force bool   `help:"Remove it also when other routes have it as a step."`
+	Name     string `arg:"" help:"Name of the route."`
+	Force    bool   `help:"Remove it also when other routes have it as a step."`
+	Revision uint64 `help:"Remove it only where it has this revision, so that nobody's edit is lost. Default: any." placeholder:"N" env:"-"`
 }
 
 // Help is shown below the usage.
 func (*routesRmCmd) Help() string {
 	return `Examples:
 
-    skybus routes rm getwidgets`
+    skybus routes rm getwidgets
+    skybus routes rm getwidgets --revision 17`
 }
 
 // Run removes one route.
@@ -186,7 +188,7 @@ func (c *routesRmCmd) Run(ctx context.Context, app *App) error {
 	return routeDocs().withOne(ctx, app, c.Name, func(ctx context.Context, _ *bus.Conn, store *route.Store) error {
 		ctx, cancel := app.withTimeout(ctx)
 		defer cancel()
-		var opts []route.WriteOption
+		opts := []route.WriteOption{route.IfRevision(c.Revision)}
 		if c.Force {
 			opts = append(opts, route.Force())
 		}
@@ -195,7 +197,7 @@ func (c *routesRmCmd) Run(ctx context.Context, app *App) error {
 			return withHint(err, "--force removes it all the same; those routes fail then")
 		}
 		if err != nil {
-			return routeDocs().hint(err)
+			return routeDocs().hint(putHint(c.Name, err))
 		}
 		return printOne(app, map[string]string{"removed": c.Name}, [][]any{{"removed", c.Name}})
 	})

@@ -54,8 +54,10 @@ func (d *deadIDs) Validate() error {
 	return nil
 }
 
-// each calls f for each letter and returns the ids that went well.
-func (d *deadIDs) each(ctx context.Context, app *App, f func(context.Context, *route.DeadLetters, string) error) (done []string, err error) {
+// each calls f for each letter and returns the ids that went well. Of letters that are not named, sure is told how many there are, and its error ends it.
+func (d *deadIDs) each(ctx context.Context, app *App, sure func(context.Context, int) error,
+	f func(context.Context, *route.DeadLetters, string) error,
+) (done []string, err error) {
 	err = app.withDead(ctx, func(ctx context.Context, dead *route.DeadLetters) error {
 		ids := d.IDs
 		if len(ids) == 0 {
@@ -65,6 +67,9 @@ func (d *deadIDs) each(ctx context.Context, app *App, f func(context.Context, *r
 			}
 			for _, l := range list {
 				ids = append(ids, l.ID)
+			}
+			if err := sure(ctx, len(ids)); err != nil {
+				return err
 			}
 		}
 		var errs []error
@@ -202,15 +207,38 @@ Examples:
 
 // Run has them done again.
 func (c *deadRedriveCmd) Run(ctx context.Context, app *App) error {
-	done, err := c.each(ctx, app, func(ctx context.Context, dead *route.DeadLetters, id string) error { return dead.Redrive(ctx, id) })
+	done, err := c.each(ctx, app, func(context.Context, int) error { return nil }, func(ctx context.Context, dead *route.DeadLetters, id string) error {
+		return dead.Redrive(ctx, id)
+	})
 	return errors.Join(app.printCount("redriven", done), err)
 }
 
-type deadRmCmd struct{ deadIDs }
+type deadRmCmd struct {
+	deadIDs
+
+	Yes bool `short:"y" help:"Do not ask whether all of them are meant." env:"-"`
+}
+
+// Help is shown below the usage.
+func (*deadRmCmd) Help() string {
+	return `Examples:
+
+    skybus routes dead rm Hh3kq0w2Zr1vX7cH5tK9bL
+    skybus routes dead rm --target log.write --yes`
+}
 
 // Run forgets them.
 func (c *deadRmCmd) Run(ctx context.Context, app *App) error {
-	done, err := c.each(ctx, app, func(ctx context.Context, dead *route.DeadLetters, id string) error { return dead.Remove(ctx, id) })
+	sure := func(ctx context.Context, n int) error {
+		if n == 0 {
+			return nil
+		}
+		return app.confirm(ctx, c.Yes, plural(n, "dead letter")+" will be removed")
+	}
+	done, err := c.each(ctx, app, sure, func(ctx context.Context, dead *route.DeadLetters, id string) error { return dead.Remove(ctx, id) })
+	if _, usage := errors.AsType[*usageError](err); usage || errors.Is(err, errDeclined) {
+		return err
+	}
 	return errors.Join(app.printCount("removed", done), err)
 }
 

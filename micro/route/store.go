@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -241,7 +242,7 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Delete removes a route; its history stays. A missing one is an error with the code not_found; one that others have as a step
-// is one with failed_precondition that names them, unless [Force].
+// is one with failed_precondition that names them, unless [Force]. [IfRevision] removes one revision only.
 func (s *Store) Delete(ctx context.Context, name string, opts ...WriteOption) error {
 	key, err := s.key(name)
 	if err != nil {
@@ -253,12 +254,13 @@ func (s *Store) Delete(ctx context.Context, name string, opts ...WriteOption) er
 	if err != nil && e.Err == nil { // what cannot be read can be deleted
 		return storeError("delete", name, err)
 	}
-	if !optionsOf(opts).force {
+	o := optionsOf(opts)
+	if !o.force {
 		if err := s.checkUnused(ctx, name); err != nil {
 			return err
 		}
 	}
-	if err := s.table.Delete(ctx, key, kv.IfRevision(e.Revision)); err != nil {
+	if err := s.table.Delete(ctx, key, kv.IfRevision(cmp.Or(o.revision, e.Revision))); err != nil {
 		return storeError("delete", name, err)
 	}
 	return nil

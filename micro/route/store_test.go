@@ -115,6 +115,7 @@ func TestStoreCreateNeverOverwrites(t *testing.T) {
 	if err != nil || got.Revision != rev {
 		t.Errorf("after create: %+v, %v, want revision %d", got, err, rev)
 	}
+	wantCode(t, s.Delete(t.Context(), "r", route.IfRevision(1000)), bus.Aborted)
 	if err := s.Delete(t.Context(), "r"); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,10 @@ import (
 // WriteOption adjusts how a [Store] writes.
 type WriteOption func(*writeOptions)
 
-type writeOptions struct{ force bool }
+type writeOptions struct {
+	force    bool
+	revision uint64
+}
 
 func optionsOf(opts []WriteOption) (o writeOptions) {
 	for _, opt := range opts {
@@ -24,6 +27,9 @@ func optionsOf(opts []WriteOption) (o writeOptions) {
 
 // Force stores a route that names routes which do not exist, and removes one that others name.
 func Force() WriteOption { return func(o *writeOptions) { o.force = true } }
+
+// IfRevision removes a route only where it has that revision, else the error has the code aborted. 0 means any.
+func IfRevision(revision uint64) WriteOption { return func(o *writeOptions) { o.revision = revision } }
 
 // uses are the routes that r has as steps, each once.
 func (r Route) uses() []string {
