@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	gateway "github.com/skybus-io/skybus/initiators/http"
@@ -24,8 +25,8 @@ type gatewayFlags struct {
 
 // listen takes the gateway's address, and checks what can be checked before anything is started.
 func (c *gatewayFlags) listen(ctx context.Context, app *App, p *platform) (err error) {
-	if _, err := gateway.New(nil, gateway.Config{TrustedOrigins: c.TrustedOrigin}); err != nil {
-		return usagef("--trusted-origin: %s", message(err))
+	if err := c.checkGateway(); err != nil {
+		return err
 	}
 	if c.Access == "" && c.platformAccess != nil {
 		c.access = *c.platformAccess
@@ -37,6 +38,14 @@ func (c *gatewayFlags) listen(ctx context.Context, app *App, p *platform) (err e
 	}
 	p.onClose(p.http.Close)
 	return c.listenFurther(ctx, app, p)
+}
+
+// checkGateway finds the mistakes that need no look at the machine.
+func (c *gatewayFlags) checkGateway() error {
+	if _, err := gateway.New(nil, gateway.Config{TrustedOrigins: c.TrustedOrigin}); err != nil {
+		return usagef("--trusted-origin: %s", strings.TrimPrefix(message(err), "gateway: TrustedOrigins: "))
+	}
+	return c.checkServing()
 }
 
 // serve starts the gateway at the platform's listener. Entries publish on subjects that begin with one of prefixes.
@@ -89,7 +98,7 @@ func (c *gatewayCmd) Validate() error {
 	if err := checkAddr("--http", c.HTTP); err != nil {
 		return err
 	}
-	if err := c.checkServing(); err != nil {
+	if err := c.checkGateway(); err != nil {
 		return err
 	}
 	return c.check()

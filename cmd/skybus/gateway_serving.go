@@ -58,9 +58,6 @@ func (c *gatewayServing) checkServing() error {
 
 // listenFurther reads the certificates and takes the addresses of the further listeners.
 func (c *gatewayServing) listenFurther(ctx context.Context, app *App, p *platform) error {
-	if err := c.checkServing(); err != nil {
-		return err
-	}
 	p.gateway = &gatewayListeners{further: map[string]net.Listener{}}
 	if c.TLSCert != "" {
 		files := tlsfiles.Files{Cert: c.TLSCert, Key: c.TLSKey, ClientCA: c.ClientCA, ClientsOptional: true, Protocols: []string{"h2", "http/1.1"}}

@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/initiators"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 )
 
@@ -130,6 +131,8 @@ func (f *entryFile) decode(path string, n ast.Node, t reflect.Type) any {
 		t = t.Elem()
 	}
 	switch {
+	case t == reflect.TypeFor[initiators.Fields]():
+		return f.mappedFields(path, n)
 	case reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()):
 		return f.plain(path, n)
 	case reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
@@ -188,7 +191,7 @@ func (f *entryFile) decodeMap(path string, n ast.Node, elem reflect.Type) any {
 }
 
 // plain is a value of whatever type it has by itself.
-func (f *entryFile) plain(path string, n ast.Node) any {
+func (f *yamlFile) plain(path string, n ast.Node) any {
 	switch v := f.value(n).(type) {
 	case *ast.NullNode:
 		return nil
@@ -209,6 +212,7 @@ func (f *entryFile) plain(path string, n ast.Node) any {
 		object := map[string]any{}
 		for each := v.MapRange(); each.Next(); {
 			name := each.Key().GetToken().Value
+			f.lines[path+"."+name] = lineOf(each.Key())
 			object[name] = f.plain(path+"."+name, each.Value())
 		}
 		return object

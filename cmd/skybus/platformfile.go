@@ -22,7 +22,7 @@ const maxPlatformFile = 4 << 20
 
 // platformFile is a file for `skybus up`: its flags, and all that is served.
 type platformFile struct {
-	flags   map[string]any // string, bool or []any, by the name of the flag
+	flags   map[string]any // string, bool, []any or map[string]any, by the name of the flag
 	mirror  *mirrorSetup   // nil without one
 	tcp     *tcpSetup      // likewise
 	files   *filesSetup    // likewise
@@ -30,7 +30,8 @@ type platformFile struct {
 	access  *gatewayAccess // nil without one
 	routes  []namedRoute
 	config  *file.Layer    // nil without one
-	lines   map[string]int // of fields, by path
+
+	accessWrong bool // it has mistakes, and is not there
 }
 
 // namedRoute is a route of a file with several.
@@ -63,22 +64,36 @@ func readPlatformFile(name string, up *kong.Node) (*platformFile, error) {
 	if err != nil {
 		return nil, usagef("%v", err)
 	}
-	p, err := parsePlatform(name, data, platformFlags(up))
-	if err != nil {
-		return nil, withHint(&usageError{text: bus.AsError(err).Message, plain: true}, "docs/platform.md has all fields, and `skybus config schema` prints them for editors")
+	p, f := scanPlatform(name, data, platformFlags(up))
+	if err := platformMistakes(f, name); err != nil {
+		return nil, err
 	}
 	return p, p.relativeTo(filepath.Dir(name))
 }
 
+// platformMistakes tells of all that is wrong with a file, as an error of its user.
+func platformMistakes(f *yamlFile, name string) error {
+	err := f.err(name)
+	if err == nil {
+		return nil
+	}
+	return withHint(&usageError{text: bus.AsError(err).Message, plain: true}, "docs/platform.md has all fields, and `skybus config schema` prints them for editors")
+}
+
 // parsePlatform reads a platform from YAML, of which JSON is a part. All mistakes are told, each with its line and field.
 func parsePlatform(file string, data []byte, flags map[string]*kong.Flag) (*platformFile, error) {
-	f := &yamlFile{what: "platform"}
-	p := &platformFile{flags: map[string]any{}}
+	p, f := scanPlatform(file, data, flags)
+	return p, f.err(file)
+}
+
+// scanPlatform is parsePlatform that leaves what is wrong in f.
+func scanPlatform(file string, data []byte, flags map[string]*kong.Flag) (p *platformFile, f *yamlFile) {
+	f = &yamlFile{what: "platform"}
+	p = &platformFile{flags: map[string]any{}}
 	if body := f.read(data); body != nil {
 		f.fields("", body, p.fields(f, filepath.Dir(file), flags))
 	}
-	p.lines = f.lines
-	return p, f.err(file)
+	return p, f
 }
 
 func (p *platformFile) fields(f *yamlFile, dir string, flags map[string]*kong.Flag) map[string]field {
@@ -116,6 +131,8 @@ func (p *platformFile) readFlag(f *yamlFile, dir string, flag *kong.Flag) field 
 				all = append(all, local(text))
 			}
 			p.flags[flag.Name] = all
+		case flag.IsMap():
+			p.flags[flag.Name] = f.pairs(path, n)
 		default:
 			if text := f.text(path, n); text != "" {
 				p.flags[flag.Name] = local(text)
@@ -171,8 +188,10 @@ func (p *platformFile) readGateway(f *yamlFile) field {
 			"access": func(path string, n ast.Node) {
 				of := entryFile{yamlFile: part.part("list of who may use a gateway", path)}
 				a := of.access(n)
+				if p.accessWrong = len(of.mistakes) > 0; !p.accessWrong {
+					p.access = &a
+				}
 				part.take(&of.yamlFile)
-				p.access = &a
 			},
 		})
 		f.take(&part.yamlFile)

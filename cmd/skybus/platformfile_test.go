@@ -14,6 +14,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/skybus-io/skybus/initiators"
 )
 
 // upFlags are what a platform's file may hold of flags.
@@ -215,6 +217,12 @@ func TestPlatformDoesNotGoTogether(t *testing.T) {
 		{"conflict at all listeners", entry(`{path: /x, listener: "*", call: x.y}`) + `    c: {path: /x, listener: inner, call: x.y}`, `line 5: gateway.entries.c: conflicts with entry "b": `},
 		{"listeners apart", entry(`{path: /x, listener: other, call: x.y}`) + `    c: {path: /x, listener: inner, call: x.y}`, ""},
 		{"no such parameter", entry(`{path: "/x/{id}", call: x.y, request: {fields: {a: "{path.ids}"}}}`), "line 4: gateway.entries.b.request.fields.a: {path.ids} is never there: want a parameter"},
+		{"constants", entry(`{path: /x, call: x.y, request: {fields: {a: 2, b: true, c: null, d: [1, x]}}}`), ""},
+		{"constants of a frame", listener(`target: {call: x.y, request: {fields: {a: 2, b: [true]}}}`), ""},
+		{"template in a list", entry(`{path: "/x/{id}", call: x.y, request: {fields: {a: ["{path.id}"]}}}`), "line 4: gateway.entries.b.request.fields.a: constant"},
+		{"template in an object", listener(`target: {call: x.y, request: {fields: {a: {b: "{line}"}}}}`), "line 3: tcp.listeners[0].target.request.fields.a: constant"},
+		{"fields that are none", entry(`{path: /x, call: x.y, request: {fields: [a]}}`), "line 4: gateway.entries.b.request.fields: want names"},
+		{"fields of a frame that are none", listener(`target: {call: x.y, request: {fields: a}}`), "line 3: tcp.listeners[0].target.request.fields: want names"},
 		{"optional", entry(`{path: "/x/{id}", call: x.y, request: {fields: {a: "{path.ids|optional}"}}}`), ""},
 		{"of files", entry(`{path: /x, publish: "default.dev.pub.{line}"}`), "line 4: gateway.entries.b.publish: {line} is never there"},
 		{"events without the parameter", entry(`{path: /x, events: {subject: "default.dev.pub.{path.id}"}}`), "line 4: gateway.entries.b.events.subject: {path.id} is never there"},
@@ -235,6 +243,14 @@ func TestPlatformDoesNotGoTogether(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		case tt.want != "" && (err == nil || !strings.HasPrefix(message(err), "f: "+tt.want)):
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		case tt.name == "constants":
+			if diff := cmp.Diff(initiators.Fields{"a": "{=2}", "b": "{=true}", "c": "{=null}", "d": `{=[1,"x"]}`}, p.entries[1].entry.Request.Fields); diff != "" {
+				t.Error(diff)
+			}
+		case tt.name == "constants of a frame":
+			if diff := cmp.Diff(initiators.Fields{"a": "{=2}", "b": "{=[true]}"}, p.tcp.Listeners[0].Target.Request.Fields); diff != "" {
+				t.Error(diff)
+			}
 		case tt.name == "a scope in a list in braces":
 			if diff := cmp.Diff([]string{"orders:read", "a:b", "x:y:z"}, p.entries[1].entry.Auth.Scopes); diff != "" {
 				t.Error(diff)

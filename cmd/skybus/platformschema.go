@@ -80,6 +80,8 @@ func flagSchema(flag *kong.Flag) schema {
 		return asTruth(flag.Help)
 	case flag.IsSlice() && !isText(flag):
 		return asList(asText(""), flag.Help)
+	case flag.IsMap():
+		return schema{"oneOf": []schema{asNamed(asText(""), flag.Help), asList(asWord("NAME=VALUE"), ""), asWord("NAME=VALUE")}}
 	case flag.Enum != "":
 		return asWord(flag.Help, flag.EnumSlice()...)
 	}
@@ -207,6 +209,8 @@ func structSchema(t reflect.Type) schema {
 	switch {
 	case t == reflect.TypeFor[route.Duration](), t == reflect.TypeFor[time.Duration]():
 		return asSpan("A duration")
+	case t == reflect.TypeFor[initiators.Fields]():
+		return schema{"type": []string{"object", "null"}, "additionalProperties": schema{"description": "A text with placeholders, or a constant of another type"}}
 	case reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()):
 		return schema{}
 	case reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -16,7 +17,7 @@ func (f *yamlFile) target(s *initiators.Spec) field {
 			*m = &initiators.Mapping{}
 			f.section(map[string]field{
 				"body":   textInto(f, &(*m).Body),
-				"fields": func(path string, n ast.Node) { (*m).Fields = f.textMap(path, n) },
+				"fields": func(path string, n ast.Node) { (*m).Fields = f.mappedFields(path, n) },
 				"header": func(path string, n ast.Node) { (*m).Header = f.textMap(path, n) },
 			})(path, n)
 		}
@@ -35,6 +36,23 @@ func (f *yamlFile) target(s *initiators.Spec) field {
 		"request": mapping(&s.Request),
 		"reply":   mapping(&s.Reply),
 	})
+}
+
+// mappedFields are templates by their paths, and constants of whatever type.
+func (f *yamlFile) mappedFields(path string, n ast.Node) (fields initiators.Fields) {
+	_, null := f.value(n).(*ast.NullNode)
+	if _, ok := f.value(n).(ast.MapNode); !ok && !null {
+		f.mistake(lineOf(n), path, "want names, each with a text or another value")
+		return nil
+	}
+	data, err := json.Marshal(f.plain(path, n))
+	if err == nil {
+		err = json.Unmarshal(data, &fields)
+	}
+	if err != nil {
+		f.mistake(lineOf(n), path, "%v", err)
+	}
+	return fields
 }
 
 // checkTarget tells what is wrong with a target at path.

@@ -23,7 +23,7 @@ type tcpCmd struct {
 	Route   string            `help:"Run this route." placeholder:"NAME" group:"frames" env:"-" xor:"frames"`
 	Publish string            `help:"Publish to this subject." placeholder:"SUBJECT" group:"frames" env:"-" xor:"frames"`
 	Stream  string            `help:"Publish to this subject, and wait until a stream has stored it." placeholder:"SUBJECT" group:"frames" env:"-" xor:"frames"`
-	Field   map[string]string `help:"Member of the JSON object that is sent in place of the frame, such as text={line}; may be repeated." placeholder:"NAME=TEMPLATE" mapsep:"none" group:"frames" env:"-"`
+	Field   map[string]string `help:"Member of the JSON object that is sent in place of the frame, such as text={line} or version={=2}; may be repeated." placeholder:"NAME=TEMPLATE" mapsep:"none" group:"frames" env:"-"`
 	OneWay  bool              `help:"Answer nothing." env:"-"`
 
 	ContentType string        `help:"Type of what frames hold. Default: JSON where it is that, else bytes." placeholder:"TYPE" env:"-"`

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -249,7 +248,7 @@ func (s *tcpSetup) validate(f *yamlFile, path string) {
 			if other.Name == l.Name {
 				f.mistake(f.lineOf(at+".name"), at+".name", "%q is there already, as %s[%d]", l.Name, list, j)
 			}
-			if _, port, _ := net.SplitHostPort(l.Listen); port != "0" && withHost(other.Listen) == withHost(l.Listen) {
+			if sameAddress(other.Listen, l.Listen) {
 				f.mistake(f.lineOf(at+".listen"), at+".listen", "%s is that of %s[%d] already", l.Listen, list, j)
 			}
 		}

@@ -60,6 +60,9 @@ func (c *upCmd) Validate() error {
 	if c.Mirror == "" && (c.platform == nil || c.platform.mirror == nil) && (c.MirrorHTTP != "" || c.MirrorAdmin != "") {
 		return errors.New("--mirror-http and --mirror-admin go with --mirror, or a mirror in the file")
 	}
+	if err := c.checkGateway(); err != nil {
+		return err
+	}
 	return c.check()
 }
 

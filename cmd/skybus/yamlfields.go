@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -66,6 +67,39 @@ func (f *yamlFile) textMap(path string, n ast.Node) map[string]string {
 		name := fields.Key().GetToken().Value
 		f.lines[path+"."+name] = lineOf(fields.Key())
 		all[name] = f.text(path+"."+name, fields.Value())
+	}
+	return all
+}
+
+// pairs are texts by names, for a flag of NAME=VALUE: a map, or NAME=VALUE alone or in a list.
+func (f *yamlFile) pairs(path string, n ast.Node) map[string]any {
+	all := map[string]any{}
+	add := func(at string, name, value string, line int) {
+		if _, there := all[name]; there {
+			f.mistake(line, at, "%s is there already", name)
+		}
+		f.lines[path+"."+name] = line
+		all[name] = value
+	}
+	one := func(at string, n ast.Node) {
+		name, value, ok := strings.Cut(f.text(at, n), "=")
+		if !ok {
+			f.mistake(lineOf(n), at, "want NAME=VALUE, or names with their values")
+			return
+		}
+		add(at, name, value, lineOf(n))
+	}
+	switch v := f.value(n).(type) {
+	case *ast.NullNode:
+	case ast.MapNode:
+		for fields := v.MapRange(); fields.Next(); {
+			name := fields.Key().GetToken().Value
+			add(path+"."+name, name, f.text(path+"."+name, fields.Value()), lineOf(fields.Key()))
+		}
+	case *ast.SequenceNode:
+		f.list(path, n, "NAME=VALUE", one)
+	default:
+		one(path, n)
 	}
 	return all
 }

@@ -76,7 +76,13 @@ func (f *yamlFile) part(what, path string) yamlFile {
 	return yamlFile{what: what, prefix: join(f.prefix, path), lines: map[string]int{}, anchors: f.anchors}
 }
 
-func (f *yamlFile) take(part *yamlFile) { f.mistakes = append(f.mistakes, part.mistakes...) }
+func (f *yamlFile) take(part *yamlFile) {
+	f.mistakes = append(f.mistakes, part.mistakes...)
+	at := strings.TrimPrefix(strings.TrimPrefix(part.prefix, f.prefix), ".")
+	for path, line := range part.lines {
+		f.lines[join(at, path)] = line
+	}
+}
 
 // join puts two paths together, either of which may be empty.
 func join(path, more string) string {
