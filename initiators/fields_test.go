@@ -46,12 +46,12 @@ func TestFieldConstants(t *testing.T) {
 func TestFieldConstantsRefused(t *testing.T) {
 	t.Parallel()
 	for source, want := range map[string]string{
-		`{"a":"{=}"}`:           "want JSON",
-		`{"a":"{=x}"}`:          "want JSON",
-		`{"a":"{=1"}`:           "want one JSON value",
-		`{"a":"{=1 2}"}`:        "want one JSON value",
-		`{"a":["{path.id}"]}`:   "no templates",
-		`{"a":{"b":["x}"]}}`:    "no templates",
+		`{"a":"{=}"}`:         "want JSON",
+		`{"a":"{=x}"}`:        "want JSON",
+		`{"a":"{=1"}`:         "want one JSON value",
+		`{"a":"{=1 2}"}`:      "want one JSON value",
+		`{"a":["{path.id}"]}`: "no templates",
+		`{"a":{"b":["x}"]}}`:  "no templates",
 		`{"a":[` + strings.Repeat("1,", 600) + `1]}`: "at most 1024",
 	} {
 		var f initiators.Fields

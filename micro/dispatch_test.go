@@ -119,7 +119,11 @@ func TestBadBody(t *testing.T) {
 		if b.contentType != "" {
 			h.Set("Content-Type", b.contentType)
 		}
-		wantError(t, request(t, nc, helloSubject, h, b.body), bus.InvalidArgument, 400, "request is not")
+		status := 400
+		if b.contentType == "application/octet-stream" {
+			status = 415
+		}
+		wantError(t, request(t, nc, helloSubject, h, b.body), bus.InvalidArgument, status, "request is not")
 	}
 	for _, contentType := range []string{"text/xml", "application/protobuf", "x", ";", "application/json/x", strings.Repeat("x", 500)} {
 		reply := request(t, nc, helloSubject, nats.Header{"Content-Type": {contentType}}, `{}`)

@@ -3,6 +3,7 @@ package micro
 import (
 	"bytes"
 	"context"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,9 +102,14 @@ func (in *inbound) decode(v any) error {
 	return nil
 }
 
-// misshapen is the error for a request that is no value of what the endpoint takes. Its detail content_type says as what it was read, for who sent it on.
+// misshapen is the error for a request that is no value of what the endpoint takes. Its detail content_type says as what it was read, for who sent it on. Bytes where
+// there are to be fields are of the wrong type whatever they hold, which the status 415 says: with them no details cross the wire.
 func misshapen(contentType string, err error) error {
-	return bus.Errorf(bus.InvalidArgument, "request is not %s of the right shape: %w", contentType, err).With("content_type", contentType)
+	e := bus.Errorf(bus.InvalidArgument, "request is not %s of the right shape: %w", contentType, err).With("content_type", contentType)
+	if contentType == (bus.Raw{}).ContentType() {
+		e.Status = http.StatusUnsupportedMediaType
+	}
+	return e
 }
 
 func (in *inbound) decodePrior(v any) error {

@@ -29,7 +29,7 @@ type platformFile struct {
 	entries []namedEntry
 	access  *gatewayAccess // nil without one
 	routes  []namedRoute
-	config  *file.Layer    // nil without one
+	config  *file.Layer // nil without one
 
 	accessWrong bool // it has mistakes, and is not there
 }

@@ -158,17 +158,17 @@ func TestMistakesSpeakOfFields(t *testing.T) {
 	}
 	goName := regexp.MustCompile(`\b(?:[A-Z][a-z]+[A-Z]\w*|\w+\.[A-Z]\w+|Include|Exclude|Recursive|Rotated|Comma|Columns|Done)\b`)
 	for text, want := range map[string]string{
-		source("follow: a.log, include: [b]"):                             "files.sources[0].follow: include, exclude and recursive",
-		source("dir: in, from_end: true"):                                 "files.sources[0].dir: from_end and rotated",
-		source("dir: in, format: lines, columns: [b]"):                    "files.sources[0].format: comma and columns",
-		source("dir: in, done: x, failed: x"):                             "files.sources[0].failed: \"x\" is where finished files go (done)",
-		source("dir: in, max_record: 1GiB"):                               "files.sources[0].max_record: ",
-		listener("framing: {type: line, crlf: true, keep_cr: true}"):      "tcp.listeners[0].framing: crlf and keep_cr do not go together",
-		listener("framing: {type: prefix, bytes: 3}"):                     "tcp.listeners[0].framing: a length of 3 bytes",
-		listener("framing: \"fixed:100000\""):                             "tcp.listeners[0].framing: frames of 100000 bytes are longer",
-		listener("limits: {pipeline: 1000000}"):                           "tcp.listeners[0].limits.pipeline: ",
-		listener("proxy_protocol: [x]"):                                   "tcp.listeners[0].proxy_protocol: [0]: ",
-		listener("rates: {ip: {requests: 5000000000}}"):                   "tcp.listeners[0].rates: ",
+		source("follow: a.log, include: [b]"):                              "files.sources[0].follow: include, exclude and recursive",
+		source("dir: in, from_end: true"):                                  "files.sources[0].dir: from_end and rotated",
+		source("dir: in, format: lines, columns: [b]"):                     "files.sources[0].format: comma and columns",
+		source("dir: in, done: x, failed: x"):                              "files.sources[0].failed: \"x\" is where finished files go (done)",
+		source("dir: in, max_record: 1GiB"):                                "files.sources[0].max_record: ",
+		listener("framing: {type: line, crlf: true, keep_cr: true}"):       "tcp.listeners[0].framing: crlf and keep_cr do not go together",
+		listener("framing: {type: prefix, bytes: 3}"):                      "tcp.listeners[0].framing: a length of 3 bytes",
+		listener("framing: \"fixed:100000\""):                              "tcp.listeners[0].framing: frames of 100000 bytes are longer",
+		listener("limits: {pipeline: 1000000}"):                            "tcp.listeners[0].limits.pipeline: ",
+		listener("proxy_protocol: [x]"):                                    "tcp.listeners[0].proxy_protocol: [0]: ",
+		listener("rates: {ip: {requests: 5000000000}}"):                    "tcp.listeners[0].rates: ",
 		"gateway: {entries: {a: {path: /a, call: x.y, statuses: {b: 1}}}}": "gateway.entries.a.statuses.b: is no code",
 		"trusted_origin: [nonsense]\n":                                     "trusted_origin: ",
 	} {

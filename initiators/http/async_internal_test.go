@@ -414,11 +414,11 @@ func TestAsyncInTime(t *testing.T) {
 func TestAsyncConfig(t *testing.T) {
 	t.Parallel()
 	for field, cfg := range map[string]Async{
-		"":                 {Always: true, Keep: route.Duration(time.Hour), Timeout: route.Duration(time.Hour), Attempts: 1000, MaxAnswer: 512 << 10},
-		"async.keep":       {Keep: route.Duration(time.Second)},
-		"async.timeout":    {Timeout: route.Duration(2 * time.Hour)},
-		"async.attempts":   {Attempts: -1},
-		"async.max_answer": {MaxAnswer: 1 << 20},
+		"":                  {Always: true, Keep: route.Duration(time.Hour), Timeout: route.Duration(time.Hour), Attempts: 1000, MaxAnswer: 512 << 10},
+		"async.keep":        {Keep: route.Duration(time.Second)},
+		"async.timeout":     {Timeout: route.Duration(2 * time.Hour)},
+		"async.attempts":    {Attempts: -1},
+		"async.max_answer":  {MaxAnswer: 1 << 20},
 		"async.max_pending": {MaxPending: -1},
 	} {
 		err := cfg.Validate()

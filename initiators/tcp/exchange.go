@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 	"strconv"
 	"time"
@@ -175,9 +176,10 @@ func (c *conn) explain(req initiators.Request, err error) error {
 		what = "line"
 	}
 	text := e.Message
-	switch as := e.Details[detailContentType]; {
-	case as == "" || as != req.ContentType: // it could be read, or it was made of the frame by a mapping
-		return err
+	bytes := req.ContentType == bus.Raw{}.ContentType()
+	switch {
+	case bytes && e.Status != http.StatusUnsupportedMediaType, !bytes && e.Details[detailContentType] != req.ContentType:
+		return err // it could be read, or it was made of the frame by a mapping
 	case c.v.cfg.ContentType == "":
 		text = "the " + what + " is not JSON, so it was sent on as bytes, which are not taken: want JSON on each " + what +
 			", or request of the listener's target (skybus: --field) to make it of text, or content_type (skybus: --content-type) to say what else it is"
