@@ -236,16 +236,21 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *Pro
 	} else {
 		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
-	if err == nil {
-		return body, nil
+	if err != nil {
+		return nil, BodyProblem(err, limit)
 	}
+	return body, nil
+}
+
+// BodyProblem is what an error of reading a body means that may have limit bytes.
+func BodyProblem(err error, limit int64) *Problem {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge(limit)
+		return tooLarge(limit)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, refuse(http.StatusRequestTimeout, codeLate, "the body did not come in time")
+		return refuse(http.StatusRequestTimeout, codeLate, "the body did not come in time")
 	}
-	return nil, refuse(http.StatusBadRequest, codeInvalid, "the body could not be read: %v", err)
+	return refuse(http.StatusBadRequest, codeInvalid, "the body could not be read: %v", err)
 }
 
 func tooLarge(limit int64) *Problem {

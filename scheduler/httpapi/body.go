@@ -5,50 +5,39 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/httpx"
 )
 
-// trusted is how much memory the length that a client announces gets before any of the body has come.
-const trusted = 64 << 10
-
 // readBody reads the whole body, of at most Config.MaxBody bytes.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if httpx.TooLong(w, r, h.cfg.MaxBody) { // said before a byte of it is read
-		return nil, tooLarge(h.cfg.MaxBody)
+	body, problem := httpx.ReadBody(w, r, h.cfg.MaxBody)
+	if problem != nil {
+		return nil, unread(problem, nil)
 	}
-	if r.ContentLength >= 0 && r.ContentLength <= trusted {
-		body := make([]byte, r.ContentLength)
-		_, err := io.ReadFull(r.Body, body)
-		return body, h.bodyError(err)
+	return body, nil
+}
+
+// bodyError is an error of reading a body as it is answered.
+func (h *Handler) bodyError(err error) error {
+	if err == nil {
+		return nil
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.cfg.MaxBody))
-	return body, h.bodyError(err)
+	return unread(httpx.BodyProblem(err, h.cfg.MaxBody), err)
+}
+
+func unread(p *httpx.Problem, cause error) error {
+	e := bus.Wrap(bus.Code(p.Code), p.Detail, cause)
+	e.Status = p.Status
+	return e
 }
 
 func tooLarge(limit int64) error {
 	e := bus.Errorf(bus.ResourceExhausted, "the body has more than %d bytes", limit)
 	e.Status = http.StatusRequestEntityTooLarge
 	return e
-}
-
-func (h *Handler) bodyError(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return tooLarge(h.cfg.MaxBody)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		e := bus.Wrap(bus.DeadlineExceeded, "the body did not come in time", err)
-		e.Status = http.StatusRequestTimeout
-		return e
-	}
-	return malformed(bus.Wrap(bus.InvalidArgument, "the body could not be read: "+err.Error(), err))
 }
 
 // checkJSON tells whether body is one JSON value and nothing else.

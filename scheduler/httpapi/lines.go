@@ -23,6 +23,8 @@ const (
 	linePause = httpx.ReadTimeout
 	// flushDelay is how long a result may wait for others.
 	flushDelay = 2 * time.Millisecond
+	// lineBuffer is how much of a stream is read ahead.
+	lineBuffer = 64 << 10
 )
 
 // lineResult is the answer to one line.
@@ -121,7 +123,7 @@ func (s *lines) create(ctx context.Context, body io.Reader) {
 
 // each yields the timers of body until it ends.
 func (s *lines) each(ctx context.Context, body io.Reader, yield func(scheduler.Spec) bool) {
-	in := bufio.NewReaderSize(&pacedReader{ctx, s, body}, trusted)
+	in := bufio.NewReaderSize(&pacedReader{ctx, s, body}, lineBuffer)
 	for line := 1; ; line++ {
 		text, err := s.line(in)
 		text = bytes.TrimSpace(text)
