@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 // publishTarget publishes on a subject.
@@ -90,13 +90,12 @@ func publishError(subject string, err error) error {
 	if _, ok := errors.AsType[*bus.Error](err); ok {
 		return err
 	}
-	api, ok := errors.AsType[*jetstream.APIError](err)
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return bus.Wrap(bus.ResourceExhausted, "the message is larger than NATS takes", err)
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		return bus.Wrap(bus.FailedPrecondition, "no stream takes the subject "+subject+": make one, or use publish", err)
-	case ok && slices.Contains(full(), api.ErrorCode):
+	case jscode.Full(err), jscode.Of(err) == jscode.MessageTooLarge:
 		return bus.Wrap(bus.ResourceExhausted, "the stream takes no more: "+err.Error(), err)
 	}
 	code := bus.CodeOf(err)
@@ -105,9 +104,6 @@ func publishError(subject string, err error) error {
 	}
 	return bus.Wrap(code, "publish "+subject+": "+err.Error(), err)
 }
-
-// full are the error codes of the JetStream API for a message that is too large, or has no room: in the stream, in the account, on the server.
-func full() []jetstream.ErrorCode { return []jetstream.ErrorCode{10054, 10077, 10002, 10023} }
 
 func jsonReply(v any) (Reply, error) {
 	body, err := json.Marshal(v)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 const (
@@ -100,7 +101,7 @@ func notReady(err error) string {
 func (b *bucket) revive(ctx context.Context) error {
 	for range 2 {
 		_, err := b.info(ctx)
-		if apiCode(err) != codeNoStream {
+		if jscode.Of(err) != jscode.NoStream {
 			return err
 		}
 		if !backoff.Sleep(ctx, pause()) {
@@ -138,7 +139,7 @@ func (b *bucket) retry(ctx context.Context, f func() error) error {
 			return err
 		}
 		last = err
-		if errors.Is(err, nats.ErrNoResponders) || apiCode(err) == codeNoStream {
+		if errors.Is(err, nats.ErrNoResponders) || jscode.Of(err) == jscode.NoStream {
 			rerr := b.revive(ctx)
 			if errors.Is(rerr, ErrNoBucket) {
 				return rerr
@@ -234,7 +235,7 @@ func (b *bucket) leaderGet(ctx context.Context, req getRequest) (record, error) 
 		} `json:"message"`
 	}
 	err := b.call(ctx, "$JS.API.STREAM.MSG.GET."+b.stream, req, &resp)
-	if apiCode(err) == codeNoMessage {
+	if jscode.Of(err) == jscode.NoMessage {
 		return record{}, fmt.Errorf("%w: %w", errNone, err)
 	}
 	if err != nil {

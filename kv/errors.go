@@ -7,9 +7,9 @@ import (
 	"net/http"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 // What can be wrong with a key, to ask for with errors.Is. The server's own error, if there is one, is in the chain too.
@@ -98,20 +98,6 @@ func (b *bucket) keyError(op, key string, err error) error {
 	return &KeyError{Op: op, Bucket: b.name, Key: key, Err: err}
 }
 
-// Error codes of the JetStream API.
-const (
-	codeResources     jetstream.ErrorCode = 10002 // the account's storage is full
-	codeUnavailable   jetstream.ErrorCode = 10008 // no leader, so far
-	codeInsufficient  jetstream.ErrorCode = 10023 // the server's storage is full
-	codeNoMessage     jetstream.ErrorCode = 10037
-	codeTooLarge      jetstream.ErrorCode = 10054
-	codeNoStream      jetstream.ErrorCode = 10059
-	codeWrongLast     jetstream.ErrorCode = 10071
-	codeStoreFailed   jetstream.ErrorCode = 10077 // a limit of the stream is reached
-	codeInProcess     jetstream.ErrorCode = 10158 // the same message id is being stored
-	codeWrongLastTerm jetstream.ErrorCode = 10164 // 10071 without saying what it is
-)
-
 // Reasons to ask again.
 var (
 	errLost         = errors.New("connection was lost")
@@ -123,17 +109,10 @@ var (
 	errBucketIsGone = errors.New("bucket is gone")
 )
 
-func apiCode(err error) jetstream.ErrorCode {
-	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return e.ErrorCode
-	}
-	return 0
-}
-
 // transient tells whether err can be over in a moment.
 func transient(err error) bool {
-	switch apiCode(err) {
-	case codeUnavailable, codeInProcess, codeNoStream:
+	switch jscode.Of(err) {
+	case jscode.NoLeader, jscode.InFlight, jscode.NoStream:
 		return true
 	}
 	for _, again := range [...]error{
@@ -148,22 +127,19 @@ func transient(err error) bool {
 }
 
 func wrongLast(err error) bool {
-	code := apiCode(err)
-	return code == codeWrongLast || code == codeWrongLastTerm
+	code := jscode.Of(err)
+	return code == jscode.WrongLast || code == jscode.WrongLastInFlight
 }
 
 // writeError adds ours to the server's error.
 func writeError(err error) error {
 	var ours error
-	switch apiCode(err) {
-	case codeWrongLast, codeWrongLastTerm:
+	switch {
+	case wrongLast(err):
 		ours = ErrConflict
-	case codeStoreFailed, codeResources, codeInsufficient:
+	case jscode.Full(err):
 		ours = ErrFull
-	case codeTooLarge:
-		ours = ErrTooLarge
-	}
-	if errors.Is(err, nats.ErrMaxPayload) {
+	case jscode.Of(err) == jscode.MessageTooLarge, errors.Is(err, nats.ErrMaxPayload):
 		ours = ErrTooLarge
 	}
 	if ours == nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 const (
@@ -137,7 +138,7 @@ func (f *feed) conclude(ctx context.Context, a finding) {
 	case a.err != nil && a.task == taskRecreate:
 		f.b.log.DebugContext(ctx, "the bucket cannot be created yet", "error", a.err)
 		f.wait(taskLoad, min(reviveLimit, time.Duration(f.missing)*pause()))
-	case apiCode(a.err) == codeNoStream:
+	case jscode.Of(a.err) == jscode.NoStream:
 		f.vanished()
 	case a.err != nil:
 		f.b.log.DebugContext(ctx, "the feed will ask again", "pattern", f.pattern, "error", a.err)

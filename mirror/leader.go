@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 // storedMessage is a message as the leader of a stream gives it.
@@ -49,7 +51,7 @@ func (m *Mirror) askLeader(ctx context.Context, stream string, which map[string]
 	switch err := json.Unmarshal(reply.Data, &response); {
 	case err != nil:
 		return nil, err
-	case response.Error != nil && response.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+	case response.Error != nil && response.Error.ErrorCode == jscode.NoMessage:
 		return nil, errNone
 	case response.Error != nil:
 		return nil, response.Error

@@ -16,6 +16,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 const deadStream = "SKYBUS_DLQ"
@@ -30,12 +31,6 @@ const (
 	headerDeadStored    = "Skybus-Dead-Stored"    // when the write was
 	headerDeadRequest   = "Skybus-Dead-Request"   // bytes of the message that are the request
 	headerDeadTruncated = "Skybus-Dead-Truncated" // bytes of the request, which was left out
-)
-
-// Error codes of the JetStream API for what no stream takes.
-const (
-	codeHeaderTooLarge  jetstream.ErrorCode = 10097
-	codeMessageTooLarge jetstream.ErrorCode = 10054
 )
 
 const (
@@ -201,7 +196,7 @@ func (m *Mirror) storeLetter(ctx context.Context, letter *nats.Msg, revision uin
 		switch {
 		case err == nil:
 			return ack.Sequence, nil
-		case apiCode(err) == codeWrongLast:
+		case jscode.Of(err) == jscode.WrongLast:
 			return 0, errConflict
 		case errors.Is(err, jetstream.ErrNoStreamResponse) && !opened:
 			if err := m.openLetters(ctx); err != nil {
@@ -216,12 +211,12 @@ func (m *Mirror) storeLetter(ctx context.Context, letter *nats.Msg, revision uin
 
 // shrinkLetter leaves something out of a letter that was refused as too large, and tells whether there was anything.
 func shrinkLetter(letter *nats.Msg, refusal error) bool {
-	code := apiCode(refusal)
+	code := jscode.Of(refusal)
 	request, _ := strconv.Atoi(first(letter.Header, headerDeadRequest))
 	switch {
-	case code == codeHeaderTooLarge && first(letter.Header, headerDeadTarget) != "":
+	case code == jscode.HeaderTooLarge && first(letter.Header, headerDeadTarget) != "":
 		delete(letter.Header, headerDeadTarget)
-	case !errors.Is(refusal, nats.ErrMaxPayload) && code != codeMessageTooLarge:
+	case !errors.Is(refusal, nats.ErrMaxPayload) && code != jscode.MessageTooLarge:
 		return false
 	case request < len(letter.Data):
 		letter.Data = letter.Data[:request]
@@ -338,11 +333,4 @@ func (s *seldom) now(d time.Duration) bool {
 	}
 	s.last = time.Now()
 	return true
-}
-
-func apiCode(err error) jetstream.ErrorCode {
-	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return e.ErrorCode
-	}
-	return 0
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 // State is what a backend is to the sender.
@@ -125,9 +126,6 @@ func (m *Mirror) LastSeq(ctx context.Context) (uint64, error) {
 // errConflict says that somebody else has written the record.
 var errConflict = errors.New("mirror: somebody else commits for the backend")
 
-// codeWrongLast is the JetStream API's code for a record that is not the expected one.
-const codeWrongLast jetstream.ErrorCode = 10071
-
 // putProgress writes a record over the one with the revision, in one attempt, and returns the new revision.
 func (m *Mirror) putProgress(ctx context.Context, backend string, data []byte, revision uint64) (uint64, error) {
 	msg := &nats.Msg{Subject: m.space.progress(backend), Data: data, Header: nats.Header{headerExpectSeq: {strconv.FormatUint(revision, 10)}}}
@@ -135,7 +133,7 @@ func (m *Mirror) putProgress(ctx context.Context, backend string, data []byte, r
 	if err == nil {
 		return ack.Sequence, nil
 	}
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == codeWrongLast {
+	if jscode.Of(err) == jscode.WrongLast { // and not while one is in flight, which may be ours
 		return 0, errConflict
 	}
 	return 0, bus.Wrap(bus.Unavailable, "mirror: progress of "+backend+" was not stored", err)

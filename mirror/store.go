@@ -11,21 +11,13 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 const (
 	storeAttempt    = 2 * time.Second // after which the server is asked again
 	firstStorePause = 10 * time.Millisecond
 	lastStorePause  = 250 * time.Millisecond
-)
-
-// Codes of the JetStream API for a stream that takes no more.
-const (
-	codeStoreFailed jetstream.ErrorCode = 10077 // the limit of the stream
-	codeResources   jetstream.ErrorCode = 10023 // the limits of the server
-	codeAccount     jetstream.ErrorCode = 10002 // the limits of the account
-	codeStorage     jetstream.ErrorCode = 10047
-	codeTooLarge    jetstream.ErrorCode = 10054 // the limit of a message
 )
 
 // storeResult is what became of an attempt to store something.
@@ -40,18 +32,13 @@ const (
 
 // storeResultOf tells what an error of publishing to a stream means.
 func storeResultOf(err error) storeResult {
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		switch api.ErrorCode {
-		case codeStoreFailed, codeResources, codeAccount, codeStorage:
-			return storeFull
-		case codeTooLarge:
-			return storeTooLarge
-		}
-		return storeUnknown
-	}
-	switch {
-	case errors.Is(err, nats.ErrMaxPayload):
+	switch code := jscode.Of(err); {
+	case jscode.Full(err):
+		return storeFull
+	case code == jscode.MessageTooLarge, errors.Is(err, nats.ErrMaxPayload):
 		return storeTooLarge
+	case code != 0:
+		return storeUnknown
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse),
 		errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionDraining):
 		return storeNobody

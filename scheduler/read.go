@@ -14,6 +14,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 const (
@@ -108,7 +109,7 @@ func leaderAnswer(answer *nats.Msg) (*nats.Msg, uint64, error) {
 		return nil, 0, fmt.Errorf("scheduler: read: %w", err)
 	}
 	switch {
-	case a.Error != nil && a.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+	case a.Error != nil && a.Error.ErrorCode == jscode.NoMessage:
 		return nil, 0, errNone
 	case a.Error != nil:
 		return nil, 0, fmt.Errorf("scheduler: read: %w", a.Error)

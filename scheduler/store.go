@@ -13,23 +13,13 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 const (
 	storeAttempt = 2 * time.Second // then the answer is taken for lost
 	storePause   = 100 * time.Millisecond
 	storeTimeout = 10 * time.Second // for a ctx without a deadline
-)
-
-// Error codes of the JetStream API.
-const (
-	codeNoResources  jetstream.ErrorCode = 10023
-	codeAccountFull  jetstream.ErrorCode = 10002
-	codeStoreFailed  jetstream.ErrorCode = 10077
-	codeStoreFull    jetstream.ErrorCode = 10047
-	codeWrongLast    jetstream.ErrorCode = 10071
-	codeNotSameAgain jetstream.ErrorCode = 10164
-	codeBusy         jetstream.ErrorCode = 10167 // too much is on its way to the stream; nothing was stored
 )
 
 // errConflict says that the message expected at a subject is not the last one there.
@@ -174,14 +164,10 @@ func storeError(err error) error {
 		e.Status = 413
 		return e
 	}
-	api, ok := errors.AsType[*jetstream.APIError](err)
-	if !ok {
-		return err
-	}
-	switch api.ErrorCode {
-	case codeWrongLast, codeNotSameAgain:
+	switch code := jscode.Of(err); {
+	case code == jscode.WrongLast, code == jscode.WrongLastInFlight:
 		return fmt.Errorf("%w: %w", errConflict, err)
-	case codeNoResources, codeAccountFull, codeStoreFailed, codeStoreFull:
+	case jscode.Full(err):
 		e := bus.Errorf(bus.ResourceExhausted, "scheduler: the server has no room for more timers: free space in its store, or raise its limit: %w", err)
 		e.Status = 507
 		return e
@@ -192,7 +178,7 @@ func storeError(err error) error {
 // again tells whether an attempt may be repeated: no answer came, or the servers are about to choose a leader.
 func again(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return api.ErrorCode == codeBusy || api.Code == 503 && api.ErrorCode != codeNoResources && api.ErrorCode != codeStoreFailed
+		return api.ErrorCode == jscode.Busy || api.Code == 503 && !jscode.Full(err)
 	}
 	if e, ok := errors.AsType[*bus.Error](err); ok {
 		return e.Code == bus.Unavailable || e.Code == bus.DeadlineExceeded

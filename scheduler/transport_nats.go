@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 const (
@@ -129,11 +130,8 @@ func busFailure(err error) error {
 	if code == bus.Unknown {
 		code = bus.Unavailable
 	}
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok && slices.Contains(full(), api.ErrorCode) {
+	if jscode.Full(err) || jscode.Of(err) == jscode.MessageTooLarge {
 		code = bus.ResourceExhausted
 	}
 	return bus.Wrap(code, err.Error(), err)
 }
-
-// full are the error codes of the JetStream API for a message that is too large, or has no room: in the stream, in the account, on the server.
-func full() []jetstream.ErrorCode { return []jetstream.ErrorCode{10054, 10077, 10002, 10023} }

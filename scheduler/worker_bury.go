@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 // Headers of a dead letter, beside those of the delivery. The error is also in the message of a delivery that waits for room.
@@ -20,12 +21,6 @@ const (
 	headerDeadCode      = "Skybus-Dead-Code"
 	headerDeadAttempts  = "Skybus-Dead-Attempts"
 	headerDeadTruncated = "Skybus-Dead-Truncated" // bytes of the payload, which was left out because the letter was too large with it
-)
-
-// Error codes of the JetStream API for what no stream takes.
-const (
-	codeHeaderTooLarge  jetstream.ErrorCode = 10097
-	codeMessageTooLarge jetstream.ErrorCode = 10054
 )
 
 const (
@@ -69,7 +64,7 @@ func (c *courier) postpone(ctx context.Context, x *parcel, cause error) {
 		return
 	}
 	wait := deadRetry
-	if apiCode(cause) == codeStoreFailed {
+	if jscode.Of(cause) == jscode.StreamFull {
 		wait = fullWait
 	}
 	if n, ok := c.rarely.full.now(10 * time.Minute); ok {
@@ -170,9 +165,9 @@ func (s *Scheduler) storeLetter(ctx context.Context, letter *nats.Msg) error {
 // shrinkLetter leaves something out of a letter that was refused as too large, and tells whether there was anything.
 func shrinkLetter(letter *nats.Msg, refusal error) bool {
 	switch {
-	case apiCode(refusal) == codeHeaderTooLarge && first(letter.Header, headerAttempts) != "":
+	case jscode.Of(refusal) == jscode.HeaderTooLarge && first(letter.Header, headerAttempts) != "":
 		delete(letter.Header, headerAttempts)
-	case apiCode(refusal) == codeHeaderTooLarge && first(letter.Header, headerTimer) != "":
+	case jscode.Of(refusal) == jscode.HeaderTooLarge && first(letter.Header, headerTimer) != "":
 		delete(letter.Header, headerTimer) // without which it is a letter that tells only why
 	case tooLarge(refusal) && letter.Data != nil:
 		letter.Header[headerDeadTruncated] = []string{strconv.Itoa(len(letter.Data))}
@@ -185,8 +180,8 @@ func shrinkLetter(letter *nats.Msg, refusal error) bool {
 
 // tooLarge tells whether a message was refused because of its size: of all of it, or of its headers.
 func tooLarge(err error) bool {
-	code := apiCode(err)
-	return errors.Is(err, nats.ErrMaxPayload) || code == codeHeaderTooLarge || code == codeMessageTooLarge
+	code := jscode.Of(err)
+	return errors.Is(err, nats.ErrMaxPayload) || code == jscode.HeaderTooLarge || code == jscode.MessageTooLarge
 }
 
 // checkDeadLetters makes the stream of dead letters where it is missing, as in installations older than it, or says so at once: the first
@@ -210,13 +205,6 @@ func (s *Scheduler) openDeadLetters(ctx context.Context) error {
 		return bus.Wrap(bus.PermissionDenied, "scheduler: there is no stream "+deadStream+", and this user may not make it: `skybus scheduler`, started once as a user who may create streams, does", err)
 	}
 	return err
-}
-
-func apiCode(err error) jetstream.ErrorCode {
-	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return e.ErrorCode
-	}
-	return 0
 }
 
 // checkDelivery tells whether an id of a delivery can be one: a token of a subject.

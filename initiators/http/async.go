@@ -19,6 +19,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/httpx"
+	"github.com/skybus-io/skybus/internal/jscode"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro/route"
 )
@@ -248,7 +249,7 @@ func (l *later) publish(ctx context.Context, work laterWork, data []byte) error 
 
 // publishError says that a stream is full.
 func publishError(err error) error {
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok && (api.ErrorCode == codeStreamFull || api.ErrorCode == codeStoreFull) {
+	if code := jscode.Of(err); code == jscode.StreamFull || code == jscode.ServerFull {
 		e := bus.Wrap(bus.ResourceExhausted, LaterStream+" is full", err)
 		e.Status = http.StatusInsufficientStorage
 		return e
@@ -256,12 +257,7 @@ func publishError(err error) error {
 	return err
 }
 
-const (
-	headerRoom = 4 << 10 // of a message, for what goes beside its body
-
-	codeStreamFull jetstream.ErrorCode = 10077
-	codeStoreFull  jetstream.ErrorCode = 10023
-)
+const headerRoom = 4 << 10 // of a message, for what goes beside its body
 
 // newWork is r as it is stored, without what proves who asks.
 func newWork(r *http.Request, entry string, body []byte, path map[string]string) laterWork {

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 const (
@@ -20,8 +21,6 @@ const (
 	dropTimeout    = time.Second      // for the server to forget one that is not needed any more
 	streamAttempt  = 2 * time.Second  // for one answer of the stream's leader
 	streamAttempts = 3
-
-	codeNoMessage jetstream.ErrorCode = 10037
 )
 
 // streamInfo is what the stream's leader says of it.
@@ -303,7 +302,7 @@ func (t *topic) ask(ctx context.Context, req []byte, stream string) (e event, fo
 		return e, false, err
 	}
 	if answer.Error != nil {
-		if answer.Error.ErrorCode == codeNoMessage {
+		if answer.Error.ErrorCode == jscode.NoMessage {
 			return e, false, nil
 		}
 		return e, false, answer.Error

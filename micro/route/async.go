@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 	"github.com/skybus-io/skybus/micro"
 )
 
@@ -27,13 +28,6 @@ const (
 
 // headerVersion restricts a stored step to instances of one version.
 const headerVersion = "Skybus-Version"
-
-// Error codes of the JetStream API.
-const (
-	codeNoLeader   jetstream.ErrorCode = 10008
-	codeStreamFull jetstream.ErrorCode = 10077
-	codeInProcess  jetstream.ErrorCode = 10158 // an earlier attempt is still being stored
-)
 
 const (
 	storeTimeout = 2 * time.Second // for an acknowledgement: one under way when the server went never comes
@@ -127,7 +121,7 @@ func (p publisher) store(ctx context.Context, msg *nats.Msg) error {
 			if err := p.inVain(ctx); err != nil {
 				return err
 			}
-		case apiCode(err) != codeInProcess:
+		case jscode.Of(err) != jscode.InFlight: // else an earlier attempt is still being stored
 			return err
 		}
 		select {
@@ -162,13 +156,6 @@ func (p publisher) inVain(ctx context.Context) error {
 	return nil
 }
 
-func apiCode(err error) jetstream.ErrorCode {
-	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return e.ErrorCode
-	}
-	return 0
-}
-
 func publishError(err error) error {
 	if err == nil {
 		return nil
@@ -179,7 +166,7 @@ func publishError(err error) error {
 		e.Status = http.StatusRequestEntityTooLarge
 		return e
 	}
-	if apiCode(err) == codeStreamFull {
+	if jscode.Of(err) == jscode.StreamFull {
 		return bus.Wrap(bus.ResourceExhausted, fmt.Sprintf("the queue of asynchronous steps (%s) is full", AsyncStream), err)
 	}
 	switch code := bus.CodeOf(err); code {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 // Headers of a dead letter.
@@ -60,14 +61,14 @@ func (w *Worker) bury(ctx context.Context, msg jetstream.Msg, attempt int, cause
 		dead.Data = nil
 		err = w.storeLetter(ctx, dead)
 	}
-	if apiCode(err) == codeStreamFull && w.cfg.DeadLetters == DropOldest {
+	if jscode.Of(err) == jscode.StreamFull && w.cfg.DeadLetters == DropOldest {
 		if err = w.makeRoom(ctx, dead); err == nil {
 			err = w.storeLetter(ctx, dead)
 		}
 	}
 	if err != nil {
 		again := stepBackoff(attempt)
-		if apiCode(err) == codeStreamFull {
+		if jscode.Of(err) == jscode.StreamFull {
 			again = fullWait
 		}
 		return errors.Join(fmt.Errorf("route: dead letter: %w", err), msg.NakWithDelay(again))
@@ -81,7 +82,7 @@ func (w *Worker) bury(ctx context.Context, msg jetstream.Msg, attempt int, cause
 func (w *Worker) makeRoom(ctx context.Context, dead *nats.Msg) error {
 	w.dropping <- struct{}{}
 	defer func() { <-w.dropping }()
-	if err := w.storeLetter(ctx, dead); apiCode(err) != codeStreamFull {
+	if err := w.storeLetter(ctx, dead); jscode.Of(err) != jscode.StreamFull {
 		return err // another step has made room; stored again, the letter is one with the same id
 	}
 	stream, err := w.conn.JetStream().Stream(ctx, DeadLetterStream)

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro"
 )
@@ -321,5 +322,5 @@ func storeError(op, name string, err error) error {
 
 // noLeader tells whether err says that nobody took a write.
 func noLeader(err error) bool {
-	return errors.Is(err, nats.ErrNoResponders) || apiCode(err) == codeNoLeader
+	return errors.Is(err, nats.ErrNoResponders) || jscode.Of(err) == jscode.NoLeader
 }
