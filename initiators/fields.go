@@ -3,6 +3,7 @@ package initiators
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -79,10 +80,8 @@ func hasBraces(raw json.RawMessage) bool {
 		case string:
 			return strings.ContainsAny(v, "{}")
 		case []any:
-			for _, item := range v {
-				if in(item) {
-					return true
-				}
+			if slices.ContainsFunc(v, in) {
+				return true
 			}
 		case map[string]any:
 			for _, member := range v {
