@@ -102,6 +102,7 @@ func (h *house) put(t *testing.T, path, body string) int {
 func TestAllOldWritesAreGivenUp(t *testing.T) {
 	const age, n = time.Minute, 150
 	inFakeTime(t, mirror.Config{MaxAge: age}, func(t *testing.T, h *house) {
+		t.Helper()
 		h.setAway("b", true)
 		for i := range n {
 			if status := h.put(t, fmt.Sprintf("/item/%d", i), "x"); status != http.StatusOK {
@@ -147,6 +148,7 @@ func TestBodiesRemoved(t *testing.T) {
 	for way, remove := range ways {
 		t.Run(way, func(t *testing.T) {
 			inFakeTime(t, mirror.Config{Lanes: 1}, func(t *testing.T, h *house) {
+				t.Helper()
 				h.maintain(t, true)
 				large := strings.Repeat("x", 1<<20)
 				if status := h.put(t, "/large", large); status != http.StatusOK {
@@ -182,6 +184,7 @@ func TestBodiesRemoved(t *testing.T) {
 func TestStoreFillsBeforeAnythingIsApplied(t *testing.T) {
 	var log lines
 	inFakeTime(t, mirror.Config{Ack: mirror.Queued, Logger: log.logger()}, func(t *testing.T, h *house) {
+		t.Helper()
 		h.setAway("b", true)
 		stream, err := h.conn.JetStream().Stream(t.Context(), "SKYBUS_MIR")
 		if err != nil {

@@ -1,7 +1,6 @@
 package scheduler_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -92,7 +91,7 @@ func TestOpenWithoutJetStream(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 		begin := time.Now()
-		_, err = scheduler.Open(context.Background(), conn, scheduler.Config{})
+		_, err = scheduler.Open(t.Context(), conn, scheduler.Config{})
 		if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), "JetStream is not ready") || took > time.Minute {
 			t.Errorf("after %s: %v", took, err)
 		}

@@ -176,10 +176,10 @@ func (t *together) checkSubjects() {
 
 // soundSubject is what is wrong with the prefix of a target's subject. What else is wrong with it was told before.
 func soundSubject(s initiators.Spec, ns bus.Namespace, prefixes []string) error {
-	if s.Validate() != nil {
-		return nil
+	if err := s.Validate(); err == nil {
+		return s.CheckSubject(ns, prefixes)
 	}
-	return s.CheckSubject(ns, prefixes)
+	return nil
 }
 
 func (t *together) checkSubject(at string, err error, setting string) {

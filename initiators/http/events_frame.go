@@ -143,10 +143,9 @@ func lastEventID(values []string) (r resumption, err error) {
 	r.given = true
 	sequence, stream, tagged := strings.Cut(values[0], "-")
 	last, err := strconv.ParseUint(sequence, 10, 64)
-	if err != nil || tagged && stream == "" {
-		return r, nil
+	if err == nil && (!tagged || stream != "") {
+		r.known, r.eventID = true, eventID{last, stream}
 	}
-	r.known, r.eventID = true, eventID{last, stream}
 	return r, nil
 }
 
