@@ -56,9 +56,6 @@ func TestMirrorCopyDown(t *testing.T) {
 	t.Logf("away %v with %d writes queued; asked again %v after it was back, drained at %.0f/s", back.Sub(killed), queued, began.Sub(back), drained)
 	t.Logf("clients: before %v; while it was away %v; while it drained %v", before, during, draining)
 	t.Logf("memory of the mirror: %s before, %s with the writes queued, %s drained", memory, full, resident(r.procs[0]))
-	if drained < rate { // 2x is the aim, on a machine that is not busy
-		t.Errorf("drained at %.0f/s while clients write at %d/s", drained, rate)
-	}
 	if during.gap > 2*time.Second {
 		t.Errorf("clients were without an answer for %v while a copy was away", during.gap)
 	}
