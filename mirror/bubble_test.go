@@ -109,24 +109,24 @@ func TestAllOldWritesAreGivenUp(t *testing.T) {
 				t.Fatalf("answered %d", status)
 			}
 		}
-		time.Sleep(age - 20*time.Second)
+		time.Sleep(age - 20*time.Second) // fake time: they are not old yet
 		if got := parked(t, h.Mirror, mirror.ParkedFilter{}); len(got) > 0 {
 			t.Errorf("parked before they were old: %q", got)
 		}
-		time.Sleep(26 * time.Second)
+		time.Sleep(26 * time.Second) // the same: now they are, and it was looked once more
 		if got := parked(t, h.Mirror, mirror.ParkedFilter{Backend: "b"}); len(got) != n || !slices.Contains(got, "b 1 0 taken") {
 			t.Errorf("%d are parked: %.200q", len(got), got)
 		}
 		h.setAway("b", false)
 		h.put(t, "/new", "x")
-		time.Sleep(10 * time.Second)
+		time.Sleep(10 * time.Second) // the same: its breaker has let one through
 		if got := h.applied("b"); !slices.Equal(got, []string{"/new"}) {
 			t.Errorf("the backend got %q, want what came later", got)
 		}
 		if _, err := h.Repair(t.Context(), "b", 0); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(10 * time.Second) // the same: it has been repaired
 		if got := h.applied("b"); len(got) != 1+n+1 {
 			t.Errorf("after the repair it got %d writes, want all %d", len(got)-1, n+1)
 		}
@@ -161,7 +161,7 @@ func TestBodiesRemoved(t *testing.T) {
 				}
 				time.Sleep(6 * time.Second) // until the stream is made anew
 				h.maintain(t, false)
-				time.Sleep(45 * time.Second)
+				time.Sleep(45 * time.Second) // fake time: tried often enough to be given up
 				if got, want := parked(t, h.Mirror, mirror.ParkedFilter{}), []string{"b 1 0 taken"}; !slices.Equal(got, want) {
 					t.Errorf("parked %q, want %q", got, want)
 				}
@@ -171,7 +171,7 @@ func TestBodiesRemoved(t *testing.T) {
 				if status := h.put(t, "/large2", large); status != http.StatusOK {
 					t.Errorf("another is answered %d", status)
 				}
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // the same: it was sent
 				if got, want := h.applied("b"), []string{"/small", "/large2"}; !slices.Equal(got, want) {
 					t.Errorf("the backend got %q, want %q", got, want)
 				}
@@ -200,7 +200,7 @@ func TestStoreFillsBeforeAnythingIsApplied(t *testing.T) {
 				t.Fatalf("answered %d", status)
 			}
 		}
-		time.Sleep(6 * time.Second)
+		time.Sleep(6 * time.Second) // fake time: the store was looked at
 		if log.count("more than half full") == 0 {
 			t.Error("nothing is said of a store that is more than half full")
 		}
