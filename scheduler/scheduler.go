@@ -30,6 +30,7 @@ import (
 // Defaults of a [Config].
 const (
 	DefaultShards         = 4
+	DefaultClusterShards  = 2 // where the server is one of a cluster
 	DefaultGrace          = time.Second
 	DefaultWorkers        = 256
 	DefaultPerDestination = 32
@@ -46,7 +47,8 @@ const (
 // Config adjusts a scheduler. The zero value works.
 type Config struct {
 	// Shards is how many streams the timers are spread over: the first who opens them decides for good, and who wants another number
-	// later gets the error failed_precondition. 0 means those that are there, or 4; at most 64.
+	// later gets the error failed_precondition. 0 means those that are there; where there are none 4, or 2 on a cluster, where each shard is forced
+	// to disk by itself on three servers. At most 64.
 	Shards int
 	// Compress has the server compress the streams of the timers (S2): a timer of 100 bytes takes 220 bytes of disk instead of 550, while the
 	// server holds up what fires as it compresses what it has. The first who opens them decides for good; later ones are not asked.
@@ -89,7 +91,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Workers < 0 || c.PerDestination < 0 || c.Drain < 0 {
 		return c, bus.Errorf(bus.InvalidArgument, "scheduler: Config.Workers, PerDestination and Drain must not be negative")
 	}
-	setDefault(&c.Shards, DefaultShards)
 	setDefault(&c.Grace, DefaultGrace)
 	setDefault(&c.Workers, DefaultWorkers)
 	setDefault(&c.PerDestination, DefaultPerDestination)
@@ -146,7 +147,6 @@ type shard struct {
 // Open binds to the timers of conn's namespace and makes the streams that hold them, if they are not there. It fires and delivers nothing: timers
 // can be made and changed, and are fired by whoever runs [Scheduler.Run]. conn stays the caller's.
 func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
-	asked := cfg.Shards
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 	s := &Scheduler{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "scheduler"), js: conn.JetStream(), outliers: newOutliers()}
 	s.creating, s.firing = newOutbox(conn.NATS(), createWait), newOutbox(conn.NATS(), createWait)
 	s.room.open(conn)
-	if err := s.openShards(ctx, asked); err != nil {
+	if err := s.openShards(ctx); err != nil {
 		return nil, err
 	}
 	if s.transports, err = s.builtin(); err != nil {

@@ -15,10 +15,10 @@ import (
 // metadataShards is where a shard's stream says how many there are.
 const metadataShards = "skybus_shards"
 
-// openShards opens the streams. The first one says how many there are, asked how many there should be, 0 for any.
-func (s *Scheduler) openShards(ctx context.Context, asked int) error {
+// openShards opens the streams. The first one says how many there are.
+func (s *Scheduler) openShards(ctx context.Context) error {
 	fresh := s.noShards(ctx)
-	first, err := s.openStream(ctx, 0, s.cfg.Shards)
+	first, err := s.openStream(ctx, 0, s.newShards())
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (s *Scheduler) openShards(ctx context.Context, asked int) error {
 		return bus.Errorf(bus.FailedPrecondition, "scheduler: stream %q does not say how many shards there are: its metadata %q is %q; is it skybus's?",
 			streamName(0), metadataShards, first.CachedInfo().Config.Metadata[metadataShards])
 	}
-	if asked != 0 && asked != n {
+	if asked := s.cfg.Shards; asked != 0 && asked != n {
 		return bus.Errorf(bus.FailedPrecondition,
 			"scheduler: timers are spread over %d shards here since the first scheduler was started: Config.Shards must not be %d (skybus: leave --shards out)", n, asked)
 	}
@@ -46,6 +46,18 @@ func (s *Scheduler) openShards(ctx context.Context, asked int) error {
 		}
 	}
 	return nil
+}
+
+// newShards is how many there will be where there are none.
+func (s *Scheduler) newShards() int {
+	switch {
+	case s.cfg.Shards != 0:
+		return s.cfg.Shards
+	case s.conn.NATS().ConnectedClusterName() != "":
+		return DefaultClusterShards
+	default:
+		return DefaultShards
+	}
 }
 
 // noShards tells whether there are none yet. Servers that elect their leader do not answer at all: then it asks again, for a while. Those without JetStream

@@ -27,6 +27,37 @@ func TestShardsAreDecidedOnce(t *testing.T) {
 	}
 }
 
+// Where nobody says how many, a cluster has few: each shard is forced to disk by itself, on three servers.
+func TestDefaultShards(t *testing.T) {
+	t.Parallel()
+	single := newRig(t)
+	single.open(t, scheduler.Config{})
+	if got := countShards(t, single.conn); got != scheduler.DefaultShards {
+		t.Errorf("on a server alone: %d shards, want %d", got, scheduler.DefaultShards)
+	}
+	if testing.Short() {
+		return
+	}
+	node := bustest.Cluster(t, 3).Node(0)
+	cluster := &rig{node, connect(t, node)}
+	cluster.open(t, scheduler.Config{})
+	if got := countShards(t, cluster.conn); got != scheduler.DefaultClusterShards {
+		t.Errorf("on a cluster: %d shards, want %d", got, scheduler.DefaultClusterShards)
+	}
+}
+
+func countShards(t *testing.T, conn *bus.Conn) (n int) {
+	t.Helper()
+	streams := conn.JetStream().StreamNames(t.Context(), jetstream.WithStreamListSubject("skybus.tmr.>"))
+	for range streams.Name() {
+		n++
+	}
+	if err := streams.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // Who makes the shards makes the stream of dead letters, too, since who only delivers may make neither.
 func TestShardsBringDeadLetters(t *testing.T) {
 	t.Parallel()

@@ -119,7 +119,7 @@ type schedulerCmd struct {
 	timersFlags
 	partFlags
 
-	Shards         int           `help:"How many streams the timers are spread over, 1 to 64, where there are none yet: the first scheduler decides for good; 4 unless given." placeholder:"N"`
+	Shards         int           `help:"How many streams the timers are spread over, 1 to 64, where there are none yet: the first scheduler decides for good; 4 unless given, 2 on a cluster." placeholder:"N"`
 	Compress       bool          `help:"Compress the streams of timers, where there are none yet: 220 bytes of disk each instead of 550, while those of a burst fire later (at 10,000 a second 99 % within 14 ms instead of 3)."`
 	Grace          time.Duration `help:"How late the NATS server itself fires what no scheduler has; the same for all." default:"1s"`
 	Workers        int           `help:"How many deliveries are made at a time." default:"256"`

@@ -114,7 +114,7 @@ func (t *timers) act(ctx context.Context, o order) (ans answer, err error) {
 
 // streams are those of the timers.
 func (t *timers) streams(ctx context.Context) (all []jetstream.Stream, err error) {
-	for i := range scheduler.DefaultShards {
+	for i := range scheduler.DefaultShards { // the server is alone
 		s, err := t.conn.JetStream().Stream(ctx, fmt.Sprintf("SKYBUS_TMR_%d", i))
 		if err != nil {
 			return nil, err
