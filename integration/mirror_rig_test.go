@@ -56,6 +56,18 @@ func newMirrorRig(t *testing.T, server string, copies, procs int, lines ...strin
 	return r
 }
 
+// edit changes the file of the mirror, for processes that are yet to start.
+func (r *mirrorRig) edit(old, text string) {
+	r.t.Helper()
+	data, err := os.ReadFile(r.file)
+	if err == nil {
+		err = os.WriteFile(r.file, bytes.ReplaceAll(data, []byte(old), []byte(text)), 0o600)
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 func copyName(i int) string { return string(rune('a' + i)) }
 
 func (r *mirrorRig) startMirror() *platform {
