@@ -191,13 +191,18 @@ func (m *Mirror) storeLetter(ctx context.Context, letter *nats.Msg, revision uin
 	ctx, cancel := context.WithTimeout(ctx, seenTimeout)
 	defer cancel()
 	letter.Header[headerExpectSeq] = []string{strconv.FormatUint(revision, 10)}
-	for opened := false; ; {
+	opened := false
+	for attempt := 1; ; attempt++ {
 		ack, err := m.js.PublishMsg(ctx, letter, jetstream.WithRetryAttempts(0))
 		switch {
 		case err == nil:
 			return ack.Sequence, nil
 		case jscode.Of(err) == jscode.WrongLast:
 			return 0, errConflict
+		case jscode.Of(err) == jscode.WrongLastInFlight: // another's, or an earlier attempt of ours, is being stored: whether it was is known in a moment
+			if !backoff.Sleep(ctx, backoff.Full(attempt, lettersFirst, lettersPause)) {
+				return 0, fmt.Errorf("mirror: park: %w", err)
+			}
 		case errors.Is(err, jetstream.ErrNoStreamResponse) && !opened:
 			if err := m.openLetters(ctx); err != nil {
 				return 0, err
