@@ -207,6 +207,53 @@ func TestStoreFillsBeforeAnythingIsApplied(t *testing.T) {
 	})
 }
 
+// Of a mirror without an active backend no more writes are kept than of others: nobody lacks them, and they take the room of all mirrors.
+func TestWritesOfNobodyAreRemoved(t *testing.T) {
+	inFakeTime(t, mirror.Config{Ack: mirror.Queued, History: -1}, func(t *testing.T, h *house) {
+		t.Helper()
+		kept := func() uint64 {
+			stream, err := h.conn.JetStream().Stream(t.Context(), "SKYBUS_MIR")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return stream.CachedInfo().State.Msgs
+		}
+		h.setAway("a", true)
+		for range 5 {
+			if status := h.put(t, "/x", "x"); status != http.StatusAccepted {
+				t.Fatalf("answered %d", status)
+			}
+		}
+		if err := h.Delete(t.Context(), "b"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(12 * time.Second) // fake time: it was looked what may be removed
+		if n := kept(); n != 5 {
+			t.Errorf("%d writes are kept, want the 5 that a lacks", n)
+		}
+		if _, err := h.Set(t.Context(), mirror.Backend{Name: "a", URL: "http://a"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(12 * time.Second) // the same
+		if n := kept(); n != 0 {
+			t.Errorf("%d writes are kept, and no backend is active", n)
+		}
+		_, err := h.Set(t.Context(), mirror.Backend{Name: "a", URL: "http://a", Active: true}, mirror.From(3))
+		if bus.CodeOf(err) != bus.FailedPrecondition {
+			t.Errorf("a from a write that was removed: %v, want failed_precondition", err)
+		}
+		h.setAway("a", false)
+		if _, err := h.Set(t.Context(), mirror.Backend{Name: "a", URL: "http://a", Active: true}); err != nil {
+			t.Fatal(err)
+		}
+		h.put(t, "/new", "x")
+		time.Sleep(10 * time.Second) // the same: it was sent
+		if got := h.applied("a"); !slices.Equal(got, []string{"/new"}) {
+			t.Errorf("a got %q, want what came since it is active again", got)
+		}
+	})
+}
+
 func purge(ctx context.Context, js jetstream.JetStream, stream string, opts ...jetstream.StreamPurgeOpt) error {
 	s, err := js.Stream(ctx, stream)
 	if err != nil {

@@ -41,7 +41,10 @@ func (s *sender) purge(ctx context.Context) error {
 	if err := s.sameStream(info, read); err != nil {
 		return err
 	}
-	floor := s.m.floor()
+	floor, active := s.m.floor()
+	if !active { // nobody lacks what there is, and nothing is sent
+		floor = read
+	}
 	history := uint64(max(s.m.cfg.History, 0)) //nolint:gosec // not negative
 	if limit := info.Config.MaxBytes; limit > 0 && info.State.Bytes*100 > uint64(limit)*alarmShare {
 		history = 0
@@ -108,10 +111,10 @@ func (m *Mirror) unsayRemoved(ctx context.Context, old, revision uint64) error {
 	return err
 }
 
-// floor is up to where all active backends have applied everything, 0 while that is not known.
-func (m *Mirror) floor() uint64 {
-	var floor uint64
+// floor is up to where all active backends have applied everything, 0 while that is not known; active tells whether there are any.
+func (m *Mirror) floor() (floor uint64, active bool) {
 	for _, n := range *m.nodes.Load() {
+		active = active || n.Active
 		if !n.Active || n.State() == StateGap {
 			continue
 		}
@@ -119,8 +122,8 @@ func (m *Mirror) floor() uint64 {
 			floor = f
 		}
 		if n.floor.Load() == 0 {
-			return 0
+			return 0, true
 		}
 	}
-	return floor
+	return floor, active
 }
