@@ -286,6 +286,23 @@ func TestGap(t *testing.T) {
 	}
 }
 
+// A write that every backend lacks, since each needs another's data first, is not said to be applied.
+func TestStatusWhereAllHaveAGap(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	m := r.open(t, mirror.Config{Ack: mirror.Queued})
+	front := serve(t, m)
+	do(t, http.MethodPut, front.URL+"/x", "x")
+	removeUpTo(t, r.conn, 1)
+	run(t, m)
+	eventually(t, "gap", func() bool { return m.Conditions()[0].State == mirror.StateGap })
+	got := do(t, http.MethodPut, front.URL+"/x", "y")
+	s := statusOf(t, do(t, http.MethodGet, front.URL+got.header.Get("Location"), ""))
+	if s.State != "queued" || s.Backends["a"].State != "missing" {
+		t.Errorf("status %+v, want queued, as the only backend has a gap", s)
+	}
+}
+
 // removeUpTo does as if all had applied writes and they were not kept.
 func removeUpTo(t *testing.T, conn *bus.Conn, seq uint64) {
 	t.Helper()

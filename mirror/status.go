@@ -105,7 +105,7 @@ func (m *Mirror) fillStatus(ctx context.Context, s *WriteStatus) {
 	if err != nil {
 		m.log.DebugContext(ctx, "ledger not read, a status is given without", "error", err)
 	}
-	applied, waiting, givenUp := 0, 0, 0
+	applied, waiting, givenUp, missing := 0, 0, 0, 0
 	for _, n := range *m.nodes.Load() {
 		if !n.Active {
 			continue
@@ -125,17 +125,18 @@ func (m *Mirror) fillStatus(ctx context.Context, s *WriteStatus) {
 			applied++
 		case n.State() == StateGap:
 			b.State = writeMissing
+			missing++
 		default:
 			waiting++
 		}
 		s.Backends[n.Name] = b
 	}
 	switch {
-	case waiting == 0 && givenUp == 0:
+	case waiting == 0 && givenUp == 0 && (applied > 0 || missing == 0):
 		s.State = writeApplied
 	case applied > 0:
 		s.State = writePartly
-	case waiting == 0:
+	case waiting == 0 && givenUp > 0:
 		s.State = writeGivenUp
 	default:
 		s.State = writeQueued
