@@ -73,7 +73,8 @@ type nodeReads struct {
 
 	client atomic.Pointer[reader]
 
-	polled uint64    // how far it was at the last pulse; the pulse's
+	of     int64     // generation of what follows; the pulse's
+	polled uint64    // how far it was at the last pulse; the same
 	asked  bool      // what it lacks, at least once; the same
 	none   [2]uint64 // between these there was no write; the same
 }
@@ -194,6 +195,11 @@ func (m *Mirror) beat(ctx context.Context) {
 // notice looks whether a backend lacks a write. One that has gone on since the last time is left to the sender's word.
 func (m *Mirror) notice(ctx context.Context, n *node, last uint64, ahead time.Duration) {
 	r, floor := &n.reads, n.floor.Load()
+	if r.of != n.Generation { // it may be of another stream
+		r.since.Store(0)
+		r.missing.Store(0)
+		r.of, r.polled, r.asked, r.none = n.Generation, 0, false, [2]uint64{}
+	}
 	moved := r.asked && floor != r.polled
 	r.polled = floor
 	if floor >= r.missing.Load() {
