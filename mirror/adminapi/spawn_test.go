@@ -173,6 +173,7 @@ func TestNodesRefused(t *testing.T) {
 		{"PUT", "/nodes/a%2Fb/1", `{}`, "Could not recognize host parameter"},
 		{"PUT", "/nodes/a$b/1", `{}`, "Could not recognize host parameter"},
 		{"GET", "/nodes/a$b", ``, "Could not recognize host parameter"},
+		{"GET", "/nodes/" + strings.Repeat("a", 256), ``, "Could not recognize host parameter"},
 		{"GET", "/nodes/a/b", ``, "Could not recognize port parameter"},
 		{"DELETE", "/nodes/a/b", ``, "Could not recognize port parameter"},
 		{"PUT", "/nodes/a", `{"port":1}`, "Could not recognize port parameter"},
