@@ -18,6 +18,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/httpx"
+	"github.com/skybus-io/skybus/internal/restapi"
 	"github.com/skybus-io/skybus/mirror"
 )
 
@@ -59,9 +60,7 @@ type Handler struct {
 	mirror *mirror.Mirror
 	cfg    Config
 	log    *slog.Logger
-	tokens *httpx.Tokens
-	origin *http.CrossOriginProtection
-	places chan struct{}
+	door   *restapi.Door
 	v1     *http.ServeMux
 	spawn  *http.ServeMux
 }
@@ -80,13 +79,10 @@ func New(m *mirror.Mirror, cfg Config) (*Handler, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{mirror: m, cfg: cfg, log: cfg.Logger.With("component", "mirror_admin"), places: make(chan struct{}, cfg.MaxInFlight)}
+	h := &Handler{mirror: m, cfg: cfg, log: cfg.Logger.With("component", "mirror_admin")}
 	var err error
-	if h.tokens, err = httpx.NewTokens(cfg.Tokens); err != nil {
-		return nil, bus.Errorf(bus.InvalidArgument, "adminapi: Tokens: %w", err)
-	}
-	if h.origin, err = httpx.CrossOrigin(cfg.TrustedOrigins); err != nil {
-		return nil, bus.Errorf(bus.InvalidArgument, "adminapi: TrustedOrigins: %w", err)
+	if h.door, err = restapi.NewDoor(restapi.Config{Tokens: cfg.Tokens, TrustedOrigins: cfg.TrustedOrigins, MaxInFlight: cfg.MaxInFlight, Changes: "backends"}); err != nil {
+		return nil, bus.Errorf(bus.InvalidArgument, "adminapi: %w", err)
 	}
 	h.v1, h.spawn = h.routes(), h.spawnRoutes()
 	return h, nil
@@ -116,23 +112,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v1/") || r.URL.Path == "/metrics" {
 		answer = v1{h}
 	}
-	if !h.tokens.Allow(r) {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		answer.fail(w, r, bus.Errorf(bus.Unauthenticated, "a bearer token that is known here is needed"))
+	leave, err := h.door.Enter(w, r)
+	if err != nil {
+		answer.fail(w, r, err)
 		return
 	}
-	if err := h.origin.Check(r); err != nil {
-		answer.fail(w, r, bus.Wrap(bus.PermissionDenied, "a page of another origin may not change backends (TrustedOrigins)", err))
-		return
-	}
-	select {
-	case h.places <- struct{}{}:
-		defer func() { <-h.places }()
-	default:
-		answer.fail(w, r, bus.Errorf(bus.Unavailable, "this listener works on %d requests already", h.cfg.MaxInFlight))
-		return
-	}
+	defer leave()
 	answer.serve(w, r)
+}
+
+// fail answers with a problem.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	restapi.Fail(w, r, h.log, err)
 }
 
 // api is one of the two ways to answer.

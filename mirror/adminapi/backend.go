@@ -93,7 +93,7 @@ func (h *Handler) patchBackend(w http.ResponseWriter, r *http.Request) error {
 func readBackend(in *input, b mirror.Backend) (mirror.Backend, []mirror.SetOption, error) {
 	name := b.Name
 	if take(in, "name", "a string", &name) && name != b.Name {
-		in.wrong("name", "it is %q in the path; a backend keeps its name for life", b.Name)
+		in.Wrong("name", "it is %q in the path; a backend keeps its name for life", b.Name)
 	}
 	take(in, "url", "a string", &b.URL)
 	take(in, "priority", "a whole number", &b.Priority)
@@ -104,7 +104,7 @@ func readBackend(in *input, b mirror.Backend) (mirror.Backend, []mirror.SetOptio
 	if take(in, "from", "now, or the number of a write", &from) && string(from) != `"now"` {
 		seq, err := strconv.ParseUint(string(from), 10, 64)
 		if err != nil || seq == 0 {
-			in.wrong("from", `want "now", or the number of a write`)
+			in.Wrong("from", `want "now", or the number of a write`)
 		}
 		opts = append(opts, mirror.From(seq))
 	}

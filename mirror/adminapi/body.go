@@ -12,6 +12,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/httpx"
+	"github.com/skybus-io/skybus/internal/restapi"
 )
 
 // readBody reads the whole body, of at most Config.MaxBody bytes.
@@ -45,13 +46,9 @@ func (h *Handler) readInput(w http.ResponseWriter, r *http.Request) (*input, err
 
 // input is a JSON object that is read member by member, and what is wrong with it.
 type input struct {
-	inputError
+	restapi.InputError
 
 	members map[string]json.RawMessage
-}
-
-func (in *input) wrong(field, format string, args ...any) {
-	in.add(field, fmt.Sprintf(format, args...))
 }
 
 // take reads a member into v, and tells whether it is there. What is null is not.
@@ -62,7 +59,7 @@ func take[T any](in *input, name, want string, v *T) bool {
 		return false
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
-		in.wrong(name, "want %s", want)
+		in.Wrong(name, "want %s", want)
 		return false
 	}
 	return true
@@ -78,13 +75,10 @@ func (in *input) skip(names ...string) {
 // end is what was wrong, nil for nothing. Members that nobody has taken are.
 func (in *input) end() error {
 	for _, name := range sortedKeys(in.members) {
-		in.unknown = true
-		in.add(cut(name), "there is no such field")
+		in.Unknown = true
+		in.Wrong(cut(name), "there is no such field")
 	}
-	if len(in.fields) == 0 {
-		return nil
-	}
-	return &in.inputError
+	return in.Err()
 }
 
 func sortedKeys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

@@ -27,7 +27,7 @@ func (h *Handler) drain(w http.ResponseWriter, r *http.Request) error {
 	var text string
 	if take(in, "timeout", "a duration such as 30s", &text) {
 		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > maxDrainWait {
-			in.wrong("timeout", "want a duration such as 30s, of %v at most", maxDrainWait)
+			in.Wrong("timeout", "want a duration such as 30s, of %v at most", maxDrainWait)
 		}
 	}
 	if err := in.end(); err != nil {

@@ -164,7 +164,7 @@ func readChange(raw []byte) (change, error) {
 	optional(in, "maintenance", "true or false", &c.Maintenance)
 	in.skip("name", "url", "state", "waiting", "lag_ms")
 	if err := in.end(); err != nil {
-		return c, spawnInvalid("Could not recognize " + in.fields[0].Field + " parameter")
+		return c, spawnInvalid("Could not recognize " + in.Fields[0].Field + " parameter")
 	}
 	switch {
 	case c.host != "" && !isHost(c.host):

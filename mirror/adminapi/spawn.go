@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/restapi"
 )
 
 // spawnAPI is Spawn's.
@@ -28,12 +29,12 @@ func (a spawnAPI) serve(w http.ResponseWriter, r *http.Request) {
 
 // fail answers in Spawn's words.
 func (a spawnAPI) fail(w http.ResponseWriter, r *http.Request, err error) {
-	e := asError(err)
-	status := statusOf(e)
+	e := restapi.AsError(err)
+	status := restapi.StatusOf(e)
 	if status == http.StatusUnprocessableEntity {
 		status = http.StatusBadRequest
 	}
-	a.prepare(w, r, status, err)
+	restapi.Prepare(w, r, a.log, status, err)
 	a.refuse(w, r, status, e.Message, e.Details["info"])
 }
 

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/restapi"
 	"github.com/skybus-io/skybus/mirror"
 )
 
@@ -39,7 +40,7 @@ func pathSeq(r *http.Request) (uint64, error) {
 
 // query reads the parameters of a request one by one.
 type query struct {
-	inputError
+	restapi.InputError
 
 	values map[string][]string
 }
@@ -55,7 +56,7 @@ func (q *query) take(name string) []string {
 func (q *query) text(name string) string {
 	v := q.take(name)
 	if len(v) > 1 {
-		q.add(name, "it is there more than once")
+		q.Wrong(name, "it is there more than once")
 	}
 	if len(v) == 0 {
 		return ""
@@ -71,7 +72,7 @@ func (q *query) number(name string, most, def uint64) uint64 {
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || n < 1 || n > most {
-		q.add(name, "want a number of 1 to "+strconv.FormatUint(most, 10))
+		q.Wrong(name, "want a number of 1 to %d", most)
 	}
 	return n
 }
@@ -80,13 +81,10 @@ func (q *query) number(name string, most, def uint64) uint64 {
 func (q *query) end() error {
 	q.take("pretty")
 	for _, name := range sortedKeys(q.values) {
-		q.unknown = true
-		q.add(cut(name), "there is no such parameter")
+		q.Unknown = true
+		q.Wrong(cut(name), "there is no such parameter")
 	}
-	if len(q.fields) == 0 {
-		return nil
-	}
-	return &q.inputError
+	return q.Err()
 }
 
 // diff lists the writes that backends have answered differently.
@@ -125,7 +123,7 @@ func (h *Handler) repair(w http.ResponseWriter, r *http.Request) error {
 	}
 	var from uint64
 	if take(in, "from", "the number of a write", &from) && from == 0 {
-		in.wrong("from", "want the number of a write: 1 or more")
+		in.Wrong("from", "want the number of a write: 1 or more")
 	}
 	if err := in.end(); err != nil {
 		return err

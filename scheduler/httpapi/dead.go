@@ -36,14 +36,14 @@ func (h *Handler) listDead(w http.ResponseWriter, r *http.Request) error {
 	q := newQuery(r, "timer", "prefix", "limit", "cursor")
 	filter := scheduler.DeadFilter{TimerID: q.get("timer"), Prefix: q.get("prefix"), After: q.get("cursor")}
 	limit := q.number("limit", defaultLimit, maxLimit)
-	if err := q.err(); err != nil {
+	if err := q.Err(); err != nil {
 		return err
 	}
 	p := letters{Dead: []letterJSON{}}
 	for l, err := range h.timers.DeadLetters().List(r.Context(), filter) {
 		if filter.After != "" && bus.CodeOf(err) == bus.NotFound {
-			q.wrong("cursor", "%.160q: the letter that the next page begins after is gone", filter.After)
-			return q.err()
+			q.Wrong("cursor", "%.160q: the letter that the next page begins after is gone", filter.After)
+			return q.Err()
 		}
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/restapi"
 	"github.com/skybus-io/skybus/scheduler"
 )
 
@@ -13,7 +14,7 @@ func ParseTimer(text []byte) (scheduler.Spec, error) {
 	if err == nil {
 		return spec, nil
 	}
-	p := problem(err)
+	p := restapi.Problem(err)
 	e := bus.Wrap(bus.InvalidArgument, p.Detail, err)
 	if len(p.Errors) > 0 {
 		e = e.With("field", p.Errors[0].Field)

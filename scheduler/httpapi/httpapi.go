@@ -21,6 +21,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/httpx"
+	"github.com/skybus-io/skybus/internal/restapi"
 	"github.com/skybus-io/skybus/scheduler"
 )
 
@@ -61,9 +62,7 @@ type Handler struct {
 	timers *scheduler.Scheduler
 	cfg    Config
 	log    *slog.Logger
-	tokens *httpx.Tokens
-	origin *http.CrossOriginProtection
-	places chan struct{}
+	door   *restapi.Door
 	v1     *http.ServeMux
 }
 
@@ -82,13 +81,10 @@ func New(s *scheduler.Scheduler, cfg Config) (*Handler, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{timers: s, cfg: cfg, log: cfg.Logger.With("component", "timers"), places: make(chan struct{}, cfg.MaxInFlight)}
+	h := &Handler{timers: s, cfg: cfg, log: cfg.Logger.With("component", "timers")}
 	var err error
-	if h.tokens, err = httpx.NewTokens(cfg.Tokens); err != nil {
-		return nil, bus.Errorf(bus.InvalidArgument, "httpapi: Tokens: %w", err)
-	}
-	if h.origin, err = httpx.CrossOrigin(cfg.TrustedOrigins); err != nil {
-		return nil, bus.Errorf(bus.InvalidArgument, "httpapi: TrustedOrigins: %w", err)
+	if h.door, err = restapi.NewDoor(restapi.Config{Tokens: cfg.Tokens, TrustedOrigins: cfg.TrustedOrigins, MaxInFlight: cfg.MaxInFlight, Changes: "timers"}); err != nil {
+		return nil, bus.Errorf(bus.InvalidArgument, "httpapi: %w", err)
 	}
 	h.v1 = h.routes()
 	return h, nil
@@ -133,23 +129,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer.serve(w, r)
 		return
 	}
-	if !h.tokens.Allow(r) {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		answer.fail(w, r, bus.Errorf(bus.Unauthenticated, "a bearer token that is known here is needed"))
+	leave, err := h.door.Enter(w, r)
+	if err != nil {
+		answer.fail(w, r, err)
 		return
 	}
-	if err := h.origin.Check(r); err != nil {
-		answer.fail(w, r, bus.Wrap(bus.PermissionDenied, "a page of another origin may not change timers (TrustedOrigins)", err))
-		return
-	}
-	select {
-	case h.places <- struct{}{}:
-		defer func() { <-h.places }()
-	default:
-		answer.fail(w, r, bus.Errorf(bus.Unavailable, "this listener works on %d requests already", h.cfg.MaxInFlight))
-		return
-	}
+	defer leave()
 	answer.serve(w, r)
+}
+
+// fail answers with a problem.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	restapi.Fail(w, r, h.log, err)
 }
 
 // api is one of the two ways to answer.

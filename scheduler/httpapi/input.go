@@ -7,41 +7,25 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/skybus-io/skybus/internal/httpx"
+	"github.com/skybus-io/skybus/internal/restapi"
 )
 
-const maxFieldErrors = 20
-
 // input reads values out of valid JSON, and collects what is wrong with them.
-type input struct{ inputError }
-
-// err is what was wrong, nil for nothing.
-func (in *input) err() error {
-	if len(in.fields) == 0 {
-		return nil
-	}
-	return &in.inputError
-}
-
-func (in *input) wrong(field, format string, args ...any) {
-	if len(in.fields) < maxFieldErrors {
-		in.fields = append(in.fields, httpx.FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
-	}
-}
+type input struct{ restapi.InputError }
 
 // object goes through the members of an object but those that are null, which are as good as not there. known tells whether it
 // knows a member.
 func (in *input) object(field string, raw []byte, known func(name string, value []byte) bool) {
 	if kind(raw) != '{' {
-		in.wrong(field, "want an object, got %s", describe(raw))
+		in.Wrong(field, "want an object, got %s", describe(raw))
 		return
 	}
 	members(raw, func(name, value []byte) {
 		if kind(value) == 'n' || known(string(name), value) {
 			return
 		}
-		in.unknown = true
-		in.wrong(join(field, fmt.Sprintf("%.64s", bytes.ToValidUTF8(name, nil))), "there is no such field, or it cannot be set")
+		in.Unknown = true
+		in.Wrong(join(field, fmt.Sprintf("%.64s", bytes.ToValidUTF8(name, nil))), "there is no such field, or it cannot be set")
 	})
 }
 
@@ -73,7 +57,7 @@ func describe(raw []byte) string {
 
 func (in *input) text(field string, raw []byte, s *string) bool {
 	if kind(raw) != '"' {
-		in.wrong(field, "want a string, got %s", describe(raw))
+		in.Wrong(field, "want a string, got %s", describe(raw))
 		return true
 	}
 	*s = unquote(raw)
@@ -82,7 +66,7 @@ func (in *input) text(field string, raw []byte, s *string) bool {
 
 func (in *input) boolean(field string, raw []byte, b *bool) bool {
 	if k := kind(raw); k != 't' && k != 'f' {
-		in.wrong(field, "want true or false, got %s", describe(raw))
+		in.Wrong(field, "want true or false, got %s", describe(raw))
 	}
 	*b = kind(raw) == 't'
 	return true
@@ -91,7 +75,7 @@ func (in *input) boolean(field string, raw []byte, b *bool) bool {
 func (in *input) integer(field string, raw []byte, n *int64) bool {
 	v, err := strconv.ParseInt(string(raw), 10, 64)
 	if kind(raw) != '0' || err != nil {
-		in.wrong(field, "want a whole number, got %.40s", raw)
+		in.Wrong(field, "want a whole number, got %.40s", raw)
 		return true
 	}
 	*n = v
@@ -102,7 +86,7 @@ func (in *input) small(field string, raw []byte, n *int) bool {
 	var v int64
 	in.integer(field, raw, &v)
 	if int64(int32(v)) != v {
-		in.wrong(field, "%d is too large", v)
+		in.Wrong(field, "%d is too large", v)
 	}
 	*n = int(int32(v))
 	return true
@@ -112,15 +96,15 @@ func (in *input) small(field string, raw []byte, n *int) bool {
 func (in *input) duration(field string, raw []byte, d *time.Duration) bool {
 	const want = `want a duration such as "250ms", "30s" or "1h30m"`
 	if kind(raw) != '"' {
-		in.wrong(field, want+", got %s", describe(raw))
+		in.Wrong(field, want+", got %s", describe(raw))
 		return true
 	}
 	v, err := time.ParseDuration(unquote(raw))
 	switch {
 	case err != nil:
-		in.wrong(field, want+", got %.40q", unquote(raw))
+		in.Wrong(field, want+", got %.40q", unquote(raw))
 	case v < 0:
-		in.wrong(field, "%s is negative", v)
+		in.Wrong(field, "%s is negative", v)
 	}
 	*d = v
 	return true
@@ -129,7 +113,7 @@ func (in *input) duration(field string, raw []byte, d *time.Duration) bool {
 func (in *input) time(field string, raw []byte, t *time.Time) bool {
 	const want = `want a time as RFC 3339 has it, such as "2031-05-01T12:00:00Z"`
 	if kind(raw) != '"' {
-		in.wrong(field, want+", got %s", describe(raw))
+		in.Wrong(field, want+", got %s", describe(raw))
 		return true
 	}
 	in.instant(field, unquote(raw), t)
@@ -139,7 +123,7 @@ func (in *input) time(field string, raw []byte, t *time.Time) bool {
 func (in *input) instant(field, text string, t *time.Time) {
 	v, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		in.wrong(field, `want a time as RFC 3339 has it, such as "2031-05-01T12:00:00Z", got %.40q`, text)
+		in.Wrong(field, `want a time as RFC 3339 has it, such as "2031-05-01T12:00:00Z", got %.40q`, text)
 		return
 	}
 	*t = v

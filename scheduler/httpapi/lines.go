@@ -13,6 +13,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/httpx"
+	"github.com/skybus-io/skybus/internal/restapi"
 	"github.com/skybus-io/skybus/scheduler"
 )
 
@@ -43,7 +44,7 @@ type lineResult struct {
 
 func showLine(line int, m lineMade) lineResult {
 	if m.err != nil {
-		p := problem(m.err)
+		p := restapi.Problem(m.err)
 		return lineResult{Line: line, Status: p.Status, Code: p.Code, Detail: p.Detail, Errors: p.Errors, Details: p.Details}
 	}
 	return lineResult{Line: line, Status: http.StatusCreated, ID: m.timer.ID, Revision: m.timer.Revision, Due: utc(m.timer.Due)}
@@ -184,7 +185,7 @@ func (h *Handler) lineError(err error) error {
 	if _, ok := errors.AsType[*bus.Error](err); ok {
 		return err
 	}
-	if _, ok := errors.AsType[*inputError](err); ok {
+	if _, ok := errors.AsType[*restapi.InputError](err); ok {
 		return err
 	}
 	return h.bodyError(err)

@@ -33,12 +33,12 @@ func newQuery(r *http.Request, known ...string) *query {
 	q := &query{values: url.Values{}}
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		q.wrong("query", "%v", err)
+		q.Wrong("query", "%v", err)
 	}
 	for name, v := range values {
 		if !slices.Contains(known, name) {
-			q.unknown = true
-			q.wrong("query", "there is no parameter %.64q; there are %s", name, strings.Join(known, ", "))
+			q.Unknown = true
+			q.Wrong("query", "there is no parameter %.64q; there are %s", name, strings.Join(known, ", "))
 			continue
 		}
 		q.values[name] = v
@@ -49,7 +49,7 @@ func newQuery(r *http.Request, known ...string) *query {
 func (q *query) get(name string) string {
 	v := q.values[name]
 	if len(v) > 1 {
-		q.wrong(name, "is given %d times", len(v))
+		q.Wrong(name, "is given %d times", len(v))
 	}
 	if len(v) == 0 {
 		return ""
@@ -71,7 +71,7 @@ func (q *query) number(name string, usual, most int) int {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > most {
-		q.wrong(name, "%.40q: want 1 to %d", text, most)
+		q.Wrong(name, "%.40q: want 1 to %d", text, most)
 	}
 	return n
 }
@@ -85,12 +85,12 @@ func (q *query) filter() scheduler.Filter {
 			f.States = append(f.States, state)
 			continue
 		}
-		q.wrong("state", "%.40q: want one of %q", text, scheduler.States())
+		q.Wrong("state", "%.40q: want one of %q", text, scheduler.States())
 	}
 	for _, text := range q.values["label"] {
 		name, value, ok := strings.Cut(text, ":")
 		if !ok {
-			q.wrong("label", "%.40q: want name:value", text)
+			q.Wrong("label", "%.40q: want name:value", text)
 			continue
 		}
 		if f.Labels == nil {
@@ -110,7 +110,7 @@ type page struct {
 func (h *Handler) list(w http.ResponseWriter, r *http.Request) error {
 	q := newQuery(r, "prefix", "state", "due_from", "due_before", "label", "limit", "cursor")
 	filter, limit := q.filter(), q.number("limit", defaultLimit, maxLimit)
-	if err := q.err(); err != nil {
+	if err := q.Err(); err != nil {
 		return err
 	}
 	p := page{Timers: []timerJSON{}}
@@ -143,7 +143,7 @@ type preview struct {
 func (h *Handler) next(w http.ResponseWriter, r *http.Request) error {
 	q := newQuery(r, "n")
 	n := q.number("n", defaultPreview, maxPreview)
-	if err := q.err(); err != nil {
+	if err := q.Err(); err != nil {
 		return err
 	}
 	body, err := h.readBody(w, r)

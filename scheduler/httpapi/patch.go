@@ -62,11 +62,11 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request) error {
 func patched(old *scheduler.Spec, patch []byte) (scheduler.Spec, error) {
 	var in input
 	if kind(patch) != '{' {
-		in.wrong("", "want an object, got %s", describe(patch))
-		return scheduler.Spec{}, in.err()
+		in.Wrong("", "want an object, got %s", describe(patch))
+		return scheduler.Spec{}, in.Err()
 	}
 	in.spec(patch) // finds what cannot be set, and is of the wrong type
-	if err := in.err(); err != nil {
+	if err := in.Err(); err != nil {
 		return scheduler.Spec{}, err
 	}
 	named := map[string]byte{} // the kinds of the values

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/restapi"
 )
 
 const (
@@ -50,12 +51,12 @@ func (h *Handler) skyring(r *http.Request) api {
 type skyring struct{ h *Handler }
 
 func (s skyring) fail(w http.ResponseWriter, r *http.Request, err error) {
-	e := asError(err)
-	status := statusOf(e)
+	e := restapi.AsError(err)
+	status := restapi.StatusOf(e)
 	if status == http.StatusUnprocessableEntity {
 		status = http.StatusBadRequest // the only one it knew
 	}
-	s.h.prepare(w, r, status, err)
+	restapi.Prepare(w, r, s.h.log, status, err)
 	reason := e.Message
 	if status == http.StatusRequestEntityTooLarge {
 		reason = "request entity too large"
@@ -168,7 +169,7 @@ func (d remove) serve(w http.ResponseWriter, r *http.Request) {
 
 // missing answers 404 without a reason where there is no timer, or none any more: Skyring forgot what was due.
 func (s skyring) missing(w http.ResponseWriter, r *http.Request, err error) {
-	if e := asError(err); e.Code == bus.NotFound || alreadyDue(e) {
+	if e := restapi.AsError(err); e.Code == bus.NotFound || alreadyDue(e) {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}

@@ -24,7 +24,7 @@ func parseSpec(body []byte) (scheduler.Spec, error) {
 	}
 	var in input
 	spec := in.spec(bytes.TrimSpace(body))
-	return spec, in.err()
+	return spec, in.Err()
 }
 
 func (in *input) spec(raw []byte) (s scheduler.Spec) {
@@ -65,7 +65,7 @@ func (in *input) spec(raw []byte) (s scheduler.Spec) {
 		return false
 	})
 	if payloads > 1 {
-		in.wrong("payload", "want one of payload, payload_text and payload_base64")
+		in.Wrong("payload", "want one of payload, payload_text and payload_base64")
 	}
 	if kind(raw) == '{' {
 		members(raw, func(name, v []byte) {
@@ -92,7 +92,7 @@ func (in *input) payload(name string, v []byte, s *scheduler.Spec) bool {
 	s.ContentType = typeBinary
 	var err error
 	if s.Payload, err = base64.StdEncoding.DecodeString(text); err != nil {
-		in.wrong(name, "want base64 with padding: %v", err)
+		in.Wrong(name, "want base64 with padding: %v", err)
 	}
 	return true
 }
