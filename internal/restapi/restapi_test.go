@@ -20,7 +20,7 @@ func TestDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	enter := func(auth, site string) (*httptest.ResponseRecorder, func(), error) {
-		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
 		r.Header.Set("Authorization", auth)
 		r.Header.Set("Sec-Fetch-Site", site)
 		w := httptest.NewRecorder()
