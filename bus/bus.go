@@ -96,7 +96,7 @@ type Conn struct {
 
 // Connect connects to NATS and returns when the connection stands. It tries each server once, so that a wrong address
 // is an error at once and not a silent wait; after that the connection is kept for ever, until [Conn.Close]. Each
-// server is given two seconds; when ctx ends before, Connect gives up. ctx has no meaning after it returned.
+// address of a server is given two seconds; when ctx ends before, Connect gives up. ctx has no meaning after it returned.
 func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	ns, err := ParseNamespace(cfg.Namespace)
 	if err != nil {
@@ -163,7 +163,7 @@ func (c *Conn) dial(ctx context.Context, cfg Config) error {
 		server = "the server in this process"
 	}
 	opts = append(opts, cfg.Options...)
-	nc, err := connect(ctx, cfg.Server, append(opts, useOwnInbox, c.handleEvents))
+	nc, err := connect(ctx, cfg.Server, append(opts, useOwnInbox, batchWrites, c.handleEvents))
 	if err != nil {
 		return connectError(server, err)
 	}

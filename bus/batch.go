@@ -1,0 +1,212 @@
+package bus
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	batchRoom = 256 << 10              // bytes that wait to be written; who has more to send waits
+	batchKept = 64 << 10               // bytes of memory that are kept for the next
+	batchRest = 250 * time.Millisecond // for what waits when the connection is closed
+)
+
+// batchConn is a connection to a server whose writes return at once: a goroutine of its own writes what has come together by then. Under load
+// nats.go makes a write of nearly each message, and holds the lock meanwhile that all who send need. A write that fails, or takes longer than
+// timeout, closes the connection, and is the error of the next read.
+type batchConn struct {
+	net.Conn
+
+	timeout time.Duration // of a write; 0 means none
+	ended   chan struct{} // closed when nothing more is written
+
+	mu      sync.Mutex
+	filled  sync.Cond // something waits, or the connection is closed
+	room    sync.Cond // there is room again
+	waiting []byte
+	closing bool
+	err     error // why nothing more is written
+}
+
+func newBatchConn(conn net.Conn, timeout time.Duration) *batchConn {
+	c := &batchConn{Conn: conn, timeout: timeout, ended: make(chan struct{})}
+	c.filled.L, c.room.L = &c.mu, &c.mu
+	go c.run()
+	return c
+}
+
+// Write keeps p to be written. It waits only where too much waits already.
+func (c *batchConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.waiting) >= batchRoom && c.err == nil {
+		c.room.Wait()
+	}
+	if c.err != nil {
+		return 0, c.err
+	}
+	c.waiting = append(c.waiting, p...)
+	c.filled.Signal()
+	return len(p), nil
+}
+
+// run writes what waits until the connection is closed.
+func (c *batchConn) run() {
+	defer close(c.ended)
+	var spare []byte
+	for c.wait() {
+		runtime.Gosched() // who is about to send comes along
+		out := c.take(spare[:0])
+		if err := c.write(out); err != nil {
+			c.fail(err)
+			return
+		}
+		if spare = out; cap(out) > batchKept {
+			spare = nil
+		}
+	}
+}
+
+// wait returns when something waits, or with false when the connection is closed and nothing does.
+func (c *batchConn) wait() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.waiting) == 0 && !c.closing {
+		c.filled.Wait()
+	}
+	return len(c.waiting) > 0
+}
+
+// take is what waits. What comes next goes to the memory of empty.
+func (c *batchConn) take(empty []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.waiting
+	c.waiting = empty
+	c.room.Broadcast()
+	return out
+}
+
+func (c *batchConn) write(out []byte) error {
+	if c.timeout > 0 {
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(c.timeout)) // where it fails the write does too
+	}
+	_, err := c.Conn.Write(out)
+	return err
+}
+
+// fail ends the connection, so that whoever reads from it hears of it.
+func (c *batchConn) fail(err error) {
+	c.mu.Lock()
+	if c.err == nil {
+		c.err = err
+	}
+	c.waiting = nil
+	c.room.Broadcast()
+	c.mu.Unlock()
+	_ = c.Conn.Close() // it is no use any more
+}
+
+// Read reads. The error is that of a write where that was the reason.
+func (c *batchConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.err != nil {
+			err = c.err
+		}
+	}
+	return n, err
+}
+
+// Close closes the connection when what waits is written, which is given a moment only.
+func (c *batchConn) Close() error {
+	c.mu.Lock()
+	c.closing = true
+	if c.err == nil {
+		c.err = net.ErrClosed
+	}
+	c.filled.Signal()
+	c.room.Broadcast()
+	c.mu.Unlock()
+	rest := time.NewTimer(batchRest)
+	defer rest.Stop()
+	select {
+	case <-c.ended:
+	case <-rest.C:
+	}
+	err := c.Conn.Close()
+	<-c.ended
+	return err
+}
+
+// SetDeadline sets that of reads: each write has its own.
+func (c *batchConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// SetWriteDeadline does nothing, as above.
+func (c *batchConn) SetWriteDeadline(time.Time) error { return nil }
+
+// batchDialer makes connections by another dialer.
+type batchDialer struct {
+	nats.CustomDialer
+
+	timeout time.Duration
+}
+
+// Dial connects.
+func (d batchDialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := d.CustomDialer.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return newBatchConn(conn, d.timeout), nil
+}
+
+// SkipTLSHandshake is what the other dialer says.
+func (d batchDialer) SkipTLSHandshake() bool {
+	other, ok := d.CustomDialer.(interface{ SkipTLSHandshake() bool })
+	return ok && other.SkipTLSHandshake()
+}
+
+// batchInProcess makes connections to a server in this process.
+type batchInProcess struct {
+	nats.InProcessConnProvider
+
+	timeout time.Duration
+}
+
+// InProcessConn connects.
+func (p batchInProcess) InProcessConn() (net.Conn, error) {
+	conn, err := p.InProcessConnProvider.InProcessConn()
+	if err != nil {
+		return nil, err
+	}
+	return newBatchConn(conn, p.timeout), nil
+}
+
+// batchWrites is a nats.Option. It comes after a user's own, which may name a dialer.
+func batchWrites(o *nats.Options) error {
+	timeout := o.FlusherTimeout
+	o.FlusherTimeout = 0 // what it is of takes no time now
+	if o.InProcessServer != nil {
+		o.InProcessServer = batchInProcess{o.InProcessServer, timeout}
+		return nil
+	}
+	if o.CustomDialer == nil {
+		dialer := net.Dialer{Timeout: o.Timeout}
+		if o.Dialer != nil {
+			dialer = *o.Dialer
+		}
+		if o.AllowMultipathTCP != nil {
+			dialer.SetMultipathTCP(*o.AllowMultipathTCP)
+		}
+		o.CustomDialer = &dialer
+	}
+	o.CustomDialer = batchDialer{o.CustomDialer, timeout}
+	return nil
+}
