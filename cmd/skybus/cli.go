@@ -28,6 +28,7 @@ type cli struct {
 	Files      filesCmd      `cmd:"" help:"Send the records of files to services, routes, subjects and streams."`
 	Agent      agentCmd      `cmd:"" help:"Run a watcher that removes the records of dead instances, and reports."`
 	Run        runCmd        `cmd:"" help:"Keep copies of a program running: restart the dead, replace the hung."`
+	Status     statusCmd     `cmd:"" help:"Show the servers and what they store, and what is wrong."`
 	Services   servicesCmd   `cmd:"" help:"List the services, and show their endpoints."`
 	Versions   versionsCmd   `cmd:"" help:"List the versions of services."`
 	Regions    regionsCmd    `cmd:"" help:"List the regions where services run."`

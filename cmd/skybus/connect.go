@@ -141,6 +141,11 @@ func natsOptions(s natscontext.Settings) ([]nats.Option, error) {
 	case s.User != "":
 		opts = append(opts, nats.UserInfo(s.User, s.Password))
 	case s.Creds != "":
+		f, err := os.Open(expandHome(s.Creds)) // else only the connection finds it out, and not whose file it is
+		if err != nil {
+			return nil, withHint(fmt.Errorf("credentials: %w", err), "--creds, NATS_CREDS or the NATS context (--context) names the file")
+		}
+		_ = f.Close()
 		opts = append(opts, nats.UserCredentials(expandHome(s.Creds)))
 	case s.NKey != "":
 		opt, err := nats.NkeyOptionFromSeed(expandHome(s.NKey))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 
@@ -64,10 +65,18 @@ func (a *App) hint(err error) string {
 		return "that server needs JetStream: `skybus server` has it, nats-server has it with -js"
 	case bus.CodeOf(err) == bus.PermissionDenied && bus.AsError(err).Details["subject"] != "":
 		return "--creds FILE, NATS_CREDS or a NATS context (--context) log in as somebody who may; docs/security.md lists the roles"
+	case isDial(err):
+		return "--server, NATS_URL or a NATS context (--context) name a server, as in nats://127.0.0.1:4222"
 	case bus.CodeOf(err) == bus.DeadlineExceeded:
 		return fmt.Sprintf("--timeout waits longer than %v", a.Timeout)
 	}
 	return ""
+}
+
+// isDial tells whether no connection could be made, to whatever the name stands for.
+func isDial(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }
 
 // unlessStopped is nil for the error of a start that was given up because ctx ended: being stopped is no failure.

@@ -106,7 +106,23 @@ func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part)
 	}
 	namespace := p.conn.Namespace().String()
 	if what.quiet || !isTerminal(app.stdout) {
-		app.log.InfoContext(ctx, "ready", "part", what.name, "nats", urls["nats"], "http", urls["http"], "listeners", p.gatewayText(), "timers", urls["timers"], "mirror", urls["mirror"], "mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "tcp", p.tcpText(), "namespace", namespace)
+		attrs := []any{"part", what.name}
+		for _, one := range [][2]string{
+			{"nats", urls["nats"]},
+			{"http", urls["http"]},
+			{"listeners", p.gatewayText()},
+			{"timers", urls["timers"]},
+			{"mirror", urls["mirror"]},
+			{"mirror_admin", urls["mirror_admin"]},
+			{"admin", urls["admin"]},
+			{"tcp", p.tcpText()},
+			{"namespace", namespace},
+		} {
+			if one[1] != "" {
+				attrs = append(attrs, one[0], one[1])
+			}
+		}
+		app.log.InfoContext(ctx, "ready", attrs...)
 		return nil
 	}
 	var b strings.Builder

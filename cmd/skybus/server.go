@@ -119,8 +119,13 @@ func serverHint(err error) error {
 		return withHint(err, "--nats 127.0.0.1:0 picks a free port; `skybus --server URL ...` uses the server that runs there")
 	case errors.Is(err, embed.ErrDirInUse):
 		return withHint(err, "--data DIR names another directory")
+	case errors.Is(err, embed.ErrNameInUse):
+		return withHint(err, "--name NAME names it otherwise; without --name it has a name that stays with its --data")
 	case ok:
 		return withHint(fmt.Errorf("data directory: %w", path), "--data DIR names another directory")
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
+		return withHint(err, "--nats and --cluster-listen take addresses that this machine has, as in 127.0.0.1:4222, or 0.0.0.0:4222 for all of them")
 	}
 	return err
 }

@@ -11,7 +11,7 @@ import (
 )
 
 type servicesCmd struct {
-	List servicesListCmd `cmd:"" default:"withargs" help:"List the services (the default)."`
+	List servicesListCmd `cmd:"" default:"withargs" aliases:"ls" help:"List the services (the default)."`
 	Show servicesShowCmd `cmd:"" help:"Show the endpoints of a service: their properties, and the schemas of requests and responses."`
 }
 
