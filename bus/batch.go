@@ -15,27 +15,26 @@ const (
 	batchRest = 250 * time.Millisecond // for what waits when the connection is closed
 )
 
-// batchConn is a connection to a server whose writes return at once: a goroutine of its own writes what has come together by then. Under load
-// nats.go makes a write of nearly each message, and holds the lock meanwhile that all who send need. A write that fails, or takes longer than
-// timeout, closes the connection, and is the error of the next read.
+// batchConn is a connection to a server whose writes return at once: a goroutine writes what has come together by then, and ends when nothing waits.
+// Under load nats.go makes a write of nearly each message, and holds the lock meanwhile that all who send need. A write that fails, or takes longer than
+// timeout, closes the connection, and is the error of the next read. As of any net.Conn, nothing is left of one that is dropped without Close,
+// which nats.go does where a server takes a connection and says nothing.
 type batchConn struct {
 	net.Conn
 
 	timeout time.Duration // of a write; 0 means none
-	ended   chan struct{} // closed when nothing more is written
 
 	mu      sync.Mutex
-	filled  sync.Cond // something waits, or the connection is closed
-	room    sync.Cond // there is room again
+	moved   sync.Cond // there is room again, or nothing is being written any more
 	waiting []byte
-	closing bool
-	err     error // why nothing more is written
+	spare   []byte // memory for what waits next
+	writing bool   // somebody writes
+	err     error  // why no more is taken
 }
 
 func newBatchConn(conn net.Conn, timeout time.Duration) *batchConn {
-	c := &batchConn{Conn: conn, timeout: timeout, ended: make(chan struct{})}
-	c.filled.L, c.room.L = &c.mu, &c.mu
-	go c.run()
+	c := &batchConn{Conn: conn, timeout: timeout}
+	c.moved.L = &c.mu
 	return c
 }
 
@@ -44,50 +43,48 @@ func (c *batchConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.waiting) >= batchRoom && c.err == nil {
-		c.room.Wait()
+		c.moved.Wait()
 	}
 	if c.err != nil {
 		return 0, c.err
 	}
 	c.waiting = append(c.waiting, p...)
-	c.filled.Signal()
+	if !c.writing {
+		c.writing = true
+		go c.run()
+	}
 	return len(p), nil
 }
 
-// run writes what waits until the connection is closed.
+// run writes what waits until nothing does.
 func (c *batchConn) run() {
-	defer close(c.ended)
-	var spare []byte
-	for c.wait() {
+	var out []byte
+	for {
 		runtime.Gosched() // who is about to send comes along
-		out := c.take(spare[:0])
+		if out = c.take(out); out == nil {
+			return
+		}
 		if err := c.write(out); err != nil {
 			c.fail(err)
 			return
 		}
-		if spare = out; cap(out) > batchKept {
-			spare = nil
-		}
 	}
 }
 
-// wait returns when something waits, or with false when the connection is closed and nothing does.
-func (c *batchConn) wait() bool {
+// take is what waits, nil for nothing: then who writes ends. written is what was taken before.
+func (c *batchConn) take(written []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.waiting) == 0 && !c.closing {
-		c.filled.Wait()
+	if written != nil && cap(written) <= batchKept {
+		c.spare = written[:0]
 	}
-	return len(c.waiting) > 0
-}
-
-// take is what waits. What comes next goes to the memory of empty.
-func (c *batchConn) take(empty []byte) []byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.moved.Broadcast()
+	if len(c.waiting) == 0 {
+		c.writing = false
+		return nil
+	}
 	out := c.waiting
-	c.waiting = empty
-	c.room.Broadcast()
+	c.waiting, c.spare = c.spare, nil
 	return out
 }
 
@@ -105,8 +102,8 @@ func (c *batchConn) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
-	c.waiting = nil
-	c.room.Broadcast()
+	c.waiting, c.writing = nil, false
+	c.moved.Broadcast()
 	c.mu.Unlock()
 	_ = c.Conn.Close() // it is no use any more
 }
@@ -127,22 +124,19 @@ func (c *batchConn) Read(p []byte) (int, error) {
 // Close closes the connection when what waits is written, which is given a moment only.
 func (c *batchConn) Close() error {
 	c.mu.Lock()
-	c.closing = true
 	if c.err == nil {
 		c.err = net.ErrClosed
 	}
-	c.filled.Signal()
-	c.room.Broadcast()
-	c.mu.Unlock()
-	rest := time.NewTimer(batchRest)
-	defer rest.Stop()
-	select {
-	case <-c.ended:
-	case <-rest.C:
+	c.moved.Broadcast()
+	rest := time.AfterFunc(batchRest, func() { _ = c.Conn.Close() }) // which ends the write
+	for c.writing {
+		c.moved.Wait()
 	}
-	err := c.Conn.Close()
-	<-c.ended
-	return err
+	c.mu.Unlock()
+	if !rest.Stop() {
+		return nil // it is closed
+	}
+	return c.Conn.Close()
 }
 
 // SetDeadline sets that of reads: each write has its own.

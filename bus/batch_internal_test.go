@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -169,12 +170,35 @@ func TestBatchConnCloseStalled(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	select {
-	case <-c.ended:
-	default:
-		t.Error("the goroutine goes on")
+	if c.writes() {
+		t.Error("somebody writes on")
 	}
 	_ = far.Close()
+}
+
+func (c *batchConn) writes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.writing
+}
+
+// nats.go drops a connection, without closing it, where a server takes it and says nothing: no goroutine may hold on to it.
+func TestBatchConnDropped(t *testing.T) {
+	t.Parallel()
+	c, theirs := batchPair(t, time.Minute)
+	for range 3 {
+		if _, err := c.Write([]byte("12345")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(theirs, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); c.writes(); runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatal("what was sent has arrived, and somebody writes on")
+			}
+		}
+	}
 }
 
 type skipping struct {
