@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -95,6 +96,16 @@ func (c *partFlags) start(ctx context.Context, app *App, p *platform, what part)
 	return nil
 }
 
+// attrs are names and values for a log, without those that are empty.
+func attrs(pairs ...string) (all []any) {
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] != "" {
+			all = append(all, pair[0], pair[1])
+		}
+	}
+	return all
+}
+
 // ready tells everybody.
 func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part) error {
 	urls := p.urls()
@@ -106,23 +117,9 @@ func (c *partFlags) ready(ctx context.Context, app *App, p *platform, what part)
 	}
 	namespace := p.conn.Namespace().String()
 	if what.quiet || !isTerminal(app.stdout) {
-		attrs := []any{"part", what.name}
-		for _, one := range [][2]string{
-			{"nats", urls["nats"]},
-			{"http", urls["http"]},
-			{"listeners", p.gatewayText()},
-			{"timers", urls["timers"]},
-			{"mirror", urls["mirror"]},
-			{"mirror_admin", urls["mirror_admin"]},
-			{"admin", urls["admin"]},
-			{"tcp", p.tcpText()},
-			{"namespace", namespace},
-		} {
-			if one[1] != "" {
-				attrs = append(attrs, one[0], one[1])
-			}
-		}
-		app.log.InfoContext(ctx, "ready", attrs...)
+		app.log.InfoContext(ctx, "ready", attrs(
+			"part", what.name, "nats", urls["nats"], "http", urls["http"], "listeners", p.gatewayText(), "timers", urls["timers"], "mirror", urls["mirror"],
+			"mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "tcp", p.tcpText(), "namespace", namespace)...)
 		return nil
 	}
 	var b strings.Builder

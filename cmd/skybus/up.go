@@ -214,8 +214,9 @@ func (c *upCmd) ready(ctx context.Context, app *App, p *platform) error {
 		return err
 	}
 	urls := p.urls()
-	app.log.InfoContext(ctx, "platform is ready", "http", urls["http"], "timers", urls["timers"], "mirror", urls["mirror"],
-		"mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "nats", urls["nats"], "data", p.dataDir(), "demo", c.Demo, "after", since(app.started).String())
+	app.log.InfoContext(ctx, "platform is ready", append(attrs(
+		"http", urls["http"], "timers", urls["timers"], "mirror", urls["mirror"], "mirror_admin", urls["mirror_admin"], "admin", urls["admin"], "nats", urls["nats"],
+		"data", p.dataDir()), "demo", c.Demo, "after", since(app.started).String())...)
 	return nil
 }
 
