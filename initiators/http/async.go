@@ -51,7 +51,7 @@ const (
 // # Delivery
 //
 // What was answered by 202 survives every gateway: all of the namespace share the work, at least once each, with the same key for the target (Request.Key). An
-// answer of 408, 429, 500, 502, 503 or 504 is tried again, with a backoff from 1 s to 5 min, up to Attempts times; then it is given up. The
+// answer of 408, 429, 500, 502, 503, 504 or 507 is tried again, with a backoff from 1 s to 5 min, up to Attempts times; then it is given up. The
 // credentials of the request, its headers Authorization, Cookie and the like, are not stored.
 //
 // # The answer
@@ -247,14 +247,18 @@ func (l *later) publish(ctx context.Context, work laterWork, data []byte) error 
 	}
 }
 
-// publishError says that a stream is full.
+// publishError says that there is no room: in the stream, or in the whole store.
 func publishError(err error) error {
-	if code := jscode.Of(err); code == jscode.StreamFull || code == jscode.ServerFull {
-		e := bus.Wrap(bus.ResourceExhausted, LaterStream+" is full", err)
-		e.Status = http.StatusInsufficientStorage
-		return e
+	if !jscode.Full(err) {
+		return err
 	}
-	return err
+	text := "the store is full"
+	if jscode.Of(err) == jscode.StreamFull {
+		text = LaterStream + " is full"
+	}
+	e := bus.Wrap(bus.ResourceExhausted, text, err)
+	e.Status = http.StatusInsufficientStorage
+	return e
 }
 
 const headerRoom = 4 << 10 // of a message, for what goes beside its body
@@ -406,7 +410,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 // triedAgain tells whether an answer may be another one later.
 func triedAgain(status int) bool {
 	return slices.Contains([]int{
-		http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInsufficientStorage, http.StatusInternalServerError, http.StatusBadGateway,
 		http.StatusServiceUnavailable, http.StatusGatewayTimeout,
 	}, status)
 }

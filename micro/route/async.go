@@ -166,8 +166,14 @@ func publishError(err error) error {
 		e.Status = http.StatusRequestEntityTooLarge
 		return e
 	}
-	if jscode.Of(err) == jscode.StreamFull {
-		return bus.Wrap(bus.ResourceExhausted, fmt.Sprintf("the queue of asynchronous steps (%s) is full", AsyncStream), err)
+	if jscode.Full(err) {
+		what := "the store"
+		if jscode.Of(err) == jscode.StreamFull {
+			what = fmt.Sprintf("the queue of asynchronous steps (%s)", AsyncStream)
+		}
+		e := bus.Wrap(bus.ResourceExhausted, what+" is full: the step could not be stored", err)
+		e.Status = http.StatusInsufficientStorage
+		return e
 	}
 	switch code := bus.CodeOf(err); code {
 	case bus.Canceled, bus.DeadlineExceeded, bus.PermissionDenied: // after the first two it may be stored all the same

@@ -3,11 +3,13 @@ package route_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -119,12 +121,40 @@ func TestAsyncStreamFull(t *testing.T) {
 		res, err = h.runner.Run(t.Context(), "must", route.Request{Body: body})
 	}
 	wantCode(t, err, bus.ResourceExhausted, "step 1 (app.later)", route.AsyncStream, "full")
+	if status := bus.AsError(err).HTTPStatus(); status != http.StatusInsufficientStorage {
+		t.Errorf("status %d, want 507", status)
+	}
 	if n < 3 || len(res.Hops) != 1 || res.Hops[0].Code != bus.ResourceExhausted {
 		t.Errorf("run %d: hops %+v", n, res.Hops)
 	}
 	res, err = h.runner.Run(t.Context(), "may", route.Request{Body: body})
 	if err != nil || res.Hops[0].Code != bus.ResourceExhausted || string(res.Body) != `{"a":1}` {
 		t.Errorf("optional: %s, %+v, %v", res.Body, res.Hops, err)
+	}
+}
+
+// A store that is full is no outage, though the queue itself has room.
+func TestAsyncStoreFull(t *testing.T) {
+	t.Parallel()
+	srv := bustest.Server(t, bustest.Configure(func(o *server.Options) { o.JetStreamMaxStore = 8 << 20 }))
+	h := build(t, srv, func(cfg *bus.Config) { cfg.Store = 1 << 20 })
+	h.put(t, "later", step("app.later", async))
+	if _, err := h.runner.Run(t.Context(), "later", route.Request{Body: []byte(`{}`)}); err != nil {
+		t.Fatal(err)
+	}
+	js := h.conn.JetStream()
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "FILL", Subjects: []string{"fill"}}); err != nil {
+		t.Fatal(err)
+	}
+	for size := 64 << 10; size > 0; { // until not even a small message fits
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "fill", Data: make([]byte, size)}); err != nil {
+			size /= 4
+		}
+	}
+	_, err := h.runner.Run(t.Context(), "later", route.Request{Body: []byte(`"` + strings.Repeat("x", 1000) + `"`)})
+	wantCode(t, err, bus.ResourceExhausted, "step 1 (app.later)", "the store is full")
+	if status := bus.AsError(err).HTTPStatus(); status != http.StatusInsufficientStorage {
+		t.Errorf("status %d, want 507", status)
 	}
 }
 
