@@ -123,7 +123,11 @@ func TestBadBody(t *testing.T) {
 		if b.contentType == "application/octet-stream" {
 			status = 415
 		}
-		wantError(t, request(t, nc, helloSubject, h, b.body), bus.InvalidArgument, status, "request is not")
+		reply := request(t, nc, helloSubject, h, b.body)
+		wantError(t, reply, bus.InvalidArgument, status, "request is not")
+		if says := reply.Header.Get("Nats-Service-Error"); strings.Contains(says, "Go ") || strings.Contains(says, "micro_test.") {
+			t.Errorf("%s: the caller is told %s", b.what, says)
+		}
 	}
 	for _, contentType := range []string{"text/xml", "application/protobuf", "x", ";", "application/json/x", strings.Repeat("x", 500)} {
 		reply := request(t, nc, helloSubject, nats.Header{"Content-Type": {contentType}}, `{}`)

@@ -3,7 +3,6 @@ package micro
 import (
 	"bytes"
 	"context"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,19 +101,9 @@ func (in *inbound) decode(v any) error {
 	return nil
 }
 
-// misshapen is the error for a request that is no value of what the endpoint takes. Its detail content_type says as what it was read, for who sent it on. Bytes where
-// there are to be fields are of the wrong type whatever they hold, which the status 415 says: with them no details cross the wire.
-func misshapen(contentType string, err error) error {
-	e := bus.Errorf(bus.InvalidArgument, "request is not %s of the right shape: %w", contentType, err).With("content_type", contentType)
-	if contentType == (bus.Raw{}).ContentType() {
-		e.Status = http.StatusUnsupportedMediaType
-	}
-	return e
-}
-
 func (in *inbound) decodePrior(v any) error {
 	if err := in.unmarshal(in.prior, v); err != nil {
-		return bus.Errorf(bus.InvalidArgument, "response so far is not %s of the right shape: %w", in.codec.ContentType(), err)
+		return misfit("response so far", in.codec.ContentType(), err)
 	}
 	return nil
 }

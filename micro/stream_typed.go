@@ -59,7 +59,7 @@ func (r *Receiver[T]) Recv(ctx context.Context) (T, error) {
 	}
 	v, err := decodeMessage[T](r.codec, data)
 	if err != nil {
-		return v, bus.Errorf(bus.InvalidArgument, "message is not %s of the right shape: %w", r.codec.ContentType(), err)
+		return v, misfit("message", r.codec.ContentType(), err)
 	}
 	return v, nil
 }
