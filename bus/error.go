@@ -193,7 +193,7 @@ type errorBody struct {
 const maxErrorText = 1024
 
 // NewErrorReply makes the reply that tells of err: the error headers of ADR-32, our code, and a body in codec, or in JSON where
-// codec does not encode it. Messages longer than 1,024 bytes are cut.
+// codec does not encode it. For [Raw] there is a body only where there are details. Messages longer than 1,024 bytes are cut.
 func NewErrorReply(codec Codec, err error) *nats.Msg {
 	e := AsError(err)
 	text := e.Message
@@ -207,7 +207,10 @@ func NewErrorReply(codec Codec, err error) *nats.Msg {
 	}
 	msg := &nats.Msg{Header: h}
 	if _, raw := codec.(Raw); raw {
-		return msg
+		if len(e.Details) == 0 {
+			return msg
+		}
+		codec = JSON{}
 	}
 	body, merr := codec.Marshal(errorBody{e.Code, text, e.Details})
 	if merr != nil { // a codec that knows only types of its own

@@ -162,7 +162,7 @@ func TestErrorReply(t *testing.T) {
 	}{
 		{"JSON", bus.JSON{}, full, full},
 		{"MessagePack", bus.MessagePack{}, full, full},
-		{"raw has no details", bus.Raw{}, full, bus.Errorf(bus.InvalidArgument, "bad amount")},
+		{"raw: the details as JSON", bus.Raw{}, full, full},
 		{"codec that cannot: as JSON", upper{}, full, full},
 		{"JSON status", bus.JSON{}, tooLarge, tooLarge},
 		{"raw status", bus.Raw{}, tooLarge, tooLarge},
