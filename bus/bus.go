@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,7 +47,7 @@ const (
 // Config tells [Connect] where to connect and as what. The zero value is a connection to a server on this machine in
 // the namespace default.dev.
 type Config struct {
-	// Server is one NATS URL or several separated by commas. Empty means nats://127.0.0.1:4222.
+	// Server is one NATS URL (nats, tls, ws, wss) or several separated by commas. Empty means nats://127.0.0.1:4222.
 	Server string
 	// InProcess, when set, is a server inside this process that is used instead of Server.
 	InProcess nats.InProcessConnProvider
@@ -105,6 +106,11 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	for _, prefix := range cfg.AcceptInboxes {
 		if len(prefix) < 2 || !strings.HasSuffix(prefix, ".") {
 			return nil, Errorf(InvalidArgument, "inbox prefix %q: want it to end in a dot, as in _INBOX.", prefix)
+		}
+	}
+	if cfg.InProcess == nil {
+		if err := checkSchemes(cfg.Server); err != nil {
+			return nil, err
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -246,6 +252,17 @@ func connectError(server string, err error) error {
 		hint = " (check the credentials)"
 	}
 	return fmt.Errorf("bus: connect %s: %w%s", withoutUsers(server), err, hint)
+}
+
+// checkSchemes refuses URLs that nats.go would take for those of NATS whatever they begin with.
+func checkSchemes(server string) error {
+	for u := range strings.SplitSeq(server, ",") {
+		scheme, _, ok := strings.Cut(strings.TrimSpace(u), "://")
+		if ok && !slices.Contains([]string{"nats", "tls", "ws", "wss"}, strings.ToLower(scheme)) {
+			return Errorf(InvalidArgument, "server %.80q: want a URL that begins with nats://, tls://, ws:// or wss://", withoutUsers(strings.TrimSpace(u)))
+		}
+	}
+	return nil
 }
 
 // withoutUsers is a list of NATS URLs without the names, passwords and tokens in it.

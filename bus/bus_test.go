@@ -92,6 +92,7 @@ func TestConnectErrors(t *testing.T) {
 		{"server in the process is stopped", t.Context(), bus.Config{InProcess: stopped}, nil, []string{"the server in this process"}},
 		{"no URL", t.Context(), bus.Config{Server: "nats://cart:secret@[::1"}, nil, []string{"bus: connect"}},
 		{"bad port", t.Context(), bus.Config{Server: "nats://cart:secret@host:port"}, nil, []string{"bus: connect"}},
+		{"unknown scheme", t.Context(), bus.Config{Server: nobody + ", htp://cart:secret@localhost"}, nil, []string{`server "htp://localhost"`, "nats://, tls://, ws:// or wss://"}},
 		{"bad namespace", t.Context(), bus.Config{Server: nobody, Namespace: "shop"}, nil, []string{`namespace "shop"`}},
 		{"reserved namespace", t.Context(), bus.Config{Server: nobody, Namespace: "skybus.dev"}, nil, []string{"reserved"}},
 		{"canceled", canceled, bus.Config{Server: withPassword.URL()}, context.Canceled, []string{"bus: connect"}},

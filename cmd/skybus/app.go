@@ -82,7 +82,11 @@ func (a *App) connectStore(ctx context.Context, size int64) (*bus.Conn, error) {
 	cfg.Store = size
 	ctx, cancel := a.withTimeout(ctx)
 	defer cancel()
-	return bus.Connect(ctx, cfg)
+	conn, err := bus.Connect(ctx, cfg)
+	if bus.CodeOf(err) == bus.InvalidArgument { // what it has of flags, the environment or a context
+		return nil, usagef("%s", message(err))
+	}
+	return conn, err
 }
 
 // startPatience is how long a command that keeps running waits at its start for JetStream: servers that were started together

@@ -44,6 +44,9 @@ type fileSource struct {
 // readFilesFile reads a file with sources.
 func readFilesFile(ctx context.Context, app *App, name string) (*filesSetup, error) {
 	data, err := app.readFile(ctx, name)
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, usagef("%s", message(err))
+	}
 	if err != nil {
 		return nil, err
 	}
