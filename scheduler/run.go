@@ -48,11 +48,14 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // own becomes the owner of a shard whenever nobody else is.
 func (s *Scheduler) own(ctx context.Context, leases *kv.Leases, sh *shard) {
 	key := s.conn.Namespace().Key("timers", strconv.Itoa(sh.shard))
+	w := &vacancy{s: s, leases: leases, key: key, shard: sh.shard}
+	defer w.telling.Wait()
 	for backoff.Sleep(ctx, time.Duration(s.owned.Load())*leaseShare) {
 		lease, err := leases.Wait(ctx, key, s.cfg.Name, leaseTTL)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.log.WarnContext(ctx, "shard of timers not taken, trying again", "shard", sh.shard, "error", err)
+				w.begin(ctx, kv.Term{})
 				backoff.Sleep(ctx, leaseTTL)
 			}
 			continue
@@ -67,9 +70,11 @@ func (s *Scheduler) own(ctx context.Context, leases *kv.Leases, sh *shard) {
 		cancel()
 		if err == nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "shard of timers lost, as its lease was not renewed in time; until a process has it again the server fires what is due, a little late", "shard", sh.shard)
+			w.begin(ctx, lease.Term())
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "shard of timers given up, trying again", "shard", sh.shard, "error", err)
+			w.begin(ctx, lease.Term())
 			backoff.Sleep(ctx, ownerPause)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -45,6 +44,7 @@ type pipe struct {
 	freed   chan struct{} // of capacity 1: there may be enough for a pull
 
 	receipts receipts
+	lull     lull
 }
 
 func (c *courier) newPipe(sh *shard) *pipe {
@@ -108,11 +108,13 @@ type puller struct {
 
 	inbox string
 	over  chan struct{} // of capacity 1: the pull is over
+	waits bool          // it has told the pipe so
 
 	mu    sync.Mutex
 	n     uint64 // number of the pull
 	left  int64  // messages that it still may bring; 0 when it is over
 	came  bool   // it brought some
+	alive bool   // something was heard of it
 	heard time.Time
 	fault error     // why it ended, where that was neither time nor success
 	ran   time.Time // when the process ran, last
@@ -141,8 +143,7 @@ func (p *puller) run(ctx, work context.Context) {
 	var insisting sync.WaitGroup
 	defer insisting.Wait()
 
-	epoch, faulty := p.receipts.present(), false
-	wait, level := reopenFirst, slog.LevelWarn
+	epoch, faulty, wait := p.receipts.present(), false, reopenFirst
 	for ctx.Err() == nil {
 		delivered, err := c.openConsumer(ctx, p.shard)
 		if err == nil {
@@ -157,18 +158,16 @@ func (p *puller) run(ctx, work context.Context) {
 		}
 		for err == nil && ctx.Err() == nil {
 			if err = p.once(ctx, lost); err == nil {
-				wait, level = reopenFirst, slog.LevelWarn
+				wait = reopenFirst
 			}
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		if faulty = true; errors.Is(err, errRenew) {
-			level = slog.LevelDebug
-		}
-		c.log.Log(ctx, level, "deliveries of a shard are waiting", "shard", p.shard.shard, "error", err)
+		faulty = true
+		p.waitsFor(ctx, err)
 		backoff.Sleep(ctx, wait/2+rand.N(wait/2))
-		wait, level = min(2*wait, reopenLast), slog.LevelDebug
+		wait = min(2*wait, reopenLast)
 	}
 }
 
@@ -204,17 +203,24 @@ func (p *puller) once(ctx context.Context, lost <-chan struct{}) error {
 		select {
 		case <-p.over:
 			p.mu.Lock()
-			defer p.mu.Unlock()
-			return p.fault
+			fault := p.fault
+			p.mu.Unlock()
+			if fault == nil {
+				p.goesOn(ctx)
+			}
+			return fault
 		case <-lost:
 			return errRenew
 		case <-ticker.C:
 			p.mu.Lock()
 			p.runsLocked(time.Now())
-			silent := time.Since(p.heard)
+			silent, alive := time.Since(p.heard), p.alive
 			p.mu.Unlock()
 			if silent > pullLost {
 				return errRenew
+			}
+			if alive {
+				p.goesOn(ctx)
 			}
 		case <-ctx.Done():
 			return nil
@@ -234,7 +240,7 @@ func (p *puller) begin() (reply string, request []byte) {
 		p.markLocked()
 	}
 	p.n++
-	p.left, p.came, p.heard, p.fault = p.batch, false, time.Now(), nil
+	p.left, p.came, p.alive, p.heard, p.fault = p.batch, false, false, time.Now(), nil
 	request, _ = json.Marshal(struct { // never fails
 		Expires   time.Duration `json:"expires"`
 		Batch     int64         `json:"batch"`
@@ -269,7 +275,7 @@ func (p *puller) hear(work context.Context, msg *nats.Msg) {
 	now := time.Now()
 	p.mu.Lock()
 	p.runsLocked(now)
-	p.heard, p.came = now, true
+	p.heard, p.came, p.alive = now, true, true
 	if p.left > 0 {
 		if p.left--; p.left == 0 {
 			p.endLocked(nil)
@@ -302,6 +308,7 @@ func (p *puller) status(msg *nats.Msg) {
 	var fault error
 	switch code := first(msg.Header, "Status"); {
 	case code == "100": // a sign of life
+		p.alive = true
 		return
 	case code == "408" || code == "404" || p.came: // its time is over, or the next message would make it too large
 	default:

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/skybus-io/skybus/bus"
@@ -313,7 +314,7 @@ func TestNothingIsLost(t *testing.T) {
 	})
 }
 
-// A worker that cannot work says so once, and again only when it has worked in between.
+// A worker that cannot work says so once, and again only when it has worked in between, which it says too.
 func TestWorkerWarnsOnce(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {
 		srv := bustest.Server(t)
@@ -332,12 +333,18 @@ func TestWorkerWarnsOnce(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			srv.Start(t)
 		}
+		h.publish(t, "r", "id", 1)
+		h.untilDone(t, time.Minute)
+		synctest.Wait()
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run returned %v", err)
 		}
-		warned, told := 0, 0
+		warned, told, over := 0, 0, 0
 		for line := range strings.Lines(log.String()) {
+			if strings.Contains(line, "level=INFO") && strings.Contains(line, "steps go on") && strings.Contains(line, "waited=") {
+				over++
+			}
 			if strings.Contains(line, "steps are waiting") {
 				told++
 				if strings.Contains(line, "level=WARN") {
@@ -347,6 +354,9 @@ func TestWorkerWarnsOnce(t *testing.T) {
 		}
 		if warned != 2 || told < 6 {
 			t.Errorf("warned %d times and told %d times, want 2 and several:\n%s", warned, told, log.String())
+		}
+		if over != 2 {
+			t.Errorf("told %d times that it is over, want 2:\n%s", over, log.String())
 		}
 	})
 }

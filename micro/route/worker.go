@@ -91,18 +91,27 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	}()
 	wait, level := reopenFirst, slog.LevelWarn
+	var since time.Time // when it was told that steps are waiting
 	for ctx.Err() == nil {
 		consumer, err := w.open(ctx)
 		if err == nil && runner == nil {
 			runner, err = NewRunner(ctx, w.client, Config{Logger: w.cfg.Logger})
 		}
 		for err == nil && ctx.Err() == nil {
-			if err = c.fetch(ctx, consumer); err == nil {
-				wait, level = reopenFirst, slog.LevelWarn
+			if err = c.fetch(ctx, consumer); err != nil {
+				break
+			}
+			wait, level = reopenFirst, slog.LevelWarn
+			if !since.IsZero() && ctx.Err() == nil {
+				w.log.InfoContext(ctx, "asynchronous steps go on", "waited", time.Since(since).Round(time.Millisecond).String())
+				since = time.Time{}
 			}
 		}
 		if ctx.Err() != nil {
 			break
+		}
+		if since.IsZero() {
+			since = time.Now()
 		}
 		w.log.Log(ctx, level, "asynchronous steps are waiting", "error", err)
 		select {
