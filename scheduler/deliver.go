@@ -190,11 +190,11 @@ func (c *courier) call(ctx context.Context, x *parcel) (err error) {
 }
 
 // firedAt is when the occurrence was fired: where nobody said so, the server fired it by storing the message.
-func (x *parcel) firedAt() time.Time {
-	if x.fired != 0 {
-		return time.Unix(0, x.fired)
+func (m *stored) firedAt() time.Time {
+	if m.fired != 0 {
+		return time.Unix(0, m.fired)
 	}
-	return x.at
+	return m.at
 }
 
 // tellFired tells of what the server fired: others tell themselves.
@@ -250,11 +250,24 @@ func (c *courier) earlier(ctx context.Context, x *parcel, subject string) (bool,
 			return false, fmt.Errorf("scheduler: other occurrences of timer %q: %w", x.id, err)
 		}
 		m, err := readStored(msg.Subject, at, storedAt(msg), msg.Header, msg.Data)
-		if err == nil && m.record.Gen == x.record.Gen && m.record.Manual == "" && m.record.N < x.record.N {
+		if err == nil && m.record.Manual == "" && m.precedes(x.stored) {
 			return true, nil
 		}
 		seq = at + 1
 	}
+}
+
+// precedes tells whether m is an earlier occurrence of the same timer than x, also one from before an update: that has another Gen, and counts on. Of two with one
+// number the one from before the update had fired when it was updated. A timer that was made under the id of another one was made at another time.
+func (m *stored) precedes(x *stored) bool {
+	a, b := &m.record, &x.record
+	switch {
+	case a.Created != b.Created:
+		return false
+	case a.N != b.N || a.Gen == b.Gen:
+		return a.N < b.N
+	}
+	return cmp.Or(m.firedAt().Compare(x.firedAt()), strings.Compare(a.Gen, b.Gen)) < 0
 }
 
 // overdue hands on what the server tells of a recurring timer that nobody fired.

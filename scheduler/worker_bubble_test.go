@@ -162,6 +162,31 @@ func TestBufferOne(t *testing.T) {
 	})
 }
 
+// An occurrence waits for the earlier one also where the timer was updated meanwhile.
+func TestBufferOneAfterUpdate(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		var now, most atomic.Int32
+		m := newMemory(func(context.Context, *scheduler.Delivery) error {
+			most.Store(max(most.Load(), now.Add(1)))
+			defer now.Add(-1)
+			time.Sleep(30 * time.Second)
+			return nil
+		})
+		s := launch(t, bustest.Server(t), config(m))
+		spec := scheduler.Spec{ID: "t1", Target: toMemory("a"), Repeat: &scheduler.Repeat{Every: 5 * time.Second, Max: 2, Overlap: scheduler.BufferOne}}
+		set(t, s, spec)
+		time.Sleep(6 * time.Second) // the first is being delivered
+		if _, err := s.Update(t.Context(), "t1", 0, spec); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute)
+		all := m.all()
+		if len(all) != 2 || all[0].Occurrence != 1 || all[1].Occurrence != 2 || most.Load() != 1 {
+			t.Errorf("%d at once of %+v", most.Load(), all)
+		}
+	})
+}
+
 // A destination that is slow, but well, gets what was put off as fast as it takes it.
 func TestSlowDestinationIsKeptBusy(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {
