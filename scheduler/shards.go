@@ -6,18 +6,26 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/backoff"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 // metadataShards is where a shard's stream says how many there are.
 const metadataShards = "skybus_shards"
 
+// noJetStreamAfter is for how long nobody listens before that is no coincidence: a link to the servers may just be coming up.
+const noJetStreamAfter = 2 * time.Second
+
 // openShards opens the streams. The first one says how many there are.
 func (s *Scheduler) openShards(ctx context.Context) error {
-	fresh := s.noShards(ctx)
+	fresh, err := s.noShards(ctx)
+	if err != nil {
+		return err
+	}
 	first, err := s.openStream(ctx, 0, s.newShards())
 	if err != nil {
 		return err
@@ -60,20 +68,25 @@ func (s *Scheduler) newShards() int {
 	}
 }
 
-// noShards tells whether there are none yet. Servers that elect their leader do not answer at all: then it asks again, for a while. Those without JetStream
-// never do, which to tell of is left to who opens a stream.
-func (s *Scheduler) noShards(ctx context.Context) bool {
+// noShards tells whether there are none yet. Servers that elect their leader do not answer at all: then it asks again, for a while. That there is no
+// JetStream it says at once; and soon where nobody listens, since a server with JetStream does, whether it has a leader or not.
+func (s *Scheduler) noShards(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	for {
+	for began := time.Now(); ; {
 		err := s.conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + streamName(0)}}, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, storeAttempt)
 			defer cancel()
 			_, err := s.js.Stream(ctx, streamName(0))
 			return err
 		})
-		if err == nil || !again(err) || !backoff.Sleep(ctx, storePause) {
-			return errors.Is(err, jetstream.ErrStreamNotFound)
+		switch {
+		case jscode.Of(err) == jscode.NoJetStream:
+			return false, bus.Errorf(bus.FailedPrecondition, "scheduler: timers need JetStream, and this account has none: %w", err)
+		case errors.Is(err, nats.ErrNoResponders) && time.Since(began) > noJetStreamAfter:
+			return false, bus.Errorf(bus.Unavailable, "scheduler: timers need JetStream, and JetStream is not ready: no server that has it can be reached: %w", err)
+		case err == nil || !again(err) || !backoff.Sleep(ctx, storePause):
+			return errors.Is(err, jetstream.ErrStreamNotFound), nil
 		}
 	}
 }

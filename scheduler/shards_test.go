@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
@@ -104,7 +105,7 @@ func TestWorkersBringDeadLetters(t *testing.T) {
 	})
 }
 
-// A server without JetStream is told of after a while, also to who would wait for ever.
+// A server without JetStream is told of after a moment, also to who would wait for ever, and an account without it at once.
 func TestOpenWithoutJetStream(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {
 		plain, err := server.NewServer(&server.Options{DontListen: true, NoLog: true, NoSigs: true})
@@ -116,15 +117,29 @@ func TestOpenWithoutJetStream(t *testing.T) {
 			plain.Shutdown()
 			plain.WaitForShutdown()
 		})
-		conn, err := bus.Connect(t.Context(), bus.Config{InProcess: plain})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		begin := time.Now()
-		_, err = scheduler.Open(t.Context(), conn, scheduler.Config{})
-		if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), "JetStream is not ready") || took > time.Minute {
-			t.Errorf("after %s: %v", took, err)
+		account := bustest.Server(t, bustest.Configure(func(o *server.Options) {
+			o.Accounts = []*server.Account{server.NewAccount("plain")}
+			o.Users = []*server.User{{Username: "plain", Account: o.Accounts[0]}}
+		}))
+		for _, tt := range []struct {
+			server nats.InProcessConnProvider
+			want   string
+			code   bus.Code
+			most   time.Duration
+		}{
+			{plain, "JetStream is not ready: no server that has it", bus.Unavailable, 5 * time.Second},
+			{account, "this account has none", bus.FailedPrecondition, time.Second},
+		} {
+			conn, err := bus.Connect(t.Context(), bus.Config{InProcess: tt.server, Options: []nats.Option{nats.UserInfo("plain", "")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			begin := time.Now()
+			_, err = scheduler.Open(t.Context(), conn, scheduler.Config{})
+			if took := time.Since(begin); bus.CodeOf(err) != tt.code || !strings.Contains(err.Error(), tt.want) || took > tt.most {
+				t.Errorf("after %s: %v", took, err)
+			}
 		}
 	})
 }

@@ -60,8 +60,9 @@ func (a *App) hint(err error) string {
 		return "--server, NATS_URL or a NATS context (--context) name another server"
 	case errors.Is(err, nats.ErrAuthorization):
 		return "--creds FILE, NATS_CREDS or a NATS context (--context) log in"
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled),
-		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return "enable JetStream for the account, in the server's configuration or in the account's JWT; or --creds FILE logs in to another account"
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled):
 		return "that server needs JetStream: `skybus server` has it, nats-server has it with -js"
 	case bus.CodeOf(err) == bus.PermissionDenied && bus.AsError(err).Details["subject"] != "":
 		return "--creds FILE, NATS_CREDS or a NATS context (--context) log in as somebody who may; docs/security.md lists the roles"

@@ -17,6 +17,9 @@ const (
 	StorageFull       jetstream.ErrorCode = 10047 // what a stream reserves does not fit any more
 	MessageTooLarge                       = jetstream.JSErrCodeStreamMessageExceedsMaximum
 	NoStream                              = jetstream.JSErrCodeStreamNotFound
+	NoJetStream                           = jetstream.JSErrCodeJetStreamNotEnabledForAccount   // the account has none
+	NoSequence        jetstream.ErrorCode = 10043                                              // what was to be deleted is not there
+	NotDeleted        jetstream.ErrorCode = 10057                                              // nor is it here
 	WrongLast                             = jetstream.JSErrCodeStreamWrongLastSequence         // the last message of the subject is not the expected one
 	WrongLastInFlight                     = jetstream.JSErrCodeStreamWrongLastSequenceConstant // or may not be: another is being stored
 	StreamFull        jetstream.ErrorCode = 10077                                              // the limit of the stream
