@@ -146,6 +146,10 @@ func (s *Scheduler) inTime(ctx context.Context, sh *shard, subject string, hande
 			return nil
 		}
 	}
+	return tooSlow()
+}
+
+func tooSlow() error {
 	return bus.Errorf(bus.Unavailable, "scheduler: the server was slow, and nobody knows whether the timer fires as it was").With("reason", "uncertain")
 }
 
@@ -167,37 +171,48 @@ func alreadyDue(id string) error {
 
 // Cancel removes a pending timer, and ends the retries of what has fired already. Errors are those of Update: a timer that fires once and is
 // being delivered is already_due, unless it waits for its next attempt. Once it has returned nil, nothing fires that was not due before, and no
-// further attempt begins but one that was about to.
+// further attempt begins but one that was about to. It needs no room in the store, and removes what is not readable, too.
 func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
+	removed := false
 	for range replaceTries {
-		sh, m, err := s.changeable(ctx, id, rev)
-		if reason(err) == "already_due" {
-			return s.cancelFired(ctx, id, rev, err)
-		}
-		if err != nil {
-			return err
-		}
-		seq, err := s.store(ctx, sh, sh.cancelMessage(m))
-		if errors.Is(err, errConflict) {
-			continue
-		}
-		if err == nil {
-			err = s.inTime(ctx, sh, m.subject, s.handed(m), seq)
-		}
-		if err != nil {
-			return err
-		}
-		s.tellCancelled(sh, m)
-		if m.record.Repeat == nil {
+		err := s.cancelOnce(ctx, id, rev)
+		switch {
+		case errors.Is(err, errConflict):
+		case bus.CodeOf(err) == bus.DataLoss && !removed:
+			if err := s.removeUnreadable(ctx, id, rev); err != nil {
+				return err
+			}
+			removed, rev = true, 0
+		case removed && bus.CodeOf(err) == bus.NotFound: // there was nothing else
 			return nil
+		default:
+			return err
 		}
-		deliveries, err := s.deliveries(ctx, sh, id)
-		if err == nil {
-			_, _, err = s.cancelRetries(ctx, sh, deliveries, 0)
-		}
-		return err
 	}
 	return bus.Errorf(bus.Aborted, "timer %q is being changed by others", id)
+}
+
+// cancelOnce makes one attempt. The error is errConflict where others changed the timer meanwhile.
+func (s *Scheduler) cancelOnce(ctx context.Context, id string, rev uint64) error {
+	sh, m, err := s.changeable(ctx, id, rev)
+	if reason(err) == "already_due" {
+		return s.cancelFired(ctx, id, rev, err)
+	}
+	if err == nil {
+		err = s.remove(ctx, sh, m, s.handed(m))
+	}
+	if err != nil {
+		return err
+	}
+	s.tellCancelled(sh, m)
+	if m.record.Repeat == nil {
+		return nil
+	}
+	deliveries, err := s.deliveries(ctx, sh, id)
+	if err == nil {
+		_, _, err = s.cancelRetries(ctx, sh, deliveries, 0)
+	}
+	return err
 }
 
 // cancelFired ends the retries of a timer that fires once, where there is time for it; else the error is due, and nothing was changed. For a moment a
@@ -238,13 +253,10 @@ func (s *Scheduler) cancelRetries(ctx context.Context, sh *shard, deliveries []*
 			left++
 			continue
 		}
-		seq, err := s.store(ctx, sh, sh.cancelMessage(m))
+		err = s.remove(ctx, sh, m, next)
 		if errors.Is(err, errConflict) {
 			left++
 			continue
-		}
-		if err == nil {
-			err = s.inTime(ctx, sh, m.subject, next, seq)
 		}
 		if err != nil {
 			return ended, left, err

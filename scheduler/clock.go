@@ -100,7 +100,7 @@ func (c *clock) refresh(ctx context.Context) error {
 		select {
 		case c.measuring <- struct{}{}:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return noTime(context.Cause(ctx))
 		}
 	}
 	defer func() { <-c.measuring }()
@@ -128,7 +128,7 @@ func (c *clock) measure(ctx context.Context) (reading, error) {
 		before := time.Now()
 		info, err := c.stream.Info(ctx)
 		if err != nil {
-			return reading{}, fmt.Errorf("scheduler: time of the server: %w", err)
+			return reading{}, noTime(err)
 		}
 		if half := time.Since(before) / 2; half < best.within {
 			best = reading{at: before.Add(half), server: info.TimeStamp, within: half}
@@ -138,4 +138,12 @@ func (c *clock) measure(ctx context.Context) (reading, error) {
 		return reading{}, bus.Errorf(bus.Unavailable, "scheduler: time of the server: it takes %s to answer, too long to set timers by", best.within*2)
 	}
 	return best, nil
+}
+
+// noTime is the error where the server does not tell its time: whoever needs that has not begun, so it may be tried again.
+func noTime(err error) error {
+	if !again(err) {
+		return fmt.Errorf("scheduler: time of the server: %w", err)
+	}
+	return bus.Wrap(bus.Unavailable, "scheduler: the server does not tell the time that timers go by, as it is away or has no leader; nothing was stored", err)
 }

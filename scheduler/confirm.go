@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/nats-io/nats.go"
 
@@ -28,7 +29,7 @@ func (s *Scheduler) confirm(ctx context.Context, sh *shard, id string, seq uint6
 			return err
 		}
 		if !backoff.Sleep(ctx, storePause) {
-			return storeEnded(ctx, err, false)
+			return storeEnded(fmt.Errorf("%w: %w", context.Cause(ctx), err), false)
 		}
 	}
 }
@@ -54,7 +55,7 @@ func (s *Scheduler) changeable(ctx context.Context, id string, rev uint64) (*sha
 		switch bus.CodeOf(refusal) {
 		case bus.NotFound, bus.FailedPrecondition, bus.Aborted:
 		default:
-			return nil, nil, refusal
+			return nil, nil, unread(refusal)
 		}
 		err := s.confirm(ctx, sh, id, seq)
 		switch {
@@ -63,7 +64,7 @@ func (s *Scheduler) changeable(ctx context.Context, id string, rev uint64) (*sha
 		case !errors.Is(err, errConflict):
 			return nil, nil, err
 		case !backoff.Sleep(ctx, storePause):
-			return nil, nil, storeEnded(ctx, err, false)
+			return nil, nil, storeEnded(fmt.Errorf("%w: %w", context.Cause(ctx), err), false)
 		}
 	}
 	return nil, nil, bus.Errorf(bus.Aborted, "timer %q is being changed by others", id)
@@ -89,7 +90,9 @@ func (s *Scheduler) judge(ctx context.Context, sh *shard, id string, rev uint64)
 		return nil, seq, err
 	}
 	if err == nil {
-		m, err = readStored(last.Subject, seq, storedAt(last), last.Header, last.Data)
+		if m, err = readStored(last.Subject, seq, storedAt(last), last.Header, last.Data); err != nil {
+			err = unreadable(err)
+		}
 	}
 	switch {
 	case err != nil:

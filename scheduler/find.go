@@ -52,7 +52,7 @@ func (f *Filter) match(m *stored) bool {
 	return true
 }
 
-// Get is the timer as it is stored, not_found where it is not. Of a recurring timer that is being delivered it is the next occurrence,
+// Get is the timer as it is stored, not_found where it is not, data_loss where it is not readable. Of a recurring timer that is being delivered it is the next occurrence,
 // with the attempts of the delivery.
 func (s *Scheduler) Get(ctx context.Context, id string) (Timer, error) {
 	if err := bus.CheckToken("id", id); err != nil {
@@ -71,7 +71,7 @@ func (s *Scheduler) Get(ctx context.Context, id string) (Timer, error) {
 		return Timer{}, err
 	}
 	deliveries, err := s.deliveries(ctx, sh, id)
-	if err != nil {
+	if err != nil && (bus.CodeOf(err) != bus.DataLoss || t == nil && len(deliveries) == 0) {
 		return Timer{}, err
 	}
 	if n := len(deliveries); n > 0 {
@@ -87,7 +87,8 @@ func (s *Scheduler) Get(ctx context.Context, id string) (Timer, error) {
 	return *t, nil
 }
 
-// deliveries are the messages of occurrences of a timer that are being delivered or wait to be tried again, by occurrence.
+// deliveries are the messages of occurrences of a timer that are being delivered or wait to be tried again, by occurrence. The error is data_loss where
+// one of them is not readable.
 func (s *Scheduler) deliveries(ctx context.Context, sh *shard, id string) ([]*stored, error) {
 	var found []*stored
 	var bad error
@@ -98,13 +99,13 @@ func (s *Scheduler) deliveries(ctx context.Context, sh *shard, id string) ([]*st
 		}
 		r, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)
 		if err != nil {
-			bad = err
+			bad = unreadable(err)
 			return
 		}
 		found = append(found, r)
 	})
 	slices.SortFunc(found, func(a, b *stored) int { return cmp.Compare(a.record.N, b.record.N) })
-	return found, errors.Join(err, bad)
+	return found, cmp.Or(err, bad)
 }
 
 func notFound(id string) error { return bus.Errorf(bus.NotFound, "there is no timer %q", id) }
@@ -133,7 +134,7 @@ func (s *Scheduler) List(ctx context.Context, f Filter) iter.Seq2[Timer, error] 
 				}
 				r, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)
 				if err != nil {
-					more = yield(Timer{Spec: Spec{ID: idOf(m.Subject)}}, bus.Wrap(bus.DataLoss, err.Error(), err))
+					more = yield(Timer{Spec: Spec{ID: idOf(m.Subject)}}, unreadable(err))
 					return more
 				}
 				if f.match(r) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -240,6 +241,55 @@ func TestListUnreadable(t *testing.T) {
 	if !slices.Equal(found, []string{"a", "b"}) || !slices.Equal(bad, []string{"bad"}) {
 		t.Errorf("found %q, not readable are %q", found, bad)
 	}
+}
+
+// A timer that is not readable is told of by its id, and cancel removes it; what is readable beside it stays as it is.
+func TestUnreadableByID(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.open(t, scheduler.Config{Shards: 1})
+	store := func(subject string) {
+		t.Helper()
+		if _, err := r.conn.JetStream().Publish(t.Context(), subject, []byte("nonsense")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store("skybus.tmr.0.s.default.dev.bad")
+	store("skybus.tmr.0.r.default.dev.bad.bad-G-1")
+	create(t, s, scheduler.Spec{ID: "good", Repeat: &scheduler.Repeat{Every: time.Hour}})
+	store("skybus.tmr.0.r.default.dev.good.good-G-1")
+
+	_, err := s.Get(t.Context(), "bad")
+	wantCode(t, err, bus.DataLoss)
+	if !strings.Contains(err.Error(), "skybus.tmr.0.s.default.dev.bad") || !strings.Contains(err.Error(), "cancel") {
+		t.Errorf("it does not say what it is, and what to do: %v", err)
+	}
+	wantCode(t, second(s.Pause(t.Context(), "bad", 0)), bus.DataLoss)
+	wantCode(t, second(s.FireNow(t.Context(), "bad", 0)), bus.DataLoss)
+	wantCode(t, second(s.Update(t.Context(), "bad", 0, scheduler.Spec{After: time.Hour, Target: target()})), bus.DataLoss)
+	wantCode(t, s.Cancel(t.Context(), "bad", 77), bus.Aborted)
+	wantCode(t, second(s.Get(t.Context(), "bad")), bus.DataLoss)
+	if err := s.Cancel(t.Context(), "bad", 0); err != nil {
+		t.Error(err)
+	}
+	wantCode(t, second(s.Get(t.Context(), "bad")), bus.NotFound)
+	create(t, s, scheduler.Spec{ID: "bad", After: time.Hour})
+
+	if tm, err := s.Get(t.Context(), "good"); err != nil || tm.State != scheduler.Scheduled {
+		t.Errorf("beside what is not readable: %+v, %v", tm, err)
+	}
+	if err := s.Cancel(t.Context(), "good", 0); err != nil {
+		t.Error(err)
+	}
+	wantCode(t, second(s.Get(t.Context(), "good")), bus.NotFound)
+	info, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_TMR_0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "only the new timer is left", func() bool {
+		i, err := info.Info(t.Context())
+		return err == nil && i.State.Msgs == 1
+	})
 }
 
 func receive[T any](t *testing.T, c <-chan T, n int) []T {

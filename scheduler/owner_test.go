@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/internal/jscode"
 	"github.com/skybus-io/skybus/scheduler"
 )
 
@@ -204,11 +206,7 @@ func TestStoreFull(t *testing.T) {
 	for i := range n {
 		create(t, s, scheduler.Spec{ID: fmt.Sprint("stored-", i), After: 3 * time.Second, Payload: make([]byte, 20<<10)})
 	}
-	for size := 64 << 10; size > 0; { // until not even a small message fits
-		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "fill", Data: make([]byte, size)}); err != nil {
-			size /= 4
-		}
-	}
+	fillStore(t, js)
 	begin := time.Now()
 	_, err = s.Create(t.Context(), scheduler.Spec{ID: "refused", After: time.Second, Target: target(), Payload: make([]byte, 64<<10)})
 	wantCode(t, err, bus.ResourceExhausted)
@@ -233,6 +231,94 @@ func TestStoreFull(t *testing.T) {
 	})
 	if seen["refused"] {
 		t.Error("a refused timer was delivered")
+	}
+}
+
+// In a store that is full, and of which nobody said how large it is, a cancel does what it says, and what cannot be done says why.
+func TestCancelInFullStore(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, bustest.Configure(func(o *server.Options) { o.JetStreamMaxStore = 24 << 20 }))
+	js := r.conn.JetStream()
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "FILL", Subjects: []string{"fill"}}); err != nil {
+		t.Fatal(err)
+	}
+	s, p, _ := r.run(t, scheduler.Config{})
+	p.answer = func(d *scheduler.Delivery) error {
+		if d.TimerID == "retrying" {
+			return bus.Errorf(bus.Unavailable, "down")
+		}
+		return nil
+	}
+	createOfAllKinds(t, s)
+	fillStore(t, js)
+	_, err := s.Create(t.Context(), scheduler.Spec{ID: "refused", After: time.Second, Target: target()})
+	wantCode(t, err, bus.ResourceExhausted)
+	if status := bus.AsError(err).HTTPStatus(); status != 507 || !strings.Contains(err.Error(), "the store of the servers is full") {
+		t.Errorf("refused with %d: %v", status, err)
+	}
+	listed := 0
+	for _, err := range s.List(t.Context(), scheduler.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed++
+	}
+	if listed != 6 {
+		t.Errorf("%d are listed, want 6", listed)
+	}
+	wantCode(t, s.Cancel(t.Context(), "once", 1<<40), bus.Aborted)
+	for _, id := range []string{"retrying", "once", "soon", "often", "paused"} {
+		if err := s.Cancel(t.Context(), id, 0); err != nil {
+			t.Errorf("cancel %s: %v", id, err)
+		}
+		wantCode(t, second(s.Get(t.Context(), id)), bus.NotFound)
+		wantCode(t, s.Cancel(t.Context(), id, 0), bus.NotFound)
+		fillStore(t, js) // what a cancel made free
+	}
+	stream, err := js.Stream(t.Context(), "FILL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, scheduler.Spec{ID: "after", After: 9 * time.Second}) // when all others were due
+	seen := func(id string) bool {
+		return slices.ContainsFunc(p.all(), func(d scheduler.Delivery) bool { return d.TimerID == id })
+	}
+	eventually(t, "what was kept, and what is new, fires", func() bool { return seen("kept") && seen("after") })
+	for _, id := range []string{"once", "soon", "often", "paused", "refused"} {
+		if seen(id) {
+			t.Errorf("%s fired", id)
+		}
+	}
+}
+
+// createOfAllKinds makes six timers, one of which waits to be tried again; the others are due in 8 s or later.
+func createOfAllKinds(t *testing.T, s *scheduler.Scheduler) {
+	t.Helper()
+	create(t, s, scheduler.Spec{ID: "retrying", After: time.Millisecond, Retry: scheduler.Retry{First: 24 * time.Hour, Last: 24 * time.Hour, MaxAge: 30 * 24 * time.Hour}})
+	eventually(t, "it waits for its next attempt", func() bool {
+		tm, err := s.Get(t.Context(), "retrying")
+		return err == nil && tm.State == scheduler.Retrying && time.Until(tm.NextAttempt) > time.Minute
+	})
+	create(t, s, scheduler.Spec{ID: "once", After: time.Minute})
+	create(t, s, scheduler.Spec{ID: "soon", After: 8 * time.Second})
+	create(t, s, scheduler.Spec{ID: "often", Repeat: &scheduler.Repeat{Every: 8 * time.Second}})
+	create(t, s, scheduler.Spec{ID: "paused", After: 8 * time.Second, Paused: true})
+	create(t, s, scheduler.Spec{ID: "kept", After: 8 * time.Second})
+}
+
+// fillStore fills the store until not even a small message fits.
+func fillStore(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	for size := 256 << 10; size > 0; {
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "fill", Data: make([]byte, size)}); err != nil {
+			if !jscode.Full(err) {
+				t.Fatal(err)
+			}
+			size /= 4
+		}
 	}
 }
 

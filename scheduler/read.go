@@ -131,7 +131,7 @@ func leaderAnswer(answer *nats.Msg) (*nats.Msg, uint64, error) {
 // replicated tells whether several servers hold the shard, of which those that follow may be behind.
 func (sh *shard) replicated() bool { return sh.stream.CachedInfo().Config.Replicas > 1 }
 
-// pending is the pending message of a timer, of any kind that is one, by the word of the shard's leader.
+// pending is the pending message of a timer, of any kind that is one, by the word of the shard's leader. One that is not readable is data_loss.
 func (s *Scheduler) pending(ctx context.Context, sh *shard, id string) (*stored, error) {
 	m, seq, err := s.last(ctx, sh, sh.subject(kindPending, id))
 	if err != nil {
@@ -140,7 +140,11 @@ func (s *Scheduler) pending(ctx context.Context, sh *shard, id string) (*stored,
 	if isGone(m) {
 		return nil, errNone
 	}
-	return readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)
+	found, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return found, nil
 }
 
 // getRequest is a batched direct get, ADR-31.
@@ -189,6 +193,20 @@ func (s *Scheduler) each(ctx context.Context, sh *shard, patterns []string, f fu
 		}
 	}
 	return nil
+}
+
+// count is how many messages a subject pattern matches, by the word of any replica: with the first one it tells how many are to come.
+func (s *Scheduler) count(ctx context.Context, sh *shard, pattern string) (n int, err error) {
+	var bad error
+	err = s.directGet(ctx, sh, getRequest{Seq: 1, NextBySubject: pattern, Batch: 1}, func(m *nats.Msg, _ uint64) {
+		var more uint64
+		more, bad = parseSeq(first(m.Header, headerNumPending))
+		n = 1 + int(more)
+	})
+	if errors.Is(err, errNone) || errors.Is(err, errMoved) {
+		err = nil
+	}
+	return n, errors.Join(err, bad)
 }
 
 // lasts calls f with the last message of each of the subjects, of which there may be 1,000, by the word of any replica. They come by
@@ -251,7 +269,7 @@ func (s *Scheduler) readPage(ctx context.Context, subject string, body []byte, f
 		return err
 	case bad != nil:
 		return bad
-	case first(end.Header, "Nats-Num-Pending") != "0" && n > 0 && first(end.Header, "Status") == "204":
+	case first(end.Header, headerNumPending) != "0" && n > 0 && first(end.Header, "Status") == "204":
 		return errMoved // the page was full
 	}
 	return pageEnd(first(end.Header, "Status"), n)

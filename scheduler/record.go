@@ -30,6 +30,7 @@ const (
 	headerTTL            = "Nats-TTL"
 	headerExpectSeq      = "Nats-Expected-Last-Subject-Sequence"
 	headerExpectSubject  = "Nats-Expected-Last-Subject-Sequence-Subject"
+	headerNumPending     = "Nats-Num-Pending" // of answers to a direct get
 )
 
 // record is all of a timer but its id, time due and payload. It goes along with every message of the timer, see [record.encode].

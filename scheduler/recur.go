@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -131,29 +132,33 @@ func (m *stored) of(occ occurrence) (*stored, error) {
 }
 
 // withoutOverlap is those of the occurrences to fire that happen although earlier ones may still be delivered: the latest, where not all do. What was
-// missed and is caught up with always does: one after the other, see courier.overlaps.
+// missed and is caught up with always does: one after the other, see courier.overlaps. Of no timer more than MaxUnderWay are under way.
 func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, step step) ([]occurrence, error) {
-	all, made, room := step.fire, step.made, 1
+	if len(step.fire) == 0 {
+		return nil, nil
+	}
+	made, room, count := step.made, 1, s.underWay
 	switch m.record.Repeat.Overlap {
 	case Allow:
-		return all, nil
+		made, room, count = 0, MaxUnderWay, s.aboutUnderWay
 	case BufferOne:
 		room = 2
 	case Skip, "":
 	}
-	if len(all) == 0 {
-		return nil, nil
-	}
-	under, err := s.underWay(ctx, sh, m.id)
-	if err != nil {
-		return nil, err
-	}
 	if m.record.Repeat.Missed != CatchUp {
 		made = 0
 	}
-	due := all[made:]
-	due = due[len(due)-min(len(due), max(0, room-under-made)):]
-	return append(all[:made:made], due...), nil
+	under, err := count(ctx, sh, m.id)
+	if err != nil {
+		return nil, err
+	}
+	caughtUp := latest(step.fire[:made], MaxUnderWay-under)
+	return append(slices.Clip(caughtUp), latest(step.fire[made:], room-under-made)...), nil
+}
+
+// latest is the last n of the occurrences, or as many as there are.
+func latest(all []occurrence, n int) []occurrence {
+	return all[len(all)-min(len(all), max(0, n)):]
 }
 
 // underWay is how many occurrences of a timer are being delivered or wait to be tried again.
@@ -165,6 +170,16 @@ func (s *Scheduler) underWay(ctx context.Context, sh *shard, id string) (int, er
 		}
 	})
 	return n, err
+}
+
+// aboutUnderWay is the same by the word of any replica, in two requests however many there are.
+func (s *Scheduler) aboutUnderWay(ctx context.Context, sh *shard, id string) (int, error) {
+	due, err := s.count(ctx, sh, sh.subject(kindDue, id))
+	if err != nil {
+		return 0, err
+	}
+	retries, err := s.count(ctx, sh, sh.retry(id, "*"))
+	return due + retries, err
 }
 
 func parseInt(text string) (int64, error) { return strconv.ParseInt(text, 10, 64) }

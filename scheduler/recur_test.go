@@ -96,6 +96,64 @@ func TestOverlap(t *testing.T) {
 	}
 }
 
+// However long a target is dead, no more occurrences of a timer than about MaxUnderWay wait for it.
+func TestUnderWayIsBounded(t *testing.T) {
+	t.Parallel()
+	for name, repeat := range map[string]scheduler.Repeat{
+		"allow":    {Missed: scheduler.CatchUp, CatchUp: scheduler.MaxUnderWay, Overlap: scheduler.Allow},
+		"catch up": {Missed: scheduler.CatchUp, CatchUp: scheduler.MaxUnderWay},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, p, stop := newRig(t).run(t, scheduler.Config{Shards: 1})
+			p.answer = func(*scheduler.Delivery) error { return bus.Errorf(bus.Unavailable, "dead") }
+			skipped := heardOf(t, s, scheduler.Skipped)
+			repeat.Every = 100 * time.Millisecond
+			underWay := func() int {
+				occurrences := map[int64]bool{} // one that is about to be tried again is there twice for a moment
+				for tm, err := range s.List(t.Context(), scheduler.Filter{States: []scheduler.State{scheduler.Firing, scheduler.Retrying}}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					occurrences[tm.Occurrence] = true
+				}
+				return len(occurrences)
+			}
+			create(t, s, scheduler.Spec{
+				ID: "a", At: time.Now().Add(-3 * time.Minute), Repeat: &repeat,
+				Retry: scheduler.Retry{MaxAttempts: 50, First: time.Hour, Last: time.Hour},
+			})
+			upToNow := func() bool {
+				for tm, err := range s.List(t.Context(), scheduler.Filter{Prefix: "a", States: []scheduler.State{scheduler.Scheduled}}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					return time.Since(tm.Due) < time.Second
+				}
+				return false
+			}
+			eventually(t, "it caught up", upToNow)
+			stop() // once more as much is missed
+			_, err := s.Update(t.Context(), "a", 0, scheduler.Spec{
+				At: time.Now().Add(-3 * time.Minute), Target: target(), Repeat: &repeat,
+				Retry: scheduler.Retry{MaxAttempts: 50, First: time.Hour, Last: time.Hour},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			start(t, s)
+			eventually(t, "it caught up again", upToNow)
+			for range 5 {
+				receive(t, skipped, 1)
+			}
+			// Some more where the server told another process, too, to fire what is overdue.
+			if n := underWay(); n < scheduler.MaxUnderWay*9/10 || n > scheduler.MaxUnderWay*11/10 {
+				t.Errorf("%d are under way, want %d", n, scheduler.MaxUnderWay)
+			}
+		})
+	}
+}
+
 // What nobody could fire is made up for as the timer says, and what does not happen is told of.
 func TestMissed(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,7 @@ const (
 	minWindow      = 10 * time.Second
 	maxWindow      = maxEvery
 	defaultWindow  = 365 * 24 * time.Hour
-	maxCatchUp     = 1000
+	maxCatchUp     = MaxUnderWay
 	defaultCatchUp = 10
 )
 
@@ -44,7 +44,8 @@ type Repeat struct {
 	// Jitter delays each occurrence by a random time below it, at most a day and, of Every, the interval itself. It is never delayed
 	// to the next one, and always the same for the same occurrence.
 	Jitter time.Duration `json:"jitter,omitempty"`
-	// Overlap says what happens when an occurrence is due while an earlier one is still being delivered. Empty means skip.
+	// Overlap says what happens when an occurrence is due while an earlier one is still being delivered or waits to be tried again, also one from before
+	// an update. Empty means skip.
 	Overlap Overlap `json:"overlap,omitempty"`
 	// Missed says what happens to occurrences that nobody could fire in time. Empty means once.
 	Missed Missed `json:"missed,omitempty"`
@@ -61,7 +62,7 @@ type Overlap string
 const (
 	Skip      Overlap = "skip"       // the new one does not happen
 	BufferOne Overlap = "buffer_one" // it waits for the earlier one; a third does not happen
-	Allow     Overlap = "allow"      // both are delivered at the same time
+	Allow     Overlap = "allow"      // both are delivered at the same time, up to MaxUnderWay of them
 )
 
 // Missed is a policy for occurrences that were missed.

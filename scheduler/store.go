@@ -37,6 +37,10 @@ func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64
 		try = s.attempt
 	}
 	for {
+		// Nothing waits in a buffer, to be stored when nobody knows of it any more.
+		if err := s.conn.WaitConnected(ctx); err != nil {
+			return 0, storeEnded(err, unsure)
+		}
 		if unsure && isNew(msg) {
 			if seq, ok, err := s.storedBefore(ctx, sh, msg); ok || err != nil {
 				return seq, err
@@ -58,7 +62,7 @@ func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64
 		}
 		unsure = unsure || !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse)
 		if !backoff.Sleep(ctx, storePause) {
-			return 0, storeEnded(ctx, err, unsure)
+			return 0, storeEnded(fmt.Errorf("%w: %w", context.Cause(ctx), err), unsure)
 		}
 	}
 }
@@ -168,7 +172,7 @@ func storeError(err error) error {
 	case code == jscode.WrongLast, code == jscode.WrongLastInFlight:
 		return fmt.Errorf("%w: %w", errConflict, err)
 	case jscode.Full(err):
-		e := bus.Errorf(bus.ResourceExhausted, "scheduler: the server has no room for more timers: free space in its store, or raise its limit: %w", err)
+		e := bus.Errorf(bus.ResourceExhausted, "scheduler: nothing was stored, as the store of the servers is full: remove timers, dead letters or other streams, or make it larger: %w", err)
 		e.Status = 507
 		return e
 	}
@@ -194,12 +198,24 @@ func again(err error) bool {
 	return false
 }
 
-// storeEnded is the error of a write that was not acknowledged until ctx ended.
-func storeEnded(ctx context.Context, last error, unsure bool) error {
+// storeEnded is the error of a write that was not acknowledged in time.
+func storeEnded(cause error, unsure bool) error {
 	if unsure {
-		return fmt.Errorf("scheduler: the server did not answer, and nobody knows whether it stored the timer: %w: %w", context.Cause(ctx), last)
+		code := bus.DeadlineExceeded
+		if errors.Is(cause, context.Canceled) {
+			code = bus.Canceled
+		}
+		return bus.Errorf(code, "scheduler: the server did not answer, and nobody knows whether it stored the timer: %w", cause)
 	}
-	return bus.Wrap(bus.Unavailable, "scheduler: nothing was stored: the server does not answer, or has no leader", errors.Join(context.Cause(ctx), last))
+	return bus.Wrap(bus.Unavailable, "scheduler: nothing was stored: the server does not answer, or has no leader", cause)
+}
+
+// unread is the error of a change of a timer that could not even be read: it may be tried again.
+func unread(err error) error {
+	if !again(err) {
+		return err
+	}
+	return bus.Wrap(bus.Unavailable, "scheduler: nothing was changed: the server does not answer, or has no leader", err)
 }
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {

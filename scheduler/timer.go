@@ -16,6 +16,7 @@ const (
 	MaxURI          = 2048 // characters
 	MaxKey          = 256  // characters of a unique key
 	MinEvery        = 100 * time.Millisecond
+	MaxUnderWay     = 1000             // about so many occurrences of a timer wait or are delivered at a time; further ones are skipped
 	MaxTargetTime   = 10 * time.Minute // of one attempt
 	MaxAttempts     = 50
 	MaxRetryAge     = 30 * 24 * time.Hour

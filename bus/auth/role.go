@@ -228,6 +228,7 @@ func timers() Permissions {
 		"$JS.API.{{tag(account)}}", // how full the store is
 		"$JS.API.STREAM.INFO." + shard,
 		"$JS.API.STREAM.MSG.GET." + shard,
+		"$JS.API.STREAM.MSG.DELETE." + shard, // to cancel in a full store
 		"$JS.API.DIRECT.GET." + shard,
 		"$JS.API.DIRECT.GET." + shard + ".skybus.tmr.*.*." + namespace + ".>",
 	}}

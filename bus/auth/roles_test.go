@@ -39,7 +39,7 @@ func roleTests() []roleTest {
 			-p $JS.ACK.SKYBUS_ASYNC.c.1.1.1.1.0      -p $SYS.REQ.SERVER.PING -p skybus.kv.skybus_config.shop.prod.x
 			+p _INBOX.x.y +p _R_.x.y +p shop.prod.svc.pay.refund +p shop.prod.ev.instance.orders.i1.online
 			-p shop.prod.ev.instance.pay.i1.online  -p shop.prod.ctl.pay.i1.stop +p skybus.async.shop.prod.pay.refund
-			-p skybus.dlq.shop.prod.async.x -p skybus.tmr.0.s.shop.prod.t1 -p $JS.API.DIRECT.GET.SKYBUS_TMR_0`},
+			-p skybus.dlq.shop.prod.async.x -p skybus.tmr.0.s.shop.prod.t1 -p $JS.API.DIRECT.GET.SKYBUS_TMR_0 -p $JS.API.STREAM.MSG.DELETE.SKYBUS_TMR_0`},
 		{auth.UserConfig{Role: auth.Client, Calls: []string{"orders", "pay"}}, `
 			+p shop.prod.svc.orders.get +p shop.prod.svc.pay.refund -p shop.prod.svc.admin.drop
 			+p shop.prod.inst.pay.i1.refund +p shop.prod.ver.pay.1_0_0.refund +p shop.prod.one.pay.refund +p shop.prod.all.pay.refund
@@ -120,6 +120,7 @@ func timerRoleTests() []roleTest {
 			+p skybus.tmr.0.r.shop.prod.t1.t1-g-1 -p skybus.tmr.0.r.shop.dev.t1.t1-g-1 -p skybus.tmr.0.o.shop.prod.t1
 			+p $JS.API.STREAM.INFO.SKYBUS_TMR_3 -p $JS.API.STREAM.INFO.SKYBUS_TMR_4 -p $JS.API.STREAM.CREATE.SKYBUS_TMR_0
 			+p $JS.API.DIRECT.GET.SKYBUS_TMR_0 -p $JS.API.DIRECT.GET.ORDERS -p $JS.API.STREAM.PURGE.SKYBUS_TMR_0
+			+p $JS.API.STREAM.MSG.DELETE.SKYBUS_TMR_0 -p $JS.API.STREAM.MSG.DELETE.ORDERS
 			+p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.f.shop.prod.> -p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod
 			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.f.shop.dev.> -p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.s.shop.prod.>
 			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=dev.skybus.tmr.0.f.shop.dev.> -p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.x.skybus.tmr.0.f.shop.prod.>
@@ -134,7 +135,7 @@ func timerRoleTests() []roleTest {
 			+p shop.prod.svc.orders.get -p shop.prod.svc.pay.refund +p $JS.API.STREAM.INFO.SKYBUS_TMR_0 -p $JS.API.STREAM.INFO.SKYBUS_TMR_1`},
 		{auth.UserConfig{Role: auth.Client, Timers: true}, `
 			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +p skybus.tmr.3.f.shop.prod.t1 -p skybus.tmr.3.f.shop.dev.t1
-			+p $JS.API.STREAM.INFO.SKYBUS_TMR_0 +p $JS.API.DIRECT.GET.SKYBUS_TMR_0
+			+p $JS.API.STREAM.INFO.SKYBUS_TMR_0 +p $JS.API.DIRECT.GET.SKYBUS_TMR_0 +p $JS.API.STREAM.MSG.DELETE.SKYBUS_TMR_0
 			+p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.prod.t1 -p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.dev.t1
 			+p shop.prod.ev.timer.created.t1 -p shop.prod.ev.instance.orders.i1.online +s shop.prod.ev.timer.>
 			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.f.shop.prod.> -p $KV.skybus_leases.shop.prod.timers.0 -p shop.prod.pub.x

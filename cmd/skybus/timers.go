@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -107,6 +108,11 @@ func timerHint(err error) error {
 		return withHint(err, "`skybus timers get ID` shows what is there now")
 	case e.Code == bus.FailedPrecondition && e.Details["reason"] == "already_due":
 		return withHint(err, "it is being delivered; `skybus timers get ID` shows its attempts")
+	case e.Code == bus.DataLoss:
+		return withHint(err, "`skybus timers cancel ID` removes it")
+	case e.Code == bus.ResourceExhausted && e.HTTPStatus() == http.StatusInsufficientStorage:
+		return withHint(err, "`skybus timers cancel` and `skybus timers dead rm` make room, also where there is none left, and `skybus server --max-store` gives more; "+
+			"`skybus scheduler --store-size` says how much there is, so that timers leave room to fire")
 	}
 	return err
 }
