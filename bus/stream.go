@@ -15,6 +15,7 @@ const (
 	wantedReplicas = 3
 	nominalStore   = 1 << 30
 	minStreamBytes = 1 << 20
+	enoughStore    = 128 << 20 // for all streams, of a server that does not say how large its store is
 	openTimeout    = 30 * time.Second
 	openRetry      = 100 * time.Millisecond
 	crowdedFor     = 3 * time.Second
@@ -129,10 +130,10 @@ func (o *opening) try(ctx context.Context) (jetstream.Stream, error) {
 			o.cfg.Replicas = 1
 		case err == nil && o.halved && o.assumed:
 			return o.share(ctx, stream), nil
-		case !o.scaled || !o.tooLarge(err):
+		case !o.tooLarge(err):
 			return stream, err
-		case o.cfg.MaxBytes/2 < minStreamBytes:
-			return nil, noRoom(o.cfg.Name, err)
+		case !o.scaled || o.cfg.MaxBytes/2 < minStreamBytes:
+			return nil, o.noRoom(err)
 		default:
 			o.cfg.MaxBytes /= 2
 			o.halved = true
@@ -153,10 +154,15 @@ func (o *opening) share(ctx context.Context, whole jetstream.Stream) jetstream.S
 	return stream
 }
 
-// noRoom tells what to do where not even the smallest limit fits.
-func noRoom(stream string, err error) error {
+// noRoom tells what to do where not even the smallest limit fits, or the one that is given.
+func (o *opening) noRoom(err error) error {
+	wants := int64(minStreamBytes)
+	if !o.scaled {
+		wants = max(o.cfg.MaxBytes, 1<<10)
+	}
 	return Errorf(ResourceExhausted, "the JetStream store has less than %d KiB left that no stream has reserved, and %s has to reserve some: "+
-		"give the server a larger store, or remove streams: %w", minStreamBytes>>10, stream, err)
+		"give the server a larger store (`skybus server --max-store`; %d MiB are enough for all streams of skybus), say how large it is before they are made (--store-size), "+
+		"so that each has its share, or remove streams: %w", wants>>10, o.cfg.Name, enoughStore>>20, err)
 }
 
 func (o *opening) bind(ctx context.Context) (stream jetstream.Stream, err error) {

@@ -437,8 +437,18 @@ func TestOpenStreamFindsTheSize(t *testing.T) {
 		}
 	}
 	s := bustest.Server(t, bustest.Configure(func(o *server.Options) { o.JetStreamMaxStore = mib / 2 }))
-	_, err := connect(t, s, bus.Config{}).OpenStream(t.Context(), streamConfig("SKYBUS_MIR"))
-	if bus.CodeOf(err) != bus.ResourceExhausted || !strings.Contains(err.Error(), "SKYBUS_MIR has to reserve some: give the server a larger store") {
-		t.Errorf("without any room: %v", err)
+	for _, bytes := range []int64{0, 2 * mib} { // ours to choose, and asked for
+		cfg := streamConfig("SKYBUS_MIR")
+		cfg.MaxBytes = bytes
+		_, err := connect(t, s, bus.Config{}).OpenStream(t.Context(), cfg)
+		if bus.CodeOf(err) != bus.ResourceExhausted {
+			t.Errorf("without any room: %v", err)
+			continue
+		}
+		for _, want := range []string{"SKYBUS_MIR has to reserve some: give the server a larger store", "--max-store", "128 MiB", "--store-size"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("without any room it does not say %q: %v", want, err)
+			}
+		}
 	}
 }

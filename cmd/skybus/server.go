@@ -15,6 +15,7 @@ import (
 const (
 	defaultNATS   = "127.0.0.1:4222"
 	readyInterval = 100 * time.Millisecond
+	minMaxStore   = 64 << 20 // with less not even all that `skybus up` makes has its place
 )
 
 type serverCmd struct {
@@ -25,7 +26,7 @@ type serverCmd struct {
 	Cluster       string    `help:"Name of the cluster to join or to begin." placeholder:"NAME"`
 	ClusterListen string    `help:"Where to listen for the other servers of the cluster. Default: 127.0.0.1:6222." placeholder:"ADDR"`
 	Routes        []string  `help:"Servers of the cluster to look for: one that runs is enough." placeholder:"URL"`
-	MaxStore      byteSize  `help:"Limit of the data on disk, as in 10GiB. Default: 75 % of what is free." placeholder:"SIZE"`
+	MaxStore      byteSize  `help:"Limit of the data on disk, as in 10GiB, at least 64MiB. Default: 75 % of what is free." placeholder:"SIZE"`
 	PortsFile     portsFile `help:"File to write the addresses to, as JSON, once the server takes connections." placeholder:"FILE"`
 }
 
@@ -49,6 +50,9 @@ func (c *serverCmd) Validate() error {
 		if d, err := time.ParseDuration(c.Sync); err != nil || d < time.Millisecond {
 			return fmt.Errorf("--sync %q: want always or a duration of a millisecond or more", c.Sync)
 		}
+	}
+	if c.MaxStore != 0 && c.MaxStore < minMaxStore {
+		return fmt.Errorf("--max-store %d: want 64MiB or more, as the streams and buckets of skybus reserve about that; a number without a unit is bytes", c.MaxStore)
 	}
 	if c.Cluster == "" && (c.ClusterListen != "" || len(c.Routes) > 0) {
 		return errors.New("--cluster-listen and --routes need --cluster, the name of the cluster")
