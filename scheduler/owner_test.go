@@ -282,7 +282,7 @@ func TestCancelInFullStore(t *testing.T) {
 	if err := stream.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	create(t, s, scheduler.Spec{ID: "after", After: 9 * time.Second}) // when all others were due
+	create(t, s, scheduler.Spec{ID: "after", After: 21 * time.Second}) // when all others were due
 	seen := func(id string) bool {
 		return slices.ContainsFunc(p.all(), func(d scheduler.Delivery) bool { return d.TimerID == id })
 	}
@@ -294,7 +294,7 @@ func TestCancelInFullStore(t *testing.T) {
 	}
 }
 
-// createOfAllKinds makes six timers, one of which waits to be tried again; the others are due in 8 s or later.
+// createOfAllKinds makes six timers, one of which waits to be tried again; the others are due in 20 s or later.
 func createOfAllKinds(t *testing.T, s *scheduler.Scheduler) {
 	t.Helper()
 	create(t, s, scheduler.Spec{ID: "retrying", After: time.Millisecond, Retry: scheduler.Retry{First: 24 * time.Hour, Last: 24 * time.Hour, MaxAge: 30 * 24 * time.Hour}})
@@ -303,10 +303,10 @@ func createOfAllKinds(t *testing.T, s *scheduler.Scheduler) {
 		return err == nil && tm.State == scheduler.Retrying && time.Until(tm.NextAttempt) > time.Minute
 	})
 	create(t, s, scheduler.Spec{ID: "once", After: time.Minute})
-	create(t, s, scheduler.Spec{ID: "soon", After: 8 * time.Second})
-	create(t, s, scheduler.Spec{ID: "often", Repeat: &scheduler.Repeat{Every: 8 * time.Second}})
-	create(t, s, scheduler.Spec{ID: "paused", After: 8 * time.Second, Paused: true})
-	create(t, s, scheduler.Spec{ID: "kept", After: 8 * time.Second})
+	create(t, s, scheduler.Spec{ID: "soon", After: 20 * time.Second})
+	create(t, s, scheduler.Spec{ID: "often", Repeat: &scheduler.Repeat{Every: 20 * time.Second}})
+	create(t, s, scheduler.Spec{ID: "paused", After: 20 * time.Second, Paused: true})
+	create(t, s, scheduler.Spec{ID: "kept", After: 20 * time.Second})
 }
 
 // fillStore fills the store until not even a small message fits.
