@@ -90,7 +90,7 @@ func (m *Mirror) newDiff(ctx context.Context, f DiffFilter) (*diff, error) {
 	d := &diff{m: m, f: f, done: f.From - 1}
 	for _, n := range *m.nodes.Load() {
 		if len(f.Backends) == 0 && n.Active || slices.Contains(f.Backends, n.Name) {
-			d.readers = append(d.readers, &ledgerReader{m: m, b: n.Backend, after: d.done, waiting: map[uint64]entry{}})
+			d.readers = append(d.readers, &ledgerReader{m: m, b: n.Backend, after: d.done, waiting: map[uint64]noted{}})
 		}
 	}
 	for _, name := range f.Backends {
@@ -187,7 +187,7 @@ func (d *diff) compare(ctx context.Context, upTo uint64, yield func(Difference) 
 
 // answerBy is what a backend answered to a write.
 type answerBy struct {
-	entry
+	noted
 
 	backend Backend
 }
@@ -212,12 +212,12 @@ func (d *diff) of(seq uint64) (Difference, []answerBy) {
 // again puts the answers to retries in the place of those before.
 func (d *diff) again(ctx context.Context, seq uint64, answers []answerBy) error {
 	for i, a := range answers {
-		e, ok, err := d.m.retried(ctx, a.backend, seq)
+		again, ok, err := d.m.retried(ctx, a.backend.Name, seq)
 		if err != nil {
 			return fmt.Errorf("mirror: diff: %w", err)
 		}
-		if ok {
-			answers[i].entry = e
+		if ok && again.generation >= a.generation { // else it was sent the write once more since
+			answers[i].noted = again
 		}
 	}
 	return nil

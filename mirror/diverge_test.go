@@ -331,11 +331,23 @@ func TestRetryIsInTheLedger(t *testing.T) {
 	if got := status(t, m, seq, 3); got["a"] != http.StatusOK {
 		t.Errorf("the ledger says %v", got)
 	}
-	r.backends[0].setRefuse(refuseWith(http.StatusConflict, "/odd"))
-	if _, err := m.Repair(t.Context(), "a", seq); err != nil { // then what it answers next counts
-		t.Error(err)
+	repair := func(from uint64) {
+		t.Helper()
+		if _, err := m.Repair(t.Context(), "a", from); err != nil {
+			t.Error(err)
+		}
 	}
+	repair(seq + 1) // it is not sent again
+	if got := differences(t, m, mirror.DiffFilter{}); len(got) > 0 {
+		t.Errorf("differences %q after a repair of later writes", got)
+	}
+	r.backends[0].setRefuse(refuseWith(http.StatusConflict, "/odd"))
+	repair(seq) // then what it answers next counts
 	eventually(t, "a difference again", func() bool { return len(differences(t, m, mirror.DiffFilter{})) == 1 })
+	repair(seq + 1)
+	if got := differences(t, m, mirror.DiffFilter{}); len(got) != 1 {
+		t.Errorf("differences %q, though it refused the write when it was sent again", got)
+	}
 }
 
 // second is another process of the mirror.

@@ -75,9 +75,9 @@ func (m *Mirror) answered(ctx context.Context, seq uint64) (map[string]entry, er
 		e, ok, err := m.answerOf(ctx, n.Backend, seq)
 		if err == nil && ok && classOf(int(e.status)) != taken {
 			var again bool
-			var later entry
-			if later, again, err = m.retried(ctx, n.Backend, seq); again {
-				e = later
+			var later noted
+			if later, again, err = m.retried(ctx, n.Name, seq); again && later.generation == n.Generation {
+				e = later.entry
 			}
 		}
 		if err != nil {

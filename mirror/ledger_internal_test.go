@@ -103,7 +103,7 @@ func BenchmarkChunk(b *testing.B) {
 // What a reader has read of a backend counts only for the generation that it belongs to, and is complete up to the floor.
 func TestLedgerReaderTakes(t *testing.T) {
 	t.Parallel()
-	r := &ledgerReader{b: Backend{From: 10, Generation: 2}, after: 3, complete: 3, waiting: map[uint64]entry{}}
+	r := &ledgerReader{b: Backend{From: 10, Generation: 2}, after: 3, complete: 3, waiting: map[uint64]noted{}}
 	for _, step := range []struct {
 		c        chunk
 		complete uint64

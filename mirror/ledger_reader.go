@@ -29,7 +29,14 @@ type ledgerReader struct {
 
 	after    uint64           // answers up to here are no longer wanted
 	complete uint64           // all answers up to here were read, as far as there are any
-	waiting  map[uint64]entry // those that were read
+	waiting  map[uint64]noted // those that were read
+}
+
+// noted is an answer, and the generation of the backend that gave it.
+type noted struct {
+	entry
+
+	generation int64
 }
 
 // open begins with the writes that are wanted.
@@ -103,7 +110,7 @@ func (r *ledgerReader) take(c *chunk) {
 	own := c.generation == r.b.Generation
 	for _, e := range c.entries {
 		if e.seq > r.after && (own || e.seq <= r.b.From) {
-			r.waiting[e.seq] = e
+			r.waiting[e.seq] = noted{e, c.generation}
 		}
 	}
 	if own {

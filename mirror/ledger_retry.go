@@ -25,21 +25,21 @@ func (m *Mirror) noteRetry(ctx context.Context, n *node, e entry) {
 	}
 }
 
-// retried is what a backend answered to a write when that was tried again. Of an earlier generation it says nothing.
-func (m *Mirror) retried(ctx context.Context, b Backend, seq uint64) (entry, bool, error) {
-	raw, err := m.askLeader(ctx, streamLedger, map[string]any{"last_by_subj": m.space.retry(b.Name, seq)})
+// retried is what a backend answered to a write when that was tried again. To one that it was sent in a later generation it says nothing.
+func (m *Mirror) retried(ctx context.Context, backend string, seq uint64) (noted, bool, error) {
+	raw, err := m.askLeader(ctx, streamLedger, map[string]any{"last_by_subj": m.space.retry(backend, seq)})
 	if errors.Is(err, errNone) {
-		return entry{}, false, nil
+		return noted{}, false, nil
 	}
 	if err != nil {
-		return entry{}, false, err
+		return noted{}, false, err
 	}
 	c, err := decodeChunk(raw.Data, true)
-	if err != nil || c.generation != b.Generation {
-		return entry{}, false, nil //nolint:nilerr // it is not ours
+	if err != nil {
+		return noted{}, false, nil //nolint:nilerr // it is not ours
 	}
 	e, ok := c.find(seq)
-	return e, ok, nil
+	return noted{e, c.generation}, ok, nil
 }
 
 // anyRetried tells whether the ledger has any such answer.
