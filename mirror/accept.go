@@ -39,7 +39,7 @@ func (m *Mirror) serveWrite(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer m.writes.give(1)
-	if !slices.ContainsFunc(*m.nodes.Load(), func(n *node) bool { return n.Active }) {
+	if !anyActive(*m.nodes.Load()) {
 		fail(w, bus.Errorf(bus.Unavailable, "the mirror has no active backend; nothing was stored").With("stored", "no"))
 		return
 	}

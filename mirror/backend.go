@@ -199,7 +199,7 @@ func (m *Mirror) checkKept(ctx context.Context, from uint64) error {
 		return err
 	}
 	if from <= floor {
-		return bus.Errorf(bus.FailedPrecondition, "mirror: from: the writes up to %d are removed, as all backends have applied them: begin with %d or later, on a copy of a backend's data", floor, floor+1).With("field", "from")
+		return bus.Errorf(bus.FailedPrecondition, "mirror: from: the writes up to %d are removed, as no active backend lacked them: begin with %d or later, on a copy of a backend's data", floor, floor+1).With("field", "from")
 	}
 	return nil
 }

@@ -137,9 +137,17 @@ func (m *Mirror) change(ctx context.Context, batch []kv.Entry[Backend]) {
 		nodes = append(nodes, n)
 	}
 	slices.SortFunc(nodes, func(a, b *node) int { return byPriority(a.Backend, b.Backend) })
+	if !m.cfg.Observe && anyActive(*m.nodes.Load()) && !anyActive(nodes) {
+		m.log.WarnContext(ctx, "no backend is active any more: reads and writes are refused, and what was stored is sent to nobody")
+	}
 	m.nodes.Store(&nodes)
 	m.edited.notify()
 	m.changed.notify()
+}
+
+// anyActive tells whether one of the backends is active.
+func anyActive(nodes []*node) bool {
+	return slices.ContainsFunc(nodes, func(n *node) bool { return n.Active })
 }
 
 func newNodeState(lanes int) *nodeState {

@@ -191,7 +191,7 @@ func (p *Parked) Retry(ctx context.Context, backend string, seq uint64) (ParkedW
 	}
 	n := p.m.node(backend)
 	if n == nil {
-		return parked, bus.Errorf(bus.NotFound, "there is no backend %q any more: drop the write", backend)
+		return parked, bus.Errorf(bus.NotFound, "there is no backend %q any more: drop write %d", backend, seq)
 	}
 	body := w.request.body
 	if w.body != nil {

@@ -71,6 +71,9 @@ func (m *Mirror) readable(ctx context.Context, all []*node, want minimum) ([]*no
 	if all = m.choose(all, want); len(all) > 0 {
 		return all, nil
 	}
+	if !anyActive(*m.nodes.Load()) {
+		return nil, bus.Errorf(bus.Unavailable, "the mirror has no active backend")
+	}
 	if want.seq == 0 {
 		return nil, bus.Errorf(bus.Unavailable, "no backend may serve reads now: none is healthy and near enough to what was written last")
 	}

@@ -135,10 +135,12 @@ func TestNobodyStores(t *testing.T) {
 func TestNoBackend(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 0)
-	m := r.open(t, mirror.Config{})
+	var log lines
+	m := r.open(t, mirror.Config{Logger: log.logger()})
 	front := serve(t, m)
 	for _, method := range []string{"PUT", "GET"} {
-		if got := do(t, method, front.URL+"/x", ""); got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+		got := do(t, method, front.URL+"/x", "")
+		if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "the mirror has no active backend") {
 			t.Errorf("%s: %d %q", method, got.status, got.body)
 		}
 	}
@@ -148,6 +150,15 @@ func TestNoBackend(t *testing.T) {
 	got := do(t, "PUT", front.URL+"/x", "")
 	if _, _, stored := problem(t, got); got.status != http.StatusServiceUnavailable || stored != "no" || lastSeq(t, m) != 0 {
 		t.Errorf("inactive: %d %q, %d stored", got.status, got.body, lastSeq(t, m))
+	}
+	const warning = "no backend is active any more"
+	for _, active := range []bool{true, false, false} {
+		if _, err := m.Set(t.Context(), mirror.Backend{Name: "a", URL: "http://127.0.0.1:1", Active: active}); err != nil {
+			t.Fatal(err)
+		}
+		if n := log.count(warning); active && n > 0 || !active && n != 1 {
+			t.Errorf("with active %t the log says %d times that there is none", active, n)
+		}
 	}
 }
 

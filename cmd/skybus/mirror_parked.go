@@ -203,7 +203,10 @@ func (c *parkedChoice) each(ctx context.Context, app *App, sure func(context.Con
 				done = append(done, strconv.FormatUint(seq, 10))
 				continue
 			}
-			errs = append(errs, parkedHint(fmt.Errorf("write %d: %w", seq, err)))
+			if bus.CodeOf(err) != bus.NotFound { // which names the write
+				err = fmt.Errorf("write %d: %w", seq, err)
+			}
+			errs = append(errs, parkedHint(err))
 			if ctx.Err() != nil || bus.CodeOf(err) == bus.Unavailable {
 				break
 			}

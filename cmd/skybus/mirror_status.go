@@ -176,6 +176,9 @@ func (c *mirrorDrainCmd) Run(ctx context.Context, app *App) error {
 			last = d
 		}
 		bar.end()
+		if len(last.Backends) == 0 {
+			app.note("nothing was waited for: no backend of mirror %s is active, out of maintenance and without a gap", m.Info().Name)
+		}
 		if !last.Done && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
