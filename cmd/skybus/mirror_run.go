@@ -329,6 +329,7 @@ func (s *mirrorSetup) seed(ctx context.Context, app *App, m *mirror.Mirror) erro
 			if err := m.Delete(ctx, name); err != nil {
 				return err
 			}
+			app.log.WarnContext(ctx, "backend deleted with all that waited for it, as the file does not name it", "backend", name)
 		default:
 			left = append(left, name)
 		}
@@ -341,6 +342,9 @@ func (s *mirrorSetup) seed(ctx context.Context, app *App, m *mirror.Mirror) erro
 		}
 		if _, err := m.Set(ctx, b); err != nil {
 			return err
+		}
+		if known { // somebody may have changed it since, or have another file
+			app.log.InfoContext(ctx, "backend changed, as the file says", "backend", b.Name, "url", b.URL, "url_before", before.URL, "priority", b.Priority, "priority_before", before.Priority)
 		}
 		if !b.Active {
 			app.log.WarnContext(ctx, "backend is not active: it gets nothing", "backend", b.Name)
