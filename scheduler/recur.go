@@ -137,10 +137,10 @@ func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, st
 	if len(step.fire) == 0 {
 		return nil, nil
 	}
-	made, room, count := step.made, 1, s.underWay
+	made, room := step.made, 1
 	switch m.record.Repeat.Overlap {
 	case Allow:
-		made, room, count = 0, MaxUnderWay, s.aboutUnderWay
+		made, room = 0, MaxUnderWay
 	case BufferOne:
 		room = 2
 	case Skip, "":
@@ -148,7 +148,10 @@ func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, st
 	if m.record.Repeat.Missed != CatchUp {
 		made = 0
 	}
-	under, err := count(ctx, sh, m.id)
+	under, err := s.aboutUnderWay(ctx, sh, m.id)
+	if err == nil && under <= fewUnderWay && room < fewUnderWay {
+		under, err = s.underWay(ctx, sh, m.id)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +174,9 @@ func (s *Scheduler) underWay(ctx context.Context, sh *shard, id string) (int, er
 	})
 	return n, err
 }
+
+// fewUnderWay are few enough to be read one by one. Of more than so many it does not matter that one counts twice while its next attempt is stored.
+const fewUnderWay = 16
 
 // aboutUnderWay is the same by the word of any replica, in two requests however many there are.
 func (s *Scheduler) aboutUnderWay(ctx context.Context, sh *shard, id string) (int, error) {
