@@ -53,12 +53,7 @@ func TestMirrorCopyAwayTooLong(t *testing.T) {
 	last := news()
 	back := time.Now()
 	c.restart()
-	eventually(t, patience, "the copy gets what is not too old, in the same lane", func() bool {
-		if time.Since(last.begin) > age { // it may be too old by now, too: a copy is tried again after a while only
-			last = news()
-		}
-		return c.lacks(last.Seq-1, last.Seq) == 0
-	})
+	c.awaitYoung(t, &last, age, news)
 	w.await(200)
 	all := w.end()
 
@@ -82,6 +77,17 @@ func TestMirrorCopyAwayTooLong(t *testing.T) {
 		t.Errorf("given up were %d writes, want %d among them and not %d", len(given), old.Seq, last.Seq)
 	}
 	r.repairFrom(c, "c", slices.Min(slices.Collect(maps.Keys(given))))
+}
+
+// awaitYoung waits until the copy has got the last write. That may get too old, too, as a copy is tried again after a while only: then there is another.
+func (c *copyProcess) awaitYoung(t *testing.T, last *sent, age time.Duration, news func() sent) {
+	t.Helper()
+	eventually(t, patience, "the copy gets what is not too old, in the same lane", func() bool {
+		if time.Since(last.begin) > age {
+			*last = news()
+		}
+		return c.lacks(last.Seq-1, last.Seq) == 0
+	})
 }
 
 // givenUp waits until a copy has got all writes up to the last but for those that are parked for it, which it returns.
