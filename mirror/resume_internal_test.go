@@ -4,29 +4,12 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
-
-	"github.com/skybus-io/skybus/bus"
-	"github.com/skybus-io/skybus/bus/bustest"
 )
 
 // A process that has followed another one goes on where that has committed last, not after the last that it has heard of.
 func TestResumeReadsWhatIsCommitted(t *testing.T) {
 	t.Parallel()
-	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: bustest.Server(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	m, err := Open(t.Context(), conn, Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = m.Close() })
-	for range 9 {
-		if _, err := conn.JetStream().Publish(t.Context(), m.space.write(0), nil); err != nil {
-			t.Fatal(err)
-		}
-	}
+	m := mirrorWith(t, 9)
 	n := &node{Backend: Backend{Name: "a", Generation: 1}, nodeState: newNodeState(m.cfg.Lanes)}
 	commit := func(revision uint64, p progress) uint64 {
 		t.Helper()

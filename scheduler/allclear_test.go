@@ -36,7 +36,7 @@ func TestLullIsToldOnceAndItsEnd(t *testing.T) {
 		cfg.Shards, cfg.Logger = 1, slog.New(slog.NewTextHandler(&log, nil))
 		s := launch(t, n, cfg)
 		set(t, s, scheduler.Spec{})
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake time: long enough for what is told after a while
 		count := func() (waiting, on int) {
 			return log.lines("level=WARN", "deliveries of a shard are waiting"), log.lines("level=INFO", "deliveries of a shard go on", "shard=0", "waited=")
 		}
@@ -54,7 +54,7 @@ func TestLullIsToldOnceAndItsEnd(t *testing.T) {
 		if err := s.conn.JetStream().DeleteConsumer(t.Context(), "SKYBUS_TMR_0", "default=dev"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake time: long enough for what is told after a while
 		told(1, 1)
 		// The stream is gone, and then there is another one.
 		stream, err := s.conn.JetStream().Stream(t.Context(), "SKYBUS_TMR_0")
@@ -65,12 +65,12 @@ func TestLullIsToldOnceAndItsEnd(t *testing.T) {
 		if err := s.conn.JetStream().DeleteStream(t.Context(), "SKYBUS_TMR_0"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake time: long enough for what is told after a while
 		told(2, 1)
 		if _, err := s.conn.JetStream().CreateStream(t.Context(), made); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake time: long enough for what is told after a while
 		told(2, 2)
 	})
 }
@@ -98,7 +98,7 @@ func TestVacancyIsToldOnceAndItsEnd(t *testing.T) {
 		}
 		told := func(n int, by string) {
 			t.Helper()
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) // fake time: long enough for what is told after a while
 			lost, again := log.lines("level=WARN", "shard of timers lost"), log.lines("level=INFO", "shard of timers is fired on time again", "shard=0")
 			if lost != n || again != n || n > 0 && log.lines("fired on time again", "by="+by) != 1 {
 				t.Errorf("the loss was told %d times and its end %d times, want %d, the last one by %s:\n%s", lost, again, n, by, log.Bytes())

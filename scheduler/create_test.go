@@ -235,7 +235,7 @@ func TestNothingIsStoredWithoutServer(t *testing.T) {
 		create(t, s, scheduler.Spec{ID: "a", After: 24 * time.Hour})
 		n.Stop()
 		for _, away := range []time.Duration{0, 5 * time.Minute} {
-			time.Sleep(away)
+			time.Sleep(away) // fake time: the connection has given up, or has not
 			for _, tt := range []struct {
 				what string
 				do   func(ctx context.Context) error
@@ -259,7 +259,7 @@ func TestNothingIsStoredWithoutServer(t *testing.T) {
 		}
 		n.Start(t)
 		eventually(t, "the server is back", func() bool { return second(s.Get(t.Context(), "a")) == nil })
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake time: what was still under way would be stored by now
 		wantCode(t, second(s.Get(t.Context(), "b")), bus.NotFound)
 		if tm, err := s.Get(t.Context(), "a"); err != nil || tm.State != scheduler.Scheduled || tm.Revision != 1 {
 			t.Errorf("the timer from before is %+v, %v", tm, err)

@@ -149,7 +149,7 @@ func TestBufferOne(t *testing.T) {
 			record := fmt.Sprintf(`{"g":"G","n":%d,"t":{"transport":"memory","uri":"memory://a"},"r":{"first":3000000000},"p":{"every":5000000000,"overlap":"buffer_one"}}`, n)
 			storeRaw(t, s, dueSubject("t1"), nats.Header{"Skybus-Fired-Ns": {"1"}}, body(t, record, time.Now(), ""))
 		}
-		time.Sleep(3 * time.Minute)
+		time.Sleep(3 * time.Minute) // fake time: all are done
 		all := m.all()
 		if len(all) != 3 || most.Load() != 1 {
 			t.Fatalf("%d calls, %d at once", len(all), most.Load())
@@ -169,7 +169,7 @@ func TestBufferOneAfterUpdate(t *testing.T) {
 		m := newMemory(func(context.Context, *scheduler.Delivery) error {
 			most.Store(max(most.Load(), now.Add(1)))
 			defer now.Add(-1)
-			time.Sleep(30 * time.Second)
+			time.Sleep(30 * time.Second) // fake time: a delivery takes so long
 			return nil
 		})
 		s := launch(t, bustest.Server(t), config(m))
@@ -179,7 +179,7 @@ func TestBufferOneAfterUpdate(t *testing.T) {
 		if _, err := s.Update(t.Context(), "t1", 0, spec); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(3 * time.Minute)
+		time.Sleep(3 * time.Minute) // fake time: all are done
 		all := m.all()
 		if len(all) != 2 || all[0].Occurrence != 1 || all[1].Occurrence != 2 || most.Load() != 1 {
 			t.Errorf("%d at once of %+v", most.Load(), all)
