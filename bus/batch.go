@@ -145,15 +145,21 @@ func (c *batchConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t)
 // SetWriteDeadline does nothing, as above.
 func (c *batchConn) SetWriteDeadline(time.Time) error { return nil }
 
+// batching is how connections are made.
+type batching struct {
+	timeout time.Duration // of a write
+	begin   func()        // called before each is made
+}
+
 // batchDialer makes connections by another dialer.
 type batchDialer struct {
 	nats.CustomDialer
-
-	timeout time.Duration
+	batching
 }
 
 // Dial connects.
 func (d batchDialer) Dial(network, address string) (net.Conn, error) {
+	d.begin()
 	conn, err := d.CustomDialer.Dial(network, address)
 	if err != nil {
 		return nil, err
@@ -170,12 +176,12 @@ func (d batchDialer) SkipTLSHandshake() bool {
 // batchInProcess makes connections to a server in this process.
 type batchInProcess struct {
 	nats.InProcessConnProvider
-
-	timeout time.Duration
+	batching
 }
 
 // InProcessConn connects.
 func (p batchInProcess) InProcessConn() (net.Conn, error) {
+	p.begin()
 	conn, err := p.InProcessConnProvider.InProcessConn()
 	if err != nil {
 		return nil, err
@@ -183,24 +189,27 @@ func (p batchInProcess) InProcessConn() (net.Conn, error) {
 	return newBatchConn(conn, p.timeout), nil
 }
 
-// batchWrites is a nats.Option. It comes after a user's own, which may name a dialer.
-func batchWrites(o *nats.Options) error {
-	timeout := o.FlusherTimeout
-	o.FlusherTimeout = 0 // what it is of takes no time now
-	if o.InProcessServer != nil {
-		o.InProcessServer = batchInProcess{o.InProcessServer, timeout}
+// batchWrites is a nats.Option that calls begin before a connection is made, the first and each after a loss. It comes after a
+// user's own, which may name a dialer.
+func batchWrites(begin func()) nats.Option {
+	return func(o *nats.Options) error {
+		how := batching{o.FlusherTimeout, begin}
+		o.FlusherTimeout = 0 // what it is of takes no time now
+		if o.InProcessServer != nil {
+			o.InProcessServer = batchInProcess{o.InProcessServer, how}
+			return nil
+		}
+		if o.CustomDialer == nil {
+			dialer := net.Dialer{Timeout: o.Timeout}
+			if o.Dialer != nil {
+				dialer = *o.Dialer
+			}
+			if o.AllowMultipathTCP != nil {
+				dialer.SetMultipathTCP(*o.AllowMultipathTCP)
+			}
+			o.CustomDialer = &dialer
+		}
+		o.CustomDialer = batchDialer{o.CustomDialer, how}
 		return nil
 	}
-	if o.CustomDialer == nil {
-		dialer := net.Dialer{Timeout: o.Timeout}
-		if o.Dialer != nil {
-			dialer = *o.Dialer
-		}
-		if o.AllowMultipathTCP != nil {
-			dialer.SetMultipathTCP(*o.AllowMultipathTCP)
-		}
-		o.CustomDialer = &dialer
-	}
-	o.CustomDialer = batchDialer{o.CustomDialer, timeout}
-	return nil
 }

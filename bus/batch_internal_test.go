@@ -213,7 +213,7 @@ func (s *skipping) SkipTLSHandshake() bool { return s.skip }
 func TestBatchWritesKeepsOptions(t *testing.T) {
 	t.Parallel()
 	o := nats.Options{Timeout: time.Second, FlusherTimeout: time.Minute}
-	if err := batchWrites(&o); err != nil {
+	if err := batchWrites(func() {})(&o); err != nil {
 		t.Fatal(err)
 	}
 	d, ok := o.CustomDialer.(batchDialer)
@@ -225,13 +225,13 @@ func TestBatchWritesKeepsOptions(t *testing.T) {
 	}
 	for _, skip := range []bool{true, false} {
 		o = nats.Options{CustomDialer: &skipping{skip: skip}}
-		_ = batchWrites(&o) // as above
+		_ = batchWrites(func() {})(&o) // as above
 		if d, ok := o.CustomDialer.(batchDialer); !ok || d.SkipTLSHandshake() != skip {
 			t.Errorf("skip %t: dialer %#v", skip, o.CustomDialer)
 		}
 	}
 	o = nats.Options{Dialer: &net.Dialer{Timeout: time.Hour}}
-	_ = batchWrites(&o) // as above
+	_ = batchWrites(func() {})(&o) // as above
 	d, _ = o.CustomDialer.(batchDialer)
 	if inner, ok := d.CustomDialer.(*net.Dialer); !ok || inner.Timeout != time.Hour {
 		t.Errorf("dialer %#v", d.CustomDialer)

@@ -169,7 +169,7 @@ func (c *Conn) dial(ctx context.Context, cfg Config) error {
 		server = "the server in this process"
 	}
 	opts = append(opts, cfg.Options...)
-	nc, err := connect(ctx, cfg.Server, append(opts, useOwnInbox, batchWrites, c.handleEvents))
+	nc, err := connect(ctx, cfg.Server, append(opts, useOwnInbox, batchWrites(c.denials.reset), c.handleEvents))
 	if err != nil {
 		return connectError(server, err)
 	}
@@ -371,7 +371,7 @@ func (c *Conn) notifyLocked() {
 }
 
 func (c *Conn) onDisconnect(err error) {
-	c.denials.reset()
+	c.denials.reset() // again: what was refused on the lost connection may have been told since the next is being made
 	c.mu.Lock()
 	select {
 	case <-c.connected:

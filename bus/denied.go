@@ -103,8 +103,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 // denials leads what the server refuses to those who wait for it. Requests to subjects that were answered before are not
 // entered: the common case costs them a look into a table.
 type denials struct {
-	proven [512]atomic.Pointer[string] // subjects that were answered, by their hash; a later one replaces an earlier
-	seed   maphash.Seed
+	proven atomic.Pointer[proofs] // on the connection that stands, or is being made
 	deaf   atomic.Pointer[string] // the subject of the inboxes that were refused
 
 	mu      sync.Mutex
@@ -119,29 +118,38 @@ type waiter struct {
 }
 
 func newDenials() *denials {
-	return &denials{seed: maphash.MakeSeed(), waiting: map[*waiter]struct{}{}, told: make(chan struct{})}
-}
-
-func (d *denials) slot(subject string) *atomic.Pointer[string] {
-	return &d.proven[maphash.String(d.seed, subject)%uint64(len(d.proven))]
-}
-
-// allowed tells whether a request to subject got through since the connection stands.
-func (d *denials) allowed(subject string) bool {
-	p := d.slot(subject).Load()
-	return p != nil && *p == subject
-}
-
-func (d *denials) prove(subject string) {
-	d.slot(subject).Store(&subject)
+	d := &denials{waiting: map[*waiter]struct{}{}, told: make(chan struct{})}
+	d.reset()
+	return d
 }
 
 // reset forgets what held for a connection that is lost.
 func (d *denials) reset() {
 	d.deaf.Store(nil)
-	for i := range d.proven {
-		d.proven[i].Store(nil)
-	}
+	d.proven.Store(&proofs{seed: maphash.MakeSeed()})
+}
+
+// proofs are subjects to which requests got through on one connection, by their hash; a later one replaces an earlier.
+type proofs struct {
+	seed     maphash.Seed
+	subjects [512]atomic.Pointer[string]
+}
+
+func (p *proofs) slot(subject string) *atomic.Pointer[string] {
+	return &p.subjects[maphash.String(p.seed, subject)%uint64(len(p.subjects))]
+}
+
+func (p *proofs) has(subject string) bool {
+	s := p.slot(subject).Load()
+	return s != nil && *s == subject
+}
+
+func (p *proofs) add(subject string) {
+	p.slot(subject).Store(&subject)
+}
+
+func (p *proofs) drop(subject string) {
+	p.slot(subject).Store(nil)
 }
 
 func (d *denials) watch(a Access, tell func(*Error)) (stop func()) {
@@ -189,7 +197,7 @@ func (c *Conn) onDenied(violation error) bool {
 	defer c.denials.settle(violation)
 	op, subject, ok := parseViolation(violation.Error())
 	if op == opPublish {
-		c.denials.slot(subject).Store(nil)
+		c.denials.proven.Load().drop(subject)
 	}
 	deaf := op == opSubscribe && c.ownInbox(subject)
 	if deaf && strings.HasSuffix(subject, ".*") { // where all answers come, subscribed once per connection

@@ -127,31 +127,45 @@ func TestInboxDenied(t *testing.T) {
 	}
 }
 
-// What may happen with one login says nothing about the next connection.
+// What may happen with one login says nothing about the next connection, also where the client tells of that late: here it
+// tells of nothing until the server has refused a request on the new connection.
 func TestDeniedAfterReconnect(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
 	allow := []string{"may.>"}
 	s := bustest.Server(t, bustest.Configure(func(o *server.Options) {
-		mu.Lock()
-		defer mu.Unlock()
 		o.Users = []*server.User{
 			{Username: "admin", Password: "x"},
 			{Username: "bob", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: allow}}},
 		}
 	}))
-	admin, bob := connect(t, s, as("admin")), connect(t, s, as("bob"))
+	cfg := as("bob")
+	busy, free := make(chan struct{}), make(chan struct{})
+	hold, release := sync.OnceFunc(func() { close(busy); <-free }), sync.OnceFunc(func() { close(free) })
+	defer release()
+	cfg.Options = append(cfg.Options, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { hold() }))
+	admin, bob := connect(t, s, as("admin")), connect(t, s, cfg)
 	subscribe(t, admin, "may.echo", func(m *nats.Msg) { _ = m.Respond(nil) })
 	if _, err := request(t, bob, patience, &nats.Msg{Subject: "may.echo"}); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
+	if err := bob.Publish(&nats.Msg{Subject: "secret"}); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, "refusal", busy)
 	allow = []string{"other"}
-	mu.Unlock()
-	s.Restart(t)
-	began := time.Now()
-	_, err := request(t, bob, patience, &nats.Msg{Subject: "may.echo"})
-	wantDenied(t, err, "may.echo")
+	stopServer(t, s, bob) // what is sent before bob has noticed is lost
+	s.Start(t)
+	began, done := time.Now(), make(chan error, 1)
+	go func() {
+		_, err := request(t, bob, patience, &nats.Msg{Subject: "may.echo"})
+		done <- err
+	}()
+	bustest.Eventually(t, "refusal on the new connection", func() bool {
+		err := bob.NATS().LastError()
+		return err != nil && strings.Contains(err.Error(), "may.echo")
+	})
+	release()
+	wantDenied(t, receive(t, "answer", done), "may.echo")
 	if took := time.Since(began); took > patience/2 {
 		t.Errorf("it took %v", took)
 	}

@@ -45,7 +45,8 @@ func (c *Conn) Request(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
 // roundTrip sends msg and waits for its reply. The refusal of a subject ends it at once, but for one that this connection was
 // allowed before: rights that change without a new login are met by the next request.
 func (c *Conn) roundTrip(ctx context.Context, msg *nats.Msg) (reply *nats.Msg, err error) {
-	if c.denials.allowed(msg.Subject) {
+	proven := c.denials.proven.Load() // what is answered on this connection proves nothing for the next
+	if proven.has(msg.Subject) {
 		return c.nc.RequestMsgWithContext(ctx, msg)
 	}
 	err = c.Permitted(ctx, Access{Publish: []string{msg.Subject}}, func(ctx context.Context) (err error) {
@@ -53,7 +54,7 @@ func (c *Conn) roundTrip(ctx context.Context, msg *nats.Msg) (reply *nats.Msg, e
 		return err
 	})
 	if err == nil || errors.Is(err, nats.ErrNoResponders) {
-		c.denials.prove(msg.Subject)
+		proven.add(msg.Subject)
 	}
 	return reply, err
 }
