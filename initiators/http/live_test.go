@@ -77,7 +77,7 @@ func TestEditInFlight(t *testing.T) {
 		t.Errorf("the next: %d %s", a.status, a.body)
 	}
 	h.release()
-	if a := receive(t, answers, "the first"); a.status != 202 || a.body != `{"a":1}` {
+	if a := bustest.Receive(t, "the first", answers); a.status != 202 || a.body != `{"a":1}` {
 		t.Errorf("the first: %d %s", a.status, a.body)
 	}
 }
@@ -148,7 +148,7 @@ func TestWait(t *testing.T) {
 	if _, err := reports.Put(t.Context(), h.conn.Namespace().Key("late"), gateway.Report{ID: "late", Host: "far", PID: 7, Revision: revision - 1}, kv.TTL(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err = gateway.Wait(short, h.conn, revision)
 	if bus.CodeOf(err) != bus.DeadlineExceeded || !strings.Contains(err.Error(), "late (far, process 7)") || strings.Count(err.Error(), "process") != 1 {
@@ -163,7 +163,7 @@ func TestWait(t *testing.T) {
 	if _, err := reports.Put(t.Context(), h.conn.Namespace().Key("late"), gateway.Report{ID: "late", Revision: revision}, kv.TTL(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if err := receive(t, waited, "the wait"); err != nil {
+	if err := bustest.Receive(t, "the wait", waited); err != nil {
 		t.Error(err)
 	}
 	// One that is closed says so.
