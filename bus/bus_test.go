@@ -182,7 +182,7 @@ func TestReconnect(t *testing.T) {
 		}
 
 		s.Start(t)
-		receive(t, "notice of the loss", loss)
+		bustest.Receive(t, "notice of the loss", loss)
 		if err := c.WaitConnected(t.Context()); err != nil {
 			t.Errorf("WaitConnected: %v", err)
 		}
@@ -218,7 +218,7 @@ func TestSlowConsumerIsALoss(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	receive(t, "notice of the loss", loss)
+	bustest.Receive(t, "notice of the loss", loss)
 	if c.AsyncErrors() == 0 {
 		t.Error("the error is not counted")
 	}
@@ -240,7 +240,7 @@ func TestWaitConnectedReturnsOnClose(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Errorf("close while the server is down: %v", err)
 	}
-	if err := receive(t, "WaitConnected", done); !errors.Is(err, nats.ErrConnectionClosed) {
+	if err := bustest.Receive(t, "WaitConnected", done); !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Errorf("got %v, want %v", err, nats.ErrConnectionClosed)
 	}
 }

@@ -28,7 +28,7 @@ func TestClose(t *testing.T) {
 		t.Fatalf("close: %v", err)
 	}
 	for i := range n {
-		if got, want := string(receive(t, "message", arrived).Data), fmt.Sprint(i); got != want {
+		if got, want := string(bustest.Receive(t, "message", arrived).Data), fmt.Sprint(i); got != want {
 			t.Fatalf("message %s, want %s", got, want)
 		}
 	}
@@ -37,7 +37,7 @@ func TestClose(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Errorf("second close: %v", err)
 	}
-	receive(t, "Closed", c.Closed())
+	bustest.Receive(t, "Closed", c.Closed())
 	if err := c.WaitConnected(t.Context()); !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Errorf("WaitConnected: %v, want %v", err, nats.ErrConnectionClosed)
 	}
@@ -56,7 +56,7 @@ func TestCloseDrains(t *testing.T) {
 	handled := 0
 	sub := subscribe(t, c, "work", func(m *nats.Msg) {
 		begun <- struct{}{}
-		<-release
+		bustest.Hold(t, release)
 		handled++
 		_ = m.Respond(m.Data)
 	})
@@ -66,7 +66,7 @@ func TestCloseDrains(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	receive(t, "the first message", begun)
+	bustest.Receive(t, "the first message", begun)
 	bustest.Eventually(t, "messages held", func() bool {
 		pending, _, err := sub.Pending()
 		return err == nil && pending >= n-1 // the one being handled counts or not
@@ -80,14 +80,14 @@ func TestCloseDrains(t *testing.T) {
 	default:
 	}
 	close(release)
-	if err := receive(t, "close", closed); err != nil {
+	if err := bustest.Receive(t, "close", closed); err != nil {
 		t.Errorf("close: %v", err)
 	}
 	if handled != n {
 		t.Errorf("%d messages were handled, want %d", handled, n)
 	}
 	for range n {
-		receive(t, "reply", replies)
+		bustest.Receive(t, "reply", replies)
 	}
 }
 
@@ -99,7 +99,7 @@ func TestCloseConcurrently(t *testing.T) {
 	begun := make(chan struct{})
 	subscribe(t, c, "work", func(*nats.Msg) {
 		close(begun)
-		<-release
+		bustest.Hold(t, release)
 	})
 	if err := c.Publish(&nats.Msg{Subject: "work"}); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestCloseBeneath(t *testing.T) {
 	t.Parallel()
 	c := connect(t, bustest.Server(t), bus.Config{})
 	c.NATS().Close()
-	receive(t, "Closed", c.Closed())
+	bustest.Receive(t, "Closed", c.Closed())
 	if err := c.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
@@ -156,9 +156,9 @@ func TestHandlersOfTheUser(t *testing.T) {
 	loss := make(chan struct{}, 1)
 	defer c.NotifyLoss(loss)()
 	s.Restart(t)
-	receive(t, "lost", lost)
-	receive(t, "back", back)
-	receive(t, "notice of the loss", loss)
+	bustest.Receive(t, "lost", lost)
+	bustest.Receive(t, "back", back)
+	bustest.Receive(t, "notice of the loss", loss)
 
 	sub := subscribe(t, c, "flood", func(*nats.Msg) { <-c.Closed() })
 	if err := sub.SetPendingLimits(1, 1024); err != nil {
@@ -169,9 +169,9 @@ func TestHandlersOfTheUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	receive(t, "error", failed)
+	bustest.Receive(t, "error", failed)
 	c.NATS().Close()
-	receive(t, "closed", closed)
+	bustest.Receive(t, "closed", closed)
 	if err := c.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
@@ -185,7 +185,7 @@ func TestClosedByServer(t *testing.T) {
 	if err := c.NATS().Publish(strings.Repeat("n", 5000), nil); err != nil {
 		t.Fatal(err)
 	}
-	receive(t, "Closed", c.Closed())
+	bustest.Receive(t, "Closed", c.Closed())
 	_, err := request(t, c, patience, &nats.Msg{Subject: "a"})
 	wantCode(t, err, bus.Unavailable)
 	if err := c.Close(); err != nil {

@@ -74,7 +74,7 @@ func TestDeniedIsNotMisattributed(t *testing.T) {
 	release := make(chan struct{})
 	subscribe(t, admin, "may.slow", func(m *nats.Msg) {
 		go func() {
-			<-release
+			bustest.Hold(t, release)
 			_ = m.Respond([]byte("done"))
 		}()
 	})
@@ -231,7 +231,7 @@ func TestNotifyDenied(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantDenied(t, receive(t, "refusal", told), "secret")
+	wantDenied(t, bustest.Receive(t, "refusal", told), "secret")
 	stop()
 	if err := bob.Flush(t.Context()); err != nil {
 		t.Fatal(err)

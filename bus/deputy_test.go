@@ -135,14 +135,14 @@ func TestCheckRealMessages(t *testing.T) {
 	if _, err := request(t, caller, patience, &nats.Msg{Subject: "svc"}); err != nil {
 		t.Fatal(err)
 	}
-	if got := receive(t, "request", dropped); got != "" {
+	if got := bustest.Receive(t, "request", dropped); got != "" {
 		t.Errorf("a request was dropped: %s", got)
 	}
 	heard := inbox(t, service, "one")
 	if err := caller.Publish(&nats.Msg{Subject: "one", Header: oneWayHeader(nil)}); err != nil {
 		t.Fatal(err)
 	}
-	if got := service.CheckOneWay(receive(t, "one-way message", heard)); got != "" {
+	if got := service.CheckOneWay(bustest.Receive(t, "one-way message", heard)); got != "" {
 		t.Errorf("a one-way message was dropped: %s", got)
 	}
 }
@@ -238,7 +238,7 @@ func TestJetStreamAsDeputy(t *testing.T) {
 			if err := tt.attack(t.Context(), newLoot(t, attacker)); err != nil {
 				t.Fatal(err)
 			}
-			msg := receive(t, "message", heard)
+			msg := bustest.Receive(t, "message", heard)
 			if got := service.CheckRequest(msg); got != tt.request {
 				t.Errorf("as a request: %q, want %q: %+v", got, tt.request, msg)
 			}
@@ -282,7 +282,7 @@ func TestRequestAcrossAccounts(t *testing.T) {
 	if err != nil || string(reply.Data) != "done" {
 		t.Fatalf("got %v, %v", reply, err)
 	}
-	msg := receive(t, "request", arrived)
+	msg := bustest.Receive(t, "request", arrived)
 	if got := service.CheckRequest(msg); got != "" {
 		t.Errorf("dropped: %s, reply %q", got, msg.Reply)
 	}

@@ -95,7 +95,7 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 			if err := c.Publish(&nats.Msg{Subject: "env", Header: tt.sent.Header()}); err != nil {
 				t.Fatal(err)
 			}
-			e, err := bus.ReadEnvelope(receive(t, "message", got).Header)
+			e, err := bus.ReadEnvelope(bustest.Receive(t, "message", got).Header)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -115,18 +115,6 @@ func clientID(t testing.TB, c *bus.Conn) uint64 {
 	return id
 }
 
-// receive waits for the next value of ch.
-func receive[T any](t testing.TB, what string, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("%s: nothing came in %v", what, patience)
-		panic("unreachable")
-	}
-}
-
 // stopServer stops s and waits until c has noticed.
 func stopServer(t testing.TB, s *bustest.Node, c *bus.Conn) {
 	t.Helper()

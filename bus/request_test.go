@@ -63,7 +63,7 @@ func TestRequestDeadline(t *testing.T) {
 	if errors.Is(err, bus.ErrNoResponders) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("chain of %v: want the context's error and not ErrNoResponders", err)
 	}
-	receive(t, "request", heard)
+	bustest.Receive(t, "request", heard)
 	works(t, c, clientID(t, c))
 }
 
@@ -119,7 +119,7 @@ func TestMaxPayload(t *testing.T) {
 	if err := c.Publish(&nats.Msg{Subject: "big", Data: make([]byte, limit)}); err != nil {
 		t.Errorf("the largest message: %v", err)
 	}
-	if got := receive(t, "the largest message", heard); len(got.Data) != limit {
+	if got := bustest.Receive(t, "the largest message", heard); len(got.Data) != limit {
 		t.Errorf("%d bytes came, want %d: what was refused was sent", len(got.Data), limit)
 	}
 }
@@ -133,12 +133,12 @@ func TestMaxPayloadOfForwardedMessage(t *testing.T) {
 	if err := c.Publish(&nats.Msg{Subject: "long." + strings.Repeat("x", 64), Data: make([]byte, limit)}); err != nil {
 		t.Fatal(err)
 	}
-	msg := receive(t, "message", long)
+	msg := bustest.Receive(t, "message", long)
 	msg.Subject = "s"
 	if err := c.Publish(msg); err != nil {
 		t.Fatalf("forward: %v", err)
 	}
-	if got := receive(t, "forwarded message", short); len(got.Data) != limit {
+	if got := bustest.Receive(t, "forwarded message", short); len(got.Data) != limit {
 		t.Errorf("got %d bytes, want %d", len(got.Data), limit)
 	}
 }
@@ -217,7 +217,7 @@ func TestHeaderValueWithLines(t *testing.T) {
 	if err := c.Publish(&nats.Msg{Subject: "h", Header: h, Data: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	msg := receive(t, "message", got)
+	msg := bustest.Receive(t, "message", got)
 	e, err := bus.ReadEnvelope(msg.Header)
 	if err != nil || e.Attempt != 1 || string(msg.Data) != "x" {
 		t.Errorf("got %+v, body %q, %v", e, msg.Data, err)
@@ -247,7 +247,7 @@ func TestRequestWaitsForTheServer(t *testing.T) {
 	case <-time.After(100 * time.Millisecond):
 	}
 	s.Start(t)
-	if err := receive(t, "reply", done); err != nil {
+	if err := bustest.Receive(t, "reply", done); err != nil {
 		t.Errorf("request: %v", err)
 	}
 }
@@ -267,9 +267,9 @@ func TestRequestInFlightWhenTheConnectionBreaks(t *testing.T) {
 		_, err := c.Request(ctx, &nats.Msg{Subject: "silent"})
 		done <- err
 	}()
-	receive(t, "request", heard)
+	bustest.Receive(t, "request", heard)
 	s.Restart(t)
-	receive(t, "notice of the loss", loss)
+	bustest.Receive(t, "notice of the loss", loss)
 	flush(t, c)
 	if len(heard) != 0 {
 		t.Error("the request was sent again")
@@ -280,7 +280,7 @@ func TestRequestInFlightWhenTheConnectionBreaks(t *testing.T) {
 	default:
 	}
 	cancel()
-	wantCode(t, receive(t, "error", done), bus.Canceled)
+	wantCode(t, bustest.Receive(t, "error", done), bus.Canceled)
 }
 
 // Nothing was sent, so it is unavailable, which says that it is safe to try again, and not deadline_exceeded.

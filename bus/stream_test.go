@@ -284,7 +284,7 @@ func TestOpenStreamWaitsForTheServer(t *testing.T) {
 
 	done := openInBackground(t, c, "ORDERS")
 	s.Start(t)
-	if err := receive(t, "stream", done); err != nil {
+	if err := bustest.Receive(t, "stream", done); err != nil {
 		t.Error(err)
 	}
 }

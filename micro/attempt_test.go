@@ -36,7 +36,7 @@ func TestCallWaitsForService(t *testing.T) {
 	const delay = 300 * time.Millisecond
 	<-time.After(delay)
 	serve(t, connect(t, s), micro.Config{Name: "late"}, endpoint("hello", greet))
-	got := receive(t, answered, "the call")
+	got := bustest.Receive(t, "the call", answered)
 	if took := time.Since(start); got.err != nil || took < delay {
 		t.Errorf("%v after %v", got.err, took)
 	}
@@ -185,7 +185,7 @@ func wantAttempts(t *testing.T, attempts <-chan micro.RequestInfo, n int) {
 	t.Helper()
 	ids := map[string]bool{}
 	for i := range n {
-		info := receive(t, attempts, "an attempt")
+		info := bustest.Receive(t, "an attempt", attempts)
 		ids[info.RequestID] = true
 		if info.Attempt != i+1 {
 			t.Errorf("attempt %d, want %d", info.Attempt, i+1)
@@ -230,7 +230,7 @@ func TestCallManyAttempts(t *testing.T) {
 	}()
 	<-time.After(100 * time.Millisecond)
 	serve(t, connect(t, s), micro.Config{Name: "late"}, endpoint("hello", greet))
-	if err := receive(t, answered, "the call"); err != nil {
+	if err := bustest.Receive(t, "the call", answered); err != nil {
 		t.Error(err)
 	}
 }

@@ -116,13 +116,13 @@ func TestManyLargeBodies(t *testing.T) {
 		}()
 	}
 	for range 4 {
-		receive(t, entered, "a handler to have its body")
+		bustest.Receive(t, "a handler to have its body", entered)
 	}
 	_, err := micro.Call[int](t.Context(), c, "files.hold", make([]byte, size))
 	wantCode(t, err, bus.ResourceExhausted, "too many large ones")
 	close(leave)
 	for range 4 {
-		if err := receive(t, done, "an answer"); err != nil {
+		if err := bustest.Receive(t, "an answer", done); err != nil {
 			t.Error(err)
 		}
 	}
@@ -217,12 +217,12 @@ func TestLargeResponseToNobody(t *testing.T) {
 		_, err := micro.Call[[]byte](t.Context(), c, "files.make", []byte{})
 		done <- err
 	}()
-	receive(t, entered, "the handler")
+	bustest.Receive(t, "the handler", entered)
 	connected := srv.Server().NumClients()
 	conn.NATS().Close()
 	bustest.Eventually(t, "the server to know that the caller is gone", func() bool { return srv.Server().NumClients() < connected })
 	close(leave)
-	if err := receive(t, done, "the call to fail"); err == nil {
+	if err := bustest.Receive(t, "the call to fail", done); err == nil {
 		t.Error("the call succeeded")
 	}
 	began := time.Now()

@@ -56,7 +56,7 @@ func TestCallersFirst(t *testing.T) {
 			}
 		}}}, endpoint("hello", greet))
 		for range 3 {
-			if got := receive(t, handled, "the message"); got != id {
+			if got := bustest.Receive(t, "the message", handled); got != id {
 				t.Errorf("message of %s, want %s", got, id)
 			}
 		}

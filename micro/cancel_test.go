@@ -75,16 +75,16 @@ func (c *caller) begin(t *testing.T, id, attempt string) {
 		Subject: "default.dev.svc.slow.wait", Reply: c.inbox, Data: []byte(`{}`),
 		Header: nats.Header{"Skybus-Request-Id": {id}, "Skybus-Attempt": {attempt}},
 	})
-	receive(t, c.entered, "the handler")
+	bustest.Receive(t, "the handler", c.entered)
 }
 
 // ends waits for the end of one handler, and for what its caller is told.
 func (c *caller) ends(t *testing.T, ended <-chan error) {
 	t.Helper()
-	if err := receive(t, ended, "the end of the handler"); !errors.Is(err, context.Canceled) {
+	if err := bustest.Receive(t, "the end of the handler", ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("its ctx says %v", err)
 	}
-	wantError(t, receive(t, c.answers, "the answer"), bus.Canceled, 499, "was canceled by its caller")
+	wantError(t, bustest.Receive(t, "the answer", c.answers), bus.Canceled, 499, "was canceled by its caller")
 }
 
 func TestCancel(t *testing.T) {
@@ -171,12 +171,12 @@ func TestCancelRequest(t *testing.T) {
 				})
 				failed <- err
 			}()
-			receive(t, entered, "the handler")
+			bustest.Receive(t, "the handler", entered)
 			send(t, conn.NATS(), cancelMessage("r", "", conn.NATS().NewRespInbox(), ""))
-			if err := receive(t, ended, "the end of the handler"); !errors.Is(err, context.Canceled) {
+			if err := bustest.Receive(t, "the end of the handler", ended); !errors.Is(err, context.Canceled) {
 				t.Errorf("its ctx says %v", err)
 			}
-			wantCode(t, receive(t, failed, "the answer"), bus.Canceled)
+			wantCode(t, bustest.Receive(t, "the answer", failed), bus.Canceled)
 			_ = svc.stop()
 		})
 	}

@@ -282,9 +282,9 @@ func TestCallCanceled(t *testing.T) {
 		_, err := micro.Call[greeting](ctx, c, "slow.wait", hello{})
 		failed <- err
 	}()
-	receive(t, begun, "the handler")
+	bustest.Receive(t, "the handler", begun)
 	cancel()
-	wantCode(t, receive(t, failed, "the canceled call"), bus.Canceled)
+	wantCode(t, bustest.Receive(t, "the canceled call", failed), bus.Canceled)
 	_, err := micro.Call[greeting](ctx, c, "slow.wait", hello{})
 	wantCode(t, err, bus.Canceled)
 }

@@ -37,7 +37,7 @@ func TestCancelMessage(t *testing.T) {
 		_, err := micro.Call[hello](ctx, c, "slow.x", hello{}, opts...)
 		wantCode(t, err, bus.DeadlineExceeded)
 		cancel()
-		receive(t, requests, "the request")
+		bustest.Receive(t, "the request", requests)
 
 		ctx, cancel = context.WithCancel(t.Context())
 		failed := make(chan error, 1)
@@ -45,10 +45,10 @@ func TestCancelMessage(t *testing.T) {
 			_, err := micro.Call[hello](ctx, c, "slow.x", hello{}, opts...)
 			failed <- err
 		}()
-		request := receive(t, requests, "the request")
+		request := bustest.Receive(t, "the request", requests)
 		cancel()
-		wantCode(t, receive(t, failed, "the call"), bus.Canceled)
-		m := receive(t, cancels, "the message")
+		wantCode(t, bustest.Receive(t, "the call", failed), bus.Canceled)
+		m := bustest.Receive(t, "the message", cancels)
 		if m.Header.Get(bus.HeaderRequestID) != request.Header.Get(bus.HeaderRequestID) || m.Header.Get(bus.HeaderAttempt) != "1" || string(m.Data) != "x" {
 			t.Errorf("headers %v, body %q", m.Header, m.Data)
 		}
@@ -96,10 +96,10 @@ func TestCancelEndsHandler(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		failed := make(chan error, 1)
 		go func() { failed <- call(ctx) }()
-		receive(t, entered, "the handler")
+		bustest.Receive(t, "the handler", entered)
 		cancel()
-		wantCode(t, receive(t, failed, name), bus.Canceled)
-		if err := receive(t, ended, "the handler to be told: "+name); !errors.Is(err, context.Canceled) {
+		wantCode(t, bustest.Receive(t, name, failed), bus.Canceled)
+		if err := bustest.Receive(t, "the handler to be told: "+name, ended); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: the handler's ctx ended with %v", name, err)
 		}
 	}
@@ -135,7 +135,7 @@ func TestCancelOfHedges(t *testing.T) {
 		if _, err := micro.Call[string](t.Context(), c, "who.are", hello{}, micro.Hedge(20*time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
-		if err := receive(t, ended, "the loser to end"); !errors.Is(err, context.Canceled) {
+		if err := bustest.Receive(t, "the loser to end", ended); !errors.Is(err, context.Canceled) {
 			t.Errorf("it ended with %v", err)
 		}
 	}
@@ -169,10 +169,10 @@ func TestCancelSiblings(t *testing.T) {
 			_, err := micro.Call[hello](ctx, c, "slow.x", hello{})
 			failed <- err
 		}()
-		receive(t, requests, "the request")
+		bustest.Receive(t, "the request", requests)
 	}
 	stop[0]()
-	wantCode(t, receive(t, failed, "the first"), bus.Canceled)
+	wantCode(t, bustest.Receive(t, "the first", failed), bus.Canceled)
 	if err := c.Conn().NATS().Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -183,8 +183,8 @@ func TestCancelSiblings(t *testing.T) {
 		t.Error("one was cancelled while the other goes on")
 	}
 	stop[1]()
-	wantCode(t, receive(t, failed, "the second"), bus.Canceled)
-	if m := receive(t, cancels, "the message for both"); m.Header.Get(bus.HeaderRequestID) != "shared" {
+	wantCode(t, bustest.Receive(t, "the second", failed), bus.Canceled)
+	if m := bustest.Receive(t, "the message for both", cancels); m.Header.Get(bus.HeaderRequestID) != "shared" {
 		t.Errorf("headers %v", m.Header)
 	}
 }
@@ -232,13 +232,13 @@ func TestCancelOfBroadcasts(t *testing.T) {
 		}
 	}
 	bothEnter := func() {
-		receive(t, entered, "a handler")
-		receive(t, entered, "the other")
+		bustest.Receive(t, "a handler", entered)
+		bustest.Receive(t, "the other", entered)
 	}
 	bothEnd := func(how string, with error) {
 		t.Helper()
 		for range 2 {
-			if err := receive(t, ended, how+": the end of a handler"); !errors.Is(err, with) {
+			if err := bustest.Receive(t, how+": the end of a handler", ended); !errors.Is(err, with) {
 				t.Errorf("%s: its ctx says %v", how, err)
 			}
 		}

@@ -167,7 +167,7 @@ func TestClientInterceptorChanges(t *testing.T) {
 	if err != nil || got.Name != "a!?" {
 		t.Error(got, err)
 	}
-	if h := receive(t, seen, "the request"); !slices.Equal(h["Color"], []string{"red", "blue"}) {
+	if h := bustest.Receive(t, "the request", seen); !slices.Equal(h["Color"], []string{"red", "blue"}) {
 		t.Errorf("headers %v", h)
 	}
 }

@@ -215,7 +215,7 @@ func TestHonestMessages(t *testing.T) {
 	b := newBank(t)
 	for _, subject := range []string{noteSubject, "default.dev.inst.bank.b1.note", "default.dev.all.bank.note"} {
 		b.send(t, subject, "", oneWay())
-		if got := receive(t, b.notes, "the note"); got != "5 to me" {
+		if got := bustest.Receive(t, "the note", b.notes); got != "5 to me" {
 			t.Errorf("note %q by %s", got, subject)
 		}
 	}
@@ -223,7 +223,7 @@ func TestHonestMessages(t *testing.T) {
 		if reply := request(t, b.nc, subject, nil, "x"); string(reply.Data) != "noted" {
 			t.Errorf("%s answers %q %v", subject, reply.Data, reply.Header)
 		}
-		receive(t, b.notes, "the request's note")
+		bustest.Receive(t, "the request's note", b.notes)
 	}
 	if n := total(b.Stats().Dropped); n != 0 {
 		t.Errorf("%d were dropped: %v", n, b.Stats().Dropped)
@@ -250,7 +250,7 @@ func TestRequestAcrossAccounts(t *testing.T) {
 	if string(reply.Data) != `{"text":"Hello you"}` {
 		t.Errorf("answer %s %v", reply.Data, reply.Header)
 	}
-	if inbox := receive(t, inboxes, "the request"); !strings.HasPrefix(inbox, "_R_.") || total(svc.Stats().Dropped) != 0 {
+	if inbox := bustest.Receive(t, "the request", inboxes); !strings.HasPrefix(inbox, "_R_.") || total(svc.Stats().Dropped) != 0 {
 		t.Errorf("reply %q, dropped %v", inbox, svc.Stats().Dropped)
 	}
 }

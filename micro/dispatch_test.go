@@ -231,7 +231,7 @@ func TestHandlerPastDeadline(t *testing.T) {
 	release, left := make(chan struct{}), make(chan error, 10)
 	svc := serve(t, connect(t, s), micro.Config{Name: "slow", Timeout: 100 * time.Millisecond}, endpoint("wait",
 		func(ctx context.Context, _ hello) (greeting, error) {
-			<-release
+			bustest.Hold(t, release)
 			left <- ctx.Err()
 			return greeting{"late"}, nil
 		}, micro.Concurrency(1)))
@@ -247,7 +247,7 @@ func TestHandlerPastDeadline(t *testing.T) {
 		}
 		wantError(t, request(t, nc, "default.dev.svc.slow.wait", nil, `{}`), bus.Unavailable, 503, "already")
 		release <- struct{}{}
-		if err := receive(t, left, "the handler"); !errors.Is(err, context.DeadlineExceeded) {
+		if err := bustest.Receive(t, "the handler", left); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the handler's ctx says %v", err)
 		}
 		bustest.Eventually(t, "the place to be free", func() bool { return svc.Stats().Endpoints[0].InFlight == 0 })
@@ -286,7 +286,7 @@ func testConcurrencyBound(t *testing.T, conn *bus.Conn, nc *nats.Conn, name stri
 	defer close(release)
 	svc := serve(t, conn, micro.Config{Name: name}, endpoint("wait", func(_ context.Context, req hello) (greeting, error) {
 		entered <- req.Name
-		<-release
+		bustest.Hold(t, release)
 		return greeting{req.Name}, nil
 	}, opts...))
 	subject := "default.dev.svc." + name + ".wait"
@@ -304,7 +304,7 @@ func testConcurrencyBound(t *testing.T, conn *bus.Conn, nc *nats.Conn, name stri
 		begin("first")
 	}
 	for range limit {
-		receive(t, entered, "a handler")
+		bustest.Receive(t, "a handler", entered)
 	}
 	slowest := time.Duration(0)
 	for range 20 {
@@ -327,7 +327,7 @@ func testConcurrencyBound(t *testing.T, conn *bus.Conn, nc *nats.Conn, name stri
 	}
 	bustest.Eventually(t, "the place to be free", func() bool { return svc.Stats().Endpoints[0].InFlight == int64(limit-1) })
 	begin("next")
-	if got := receive(t, entered, "the handler in the free place"); got != "next" {
+	if got := bustest.Receive(t, "the handler in the free place", entered); got != "next" {
 		t.Errorf("%q took the free place: something was queued", got)
 	}
 	if ep := svc.Stats().Endpoints[0]; ep.Shed != 20 || ep.Requests != 1 || ep.InFlight != ep.Limit {
@@ -343,7 +343,7 @@ func TestOverloadedCall(t *testing.T) {
 	svc := serve(t, connect(t, s), micro.Config{Name: "busy", Concurrency: 1}, endpoint("wait",
 		func(context.Context, hello) (greeting, error) {
 			entered <- struct{}{}
-			<-release
+			bustest.Hold(t, release)
 			return greeting{"done"}, nil
 		}, micro.Idempotent()))
 	c := newClient(t, connect(t, s), micro.ClientConfig{})
@@ -352,14 +352,14 @@ func TestOverloadedCall(t *testing.T) {
 		_, err := micro.Call[greeting](t.Context(), c, "busy.wait", hello{})
 		first <- err
 	}()
-	receive(t, entered, "the handler")
+	bustest.Receive(t, "the handler", entered)
 	_, err := micro.Call[greeting](t.Context(), c, "busy.wait", hello{})
 	wantCode(t, err, bus.Unavailable)
 	if e := busError(t, err); e.Details["reason"] != "overloaded" || errors.Is(err, bus.ErrNoResponders) {
 		t.Errorf("%v %v", e, e.Details)
 	}
 	close(release)
-	if err := receive(t, first, "the first call"); err != nil {
+	if err := bustest.Receive(t, "the first call", first); err != nil {
 		t.Error(err)
 	}
 	if st := svc.Stats().Endpoints[0]; st.Shed != 1 {

@@ -82,7 +82,7 @@ func TestRemoveFinishes(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	svc := serve(t, connect(t, s), micro.Config{Name: "slow"}, endpoint("wait", func(ctx context.Context, _ hello) (greeting, error) {
 		close(entered)
-		<-release
+		bustest.Hold(t, release)
 		return greeting{"done"}, ctx.Err()
 	}))
 	nc := s.Connect(t)
@@ -91,7 +91,7 @@ func TestRemoveFinishes(t *testing.T) {
 		reply, _ := nc.Request("default.dev.svc.slow.wait", []byte(`{}`), patience)
 		answered <- reply
 	}()
-	receive(t, entered, "the handler")
+	bustest.Receive(t, "the handler", entered)
 	removed := make(chan error, 1)
 	go func() { removed <- svc.Remove("wait") }()
 	bustest.Eventually(t, "the end of new requests", func() bool {
@@ -108,10 +108,10 @@ func TestRemoveFinishes(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(release)
-	if err := receive(t, removed, "the end of Remove"); err != nil {
+	if err := bustest.Receive(t, "the end of Remove", removed); err != nil {
 		t.Error(err)
 	}
-	if reply := receive(t, answered, "the answer"); reply == nil || string(reply.Data) != `{"text":"done"}` {
+	if reply := bustest.Receive(t, "the answer", answered); reply == nil || string(reply.Data) != `{"text":"done"}` {
 		t.Errorf("answer %+v", reply)
 	}
 	if reply := request(t, nc, "default.dev.svc.slow.wait", nil, `{"name":"you"}`); string(reply.Data) != `{"text":"Hello you"}` {
@@ -142,7 +142,7 @@ func TestRemoveWaitsNoLonger(t *testing.T) {
 		if err := nc.PublishRequest("default.dev.svc.slow."+name, nc.NewInbox(), []byte(`{}`)); err != nil {
 			t.Fatal(err)
 		}
-		receive(t, entered, "the handler")
+		bustest.Receive(t, "the handler", entered)
 	}
 	if err := svc.Remove("heed"); err != nil {
 		t.Error(err)
@@ -152,7 +152,7 @@ func TestRemoveWaitsNoLonger(t *testing.T) {
 	// The service can stop meanwhile, and waits for the handler too.
 	bustest.Eventually(t, "the endpoint to be out", func() bool { return len(svc.Stats().Endpoints) == 0 })
 	wantCode(t, svc.stop(), bus.DeadlineExceeded, "1 requests were not finished")
-	wantCode(t, receive(t, ignored, "the end of Remove"), bus.DeadlineExceeded, `"ignore"`, "1 requests")
+	wantCode(t, bustest.Receive(t, "the end of Remove", ignored), bus.DeadlineExceeded, `"ignore"`, "1 requests")
 	close(stuck)
 }
 

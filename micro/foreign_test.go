@@ -89,7 +89,7 @@ func callForeign(t *testing.T, conn *bus.Conn, contentType <-chan string) {
 		if got, err := call(); err != nil || got != (hello{Name: "x", Times: 2}) {
 			t.Errorf("call %d: %+v, %v", i, got, err)
 		}
-		if got := receive(t, contentType, "the request"); got != "application/json" {
+		if got := bustest.Receive(t, "the request", contentType); got != "application/json" {
 			t.Errorf("call %d is %q", i, got)
 		}
 	}
@@ -103,7 +103,7 @@ func callForeignBytes(t *testing.T, c *micro.Client, contentType <-chan string) 
 	if got, err := micro.Call[[]byte](t.Context(), c, "sums.echo", []byte("\xc1 raw")); err != nil || string(got) != "\xc1 raw" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if got := receive(t, contentType, "the request"); got != "" {
+	if got := bustest.Receive(t, "the request", contentType); got != "" {
 		t.Errorf("bytes are %q", got)
 	}
 	body, _ := codec.Marshal(hello{Name: "x"})
@@ -111,7 +111,7 @@ func callForeignBytes(t *testing.T, c *micro.Client, contentType <-chan string) 
 	if err != nil || string(reply.Body) != `{"name":"x"}` || reply.Attempts != 1 {
 		t.Errorf("%s, %v", reply.Body, err)
 	}
-	receive(t, contentType, "the request")
+	bustest.Receive(t, "the request", contentType)
 	_, err = micro.Call[hello](t.Context(), c, "sums.fail", hello{})
 	wantCode(t, err, bus.NotFound, "no such sum")
 	_, err = micro.Call[hello](t.Context(), c, "sums.nothing", hello{})
@@ -121,7 +121,7 @@ func callForeignBytes(t *testing.T, c *micro.Client, contentType <-chan string) 
 	if _, err := micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{}); err != nil {
 		t.Error(err)
 	}
-	receive(t, contentType, "the request")
+	bustest.Receive(t, "the request", contentType)
 	for _, opt := range []micro.CallOption{micro.ToVersion("9.9.9"), micro.ToInstance("x"), micro.ToRegion("eu")} {
 		_, err = micro.SendOnce[hello](t.Context(), c, "sums.echo", hello{}, opt)
 		wantCode(t, err, bus.Unavailable)
@@ -144,7 +144,7 @@ func TestForeignComesAndGoes(t *testing.T) {
 		}()
 		<-time.After(100 * time.Millisecond)
 		svc := serveForeign(t, s, "late", echo, fmt.Sprint("place", i))
-		if err := receive(t, answered, "the call"); err != nil {
+		if err := bustest.Receive(t, "the call", answered); err != nil {
 			t.Error(err)
 		}
 		if err := svc.Stop(); err != nil {

@@ -42,14 +42,14 @@ func TestHeaders(t *testing.T) {
 	nc := s.Connect(t)
 	h := nats.Header{"X-Who": {"me", "you"}, "Skybus-Request-Id": {"1"}, "traceparent": {"x"}}
 	reply := request(t, nc, helloSubject, h, `{}`)
-	if diff := cmp.Diff(nats.Header{"X-Who": {"me", "you"}}, receive(t, got, "the header")); diff != "" {
+	if diff := cmp.Diff(nats.Header{"X-Who": {"me", "you"}}, bustest.Receive(t, "the header", got)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	if v := reply.Header.Values("X-Reply"); len(v) != 1 || v[0] != "second" {
 		t.Errorf("reply header %v", reply.Header)
 	}
 	reply = request(t, nc, helloSubject, nil, `{"name":"fail"}`)
-	if h := receive(t, got, "the header"); h != nil {
+	if h := bustest.Receive(t, "the header", got); h != nil {
 		t.Errorf("header %v", h)
 	}
 	wantError(t, reply, bus.NotFound, 404)
@@ -62,7 +62,7 @@ func TestHeaders(t *testing.T) {
 	if reply.Header.Get("X-Reply") != "second" || time.Since(start) > patience {
 		t.Errorf("error reply header %v", reply.Header)
 	}
-	wantCode(t, receive(t, late, "the handler"), bus.FailedPrecondition, "answered already")
+	wantCode(t, bustest.Receive(t, "the handler", late), bus.FailedPrecondition, "answered already")
 	wantCode(t, micro.SetReplyHeader(t.Context(), "X", "y"), bus.FailedPrecondition)
 	if h := micro.RequestHeader(t.Context()); h != nil {
 		t.Errorf("header %v outside of a handler", h)

@@ -169,7 +169,7 @@ func TestSendToNobody(t *testing.T) {
 		answered <- err
 	}()
 	serveWho(t, s, micro.Config{Name: "who", Instance: "a"})
-	if err := receive(t, answered, "the call"); err != nil {
+	if err := bustest.Receive(t, "the call", answered); err != nil {
 		t.Error(err)
 	}
 	// Its deadline ends it, with what is known: most of the time no attempt is under way, but one may be.

@@ -146,18 +146,6 @@ func sees(t testing.TB, c *micro.Client, service string, n int) {
 	})
 }
 
-// receive takes one value from ch, or fails the test.
-func receive[T any](t testing.TB, ch <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited %v for %s", patience, what)
-		panic("unreachable")
-	}
-}
-
 // wantCode checks the code of an error, and that its text has the parts.
 func wantCode(t testing.TB, err error, code bus.Code, parts ...string) {
 	t.Helper()

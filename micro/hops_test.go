@@ -63,10 +63,10 @@ func TestHops(t *testing.T) {
 	check(ask("hello"), "hello", "-", 1)
 	check(ask("fail"), "fail", "not_found", 1)
 	check(ask("wait", "50"), "wait", "deadline_exceeded", 50*time.Millisecond)
-	receive(t, entered, "the handler")
+	bustest.Receive(t, "the handler", entered)
 	bustest.Eventually(t, "the place to be free", func() bool { return stat(svc, "wait").InFlight == 0 })
 	send(t, nc, &nats.Msg{Subject: "default.dev.svc.greeter.wait", Reply: nc.NewInbox(), Data: []byte(`{}`), Header: nats.Header{bus.HeaderTimeout: {"60000"}}})
-	receive(t, entered, "the handler")
+	bustest.Receive(t, "the handler", entered)
 	check(ask("wait"), "wait", "unavailable", 0)
 	if reply := request(t, nc, helloSubject, nil, `{}`); reply.Header.Get(bus.HeaderHops) != "" {
 		t.Errorf("hops nobody asked for: %v", reply.Header)

@@ -123,7 +123,7 @@ func TestLookupWaits(t *testing.T) {
 	serve(t, connect(t, s), micro.Config{Name: "ours"}, endpoints(endpoint("echo", greet)))
 	serveForeign(t, s, "theirs", map[string]natsmicro.HandlerFunc{"echo": func(r natsmicro.Request) { _ = r.Respond(r.Data()) }})
 	for name, found := range map[string]<-chan error{"ours": ours, "theirs": theirs} {
-		if err := receive(t, found, name); err != nil {
+		if err := bustest.Receive(t, name, found); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -97,7 +97,7 @@ func TestRequestInfoOfPlainRequests(t *testing.T) {
 	nc := s.Connect(t)
 	ask := func(h nats.Header) seen {
 		request(t, nc, "default.dev.svc.x.y", h, "")
-		return receive(t, at, "the handler")
+		return bustest.Receive(t, "the handler", at)
 	}
 	bare := ask(nil)
 	want := micro.RequestInfo{RequestID: bare.info.RequestID, Attempt: 1, Service: "x", Endpoint: "y", Instance: svc.id}
@@ -141,7 +141,7 @@ func TestWithRequestID(t *testing.T) {
 		if _, err := micro.Call[struct{}](ctx, c, "x.y", nil); err != nil {
 			t.Error(err)
 		}
-		return receive(t, at, "the handler").info
+		return bustest.Receive(t, "the handler", at).info
 	}
 	id := strings.Repeat("x", 128)
 	info := call(micro.WithRequestID(t.Context(), id))
@@ -174,7 +174,7 @@ func TestContinue(t *testing.T) {
 	if _, err := micro.Call[struct{}](micro.Continue(t.Context(), begun), c, "x.y", nil); err != nil {
 		t.Fatal(err)
 	}
-	got := receive(t, at, "the handler").info
+	got := bustest.Receive(t, "the handler", at).info
 	if got.RequestID != begun.RequestID || got.Origin != begun.Origin || got.Traceparent != begun.Traceparent || got.Caller != c.Address() {
 		t.Errorf("%+v, want what %+v began, called by %s", got, begun, c.Address())
 	}

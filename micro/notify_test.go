@@ -51,7 +51,7 @@ func TestNotify(t *testing.T) {
 		if err := micro.Notify(t.Context(), c, "log.tell", hello{Name: tt.name}, tt.opts...); err != nil {
 			t.Fatal(err)
 		}
-		got := receive(t, heard, "the message")
+		got := bustest.Receive(t, "the message", heard)
 		if got.name != tt.name || tt.to != "" && got.instance != tt.to || got.info.RequestID == "" || got.info.Caller != c.Address() {
 			t.Errorf("%s: %+v", tt.name, got)
 		}
@@ -59,13 +59,13 @@ func TestNotify(t *testing.T) {
 	if err := c.Service("log", micro.ToInstance("a")).Notify(t.Context(), "tell", hello{Name: "handle"}); err != nil {
 		t.Fatal(err)
 	}
-	if got := receive(t, heard, "the message"); got.instance != "a" || got.name != "handle" {
+	if got := bustest.Receive(t, "the message", heard); got.instance != "a" || got.name != "handle" {
 		t.Errorf("%+v", got)
 	}
 	if err := micro.NotifyAll(t.Context(), c, "log.tell", hello{Name: "all"}); err != nil {
 		t.Fatal(err)
 	}
-	if x, y := receive(t, heard, "the message"), receive(t, heard, "the other"); x.instance == y.instance || x.name != "all" {
+	if x, y := bustest.Receive(t, "the message", heard), bustest.Receive(t, "the other", heard); x.instance == y.instance || x.name != "all" {
 		t.Errorf("%+v, %+v", x, y)
 	}
 	// By turns, with a policy.
@@ -75,7 +75,7 @@ func TestNotify(t *testing.T) {
 		if err := micro.Notify(t.Context(), byTurns, "log.tell", hello{}); err != nil {
 			t.Fatal(err)
 		}
-		by[receive(t, heard, "the message").instance]++
+		by[bustest.Receive(t, "the message", heard).instance]++
 	}
 	if by["a"] != 5 || by["b"] != 5 {
 		t.Errorf("by turns: %v", by)
@@ -133,7 +133,7 @@ func TestNotifyEnvelope(t *testing.T) {
 	if err := micro.Notify(t.Context(), c, "log.tell", []byte("x"), micro.WithHeader("Color", "red"), micro.WithHeader("Color", "blue")); err != nil {
 		t.Fatal(err)
 	}
-	m := receive(t, got, "the message")
+	m := bustest.Receive(t, "the message", got)
 	if m.Reply != "" || c.Conn().CheckOneWay(m) != "" || string(m.Data) != "x" || len(m.Header["Color"]) != 2 || m.Header.Get(bus.HeaderTimeout) != "" {
 		t.Errorf("reply %q, headers %v", m.Reply, m.Header)
 	}

@@ -43,36 +43,36 @@ func TestOneWay(t *testing.T) {
 	// To one of them, with and without a reply subject; to one by name; to all.
 	m := oneWayMessage("one.log.write", `{"name":"1"}`, nil)
 	send(t, nc, m)
-	first := receive(t, got, "the message")
+	first := bustest.Receive(t, "the message", got)
 	m.Reply = "_INBOX.x.y"
 	send(t, nc, m)
-	second := receive(t, got, "the message")
+	second := bustest.Receive(t, "the message", got)
 	if first != "a 1" && first != "b 1" || second != "a 1" && second != "b 1" {
 		t.Errorf("%q, %q", first, second)
 	}
 	send(t, nc, oneWayMessage("inst.log.b.write", `{"name":"2"}`, nil))
-	if got := receive(t, got, "the message"); got != "b 2" {
+	if got := bustest.Receive(t, "the message", got); got != "b 2" {
 		t.Errorf("%q", got)
 	}
 	send(t, nc, oneWayMessage("all.log.write", `{"name":"3"}`, nil))
-	if one, other := receive(t, got, "the message"), receive(t, got, "the message"); one == other || one[2:] != "3" || other[2:] != "3" {
+	if one, other := bustest.Receive(t, "the message", got), bustest.Receive(t, "the message", got); one == other || one[2:] != "3" || other[2:] != "3" {
 		t.Errorf("%q, %q", one, other)
 	}
 	// A request still is one.
 	request(t, nc, "default.dev.inst.log.a.write", nil, `{}`)
-	receive(t, got, "the request")
+	bustest.Receive(t, "the request", got)
 	// Unregistered it takes what is sent to it by name and to all, and no share of one.
 	if err := a.SetRegistered(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	for range 5 {
 		send(t, nc, oneWayMessage("one.log.write", `{"name":"4"}`, nil))
-		if got := receive(t, got, "the message"); got != "b 4" {
+		if got := bustest.Receive(t, "the message", got); got != "b 4" {
 			t.Errorf("%q", got)
 		}
 	}
 	send(t, nc, oneWayMessage("inst.log.a.write", `{"name":"5"}`, nil))
-	if got := receive(t, got, "the message"); got != "a 5" {
+	if got := bustest.Receive(t, "the message", got); got != "a 5" {
 		t.Errorf("%q", got)
 	}
 	if reply, err := heard.NextMsg(50 * time.Millisecond); err == nil {
@@ -131,11 +131,11 @@ func TestOneWayFailures(t *testing.T) {
 	counted(5)
 	start := time.Now()
 	sendIt(oneWayMessage("one.log.write", `{"name":"wait"}`, nats.Header{bus.HeaderTimeout: {"20"}}))
-	if err := receive(t, ended, "the end of the handler"); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) < 20*time.Millisecond {
+	if err := bustest.Receive(t, "the end of the handler", ended); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) < 20*time.Millisecond {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
 	sendIt(oneWayMessage("one.log.write", `{"name":"wait"}`, nil)) // the service's own deadline
-	if err := receive(t, ended, "the end of the handler"); !errors.Is(err, context.DeadlineExceeded) {
+	if err := bustest.Receive(t, "the end of the handler", ended); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	counted(7)
@@ -164,13 +164,13 @@ func TestOneWayShed(t *testing.T) {
 	entered, release := make(chan struct{}, 10), make(chan struct{})
 	svc := serve(t, connect(t, s), micro.Config{Name: "log"}, endpoint("write", func(context.Context, hello) (greeting, error) {
 		entered <- struct{}{}
-		<-release
+		bustest.Hold(t, release)
 		return greeting{}, nil
 	}, micro.OneWay(), micro.Concurrency(1)))
 	nc := s.Connect(t)
 	m := oneWayMessage("one.log.write", `{}`, nil)
 	send(t, nc, m)
-	receive(t, entered, "the handler")
+	bustest.Receive(t, "the handler", entered)
 	send(t, nc, m)
 	send(t, nc, m)
 	bustest.Eventually(t, "two to be refused", func() bool { return stat(svc, "write").Shed == 2 })

@@ -102,7 +102,7 @@ func TestOneProbe(t *testing.T) {
 			return "", bus.Errorf(bus.Unavailable, "broken")
 		}
 		probes.Add(1)
-		<-release
+		bustest.Hold(t, release)
 		return "a", nil
 	}))
 	serveWho(t, s, micro.Config{Name: "who", Instance: "b"})
@@ -230,9 +230,9 @@ func TestOutlierCanceled(t *testing.T) {
 			_, err := micro.Call[string](ctx, c, "who.are", hello{})
 			failed <- err
 		}()
-		receive(t, entered, "the handler of a")
+		bustest.Receive(t, "the handler of a", entered)
 		cancel()
-		wantCode(t, receive(t, failed, "the call"), bus.Canceled)
+		wantCode(t, bustest.Receive(t, "the call", failed), bus.Canceled)
 	}
 	if strings.Contains(book.String(), "instance=a") {
 		t.Error("the instance was left out")

@@ -43,7 +43,7 @@ func TestForwardedOverloadIsNotRetried(t *testing.T) {
 		defer close(held)
 		_, _ = micro.Call[greeting](holding, inner, "back.work", hello{}) // canceled at the end
 	}()
-	receive(t, entered, "the first request")
+	bustest.Receive(t, "the first request", entered)
 	_, err := micro.Call[greeting](t.Context(), c, "front.charge", hello{})
 	wantCode(t, err, bus.Unavailable, "handles 1 requests already")
 	if n := handled.Load(); n != 1 {

@@ -153,7 +153,7 @@ func TestRegionIsNotLeft(t *testing.T) {
 	}()
 	<-time.After(50 * time.Millisecond)
 	serveWho(t, s, micro.Config{Name: "who", Instance: "eu2", Region: "eu"})
-	if err := receive(t, answered, "the call"); err != nil {
+	if err := bustest.Receive(t, "the call", answered); err != nil {
 		t.Error(err)
 	}
 }
@@ -237,7 +237,7 @@ func TestColdClientsDoNotHerd(t *testing.T) {
 		}
 	}
 	for range 20 * (n - 1) {
-		receive(t, busy, "the handlers")
+		bustest.Receive(t, "the handlers", busy)
 	}
 	bustest.Eventually(t, "the heartbeats to tell", func() bool {
 		for _, i := range loader.Registry().Service("who").Online {

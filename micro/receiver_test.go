@@ -220,7 +220,7 @@ func TestPrior(t *testing.T) {
 			if err := c.Decode(reply, &got); err != nil || got.Text != want {
 				t.Errorf("%s: %q, %v; want %q", ep, got.Text, err, want)
 			}
-			sent := receive(t, headers, "the request").Get("Skybus-Prior")
+			sent := bustest.Receive(t, "the request", headers).Get("Skybus-Prior")
 			if amends := ep == "complete" || ep == "amend"; amends != (sent != "") {
 				t.Errorf("%s: the header is %q", ep, sent)
 			}
@@ -231,7 +231,7 @@ func TestPrior(t *testing.T) {
 		// Bytes of a response that are none, and a foreign caller who tells an endpoint what it does not ask for.
 		_, err := c.Do(t.Context(), micro.Request{Service: "w", Endpoint: "amend", ContentType: codec.ContentType(), Body: body, Prior: []byte{0xc1}})
 		wantCode(t, err, bus.InvalidArgument, "response so far is not "+codec.ContentType())
-		receive(t, headers, "the request")
+		bustest.Receive(t, "the request", headers)
 	}
 	reply := request(t, nc, "default.dev.svc.w.get", nats.Header{"Skybus-Prior": {"3"}}, `{"name":"x"}{}x`)
 	if got := string(reply.Data); got != `{"text":"+x"}` {

@@ -61,7 +61,7 @@ func TestRegionIsNotLeftByRetries(t *testing.T) {
 	bustest.Eventually(t, "it to be full", func() bool { return home.Load() > before })
 	wantCode(t, within(time.Second, "who.full"), bus.Unavailable)
 	cancel()
-	receive(t, held, "the call that was given up")
+	bustest.Receive(t, "the call that was given up", held)
 	for range 5 {
 		wantCode(t, within(time.Second, "who.broken"), bus.Internal, "broken")
 	}

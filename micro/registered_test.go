@@ -118,7 +118,7 @@ func TestStartUnregistered(t *testing.T) {
 		t.Error(err)
 	}
 	cancel()
-	if err := receive(t, done, "the end of Run"); err != nil {
+	if err := bustest.Receive(t, "the end of Run", done); err != nil {
 		t.Error(err)
 	}
 	if want, got := []string{"started", "stopped"}, j.all(); !slices.Equal(got, want) {
@@ -157,9 +157,9 @@ func TestSetRegisteredEarly(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- svc.Run(ctx) }()
-	receive(t, registered, "the hook")
+	bustest.Receive(t, "the hook", registered)
 	cancel()
-	if err := receive(t, done, "the end of Run"); err != nil {
+	if err := bustest.Receive(t, "the end of Run", done); err != nil {
 		t.Error(err)
 	}
 	if want, got := []string{"started", "registered", "unregistered", "stopped"}, j.all(); !slices.Equal(got, want) {
@@ -279,7 +279,7 @@ func TestInstanceTaken(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- other.Run(ctx) }()
-	receive(t, svc.done, "the end of Run")
+	bustest.Receive(t, "the end of Run", svc.done)
 	wantCode(t, svc.err, bus.AlreadyExists, `"a"`)
 	c := newClient(t, conn, micro.ClientConfig{})
 	bustest.Eventually(t, "the other's record", func() bool {
@@ -287,7 +287,7 @@ func TestInstanceTaken(t *testing.T) {
 		return i != nil && i.Version == "1.0.0"
 	})
 	cancel()
-	if err := receive(t, done, "the end of the other"); err != nil {
+	if err := bustest.Receive(t, "the end of the other", done); err != nil {
 		t.Error(err)
 	}
 }

@@ -99,7 +99,7 @@ func TestSerialQueue(t *testing.T) {
 	entered, release := make(chan string, 10), make(chan struct{})
 	svc := serve(t, connect(t, s), micro.Config{Name: "line"}, endpoint("next", func(_ context.Context, req hello) (greeting, error) {
 		entered <- req.Name
-		<-release
+		bustest.Hold(t, release)
 		return greeting{req.Name}, nil
 	}, micro.Serial(), micro.Concurrency(4)))
 	nc := s.Connect(t)
@@ -115,26 +115,26 @@ func TestSerialQueue(t *testing.T) {
 		}})
 	}
 	begin("first", "10000")
-	receive(t, entered, "the first")
+	bustest.Receive(t, "the first", entered)
 	begin("short", "50")
 	begin("canceled", "10000")
 	begin("last", "10000")
 	bustest.Eventually(t, "the queue to be full", func() bool { return svc.Stats().Endpoints[0].InFlight == 4 })
 	wantError(t, request(t, nc, subject, nil, `{}`), bus.Unavailable, 503, "already")
-	wantError(t, receive(t, answers, "the answer of short"), bus.DeadlineExceeded, 504)
+	wantError(t, bustest.Receive(t, "the answer of short", answers), bus.DeadlineExceeded, 504)
 	// It is out of the queue, not only answered.
 	bustest.Eventually(t, "a place to be free", func() bool { return svc.Stats().Endpoints[0].InFlight == 3 })
 	cancel := cancelMessage("canceled", "", nc.NewRespInbox(), "")
 	cancel.Subject = strings.Replace(cancel.Subject, "slow", "line", 1)
 	send(t, nc, cancel)
-	wantError(t, receive(t, answers, "the answer of canceled"), bus.Canceled, 499)
+	wantError(t, bustest.Receive(t, "the answer of canceled", answers), bus.Canceled, 499)
 	for _, want := range []string{"first", "last"} {
 		release <- struct{}{}
-		if got := string(receive(t, answers, "an answer").Data); !strings.Contains(got, want) {
+		if got := string(bustest.Receive(t, "an answer", answers).Data); !strings.Contains(got, want) {
 			t.Errorf("answer %s, want %s", got, want)
 		}
 	}
-	if got := receive(t, entered, "the last"); got != "last" || len(entered) > 0 {
+	if got := bustest.Receive(t, "the last", entered); got != "last" || len(entered) > 0 {
 		t.Errorf("%s was handled, and %d more", got, len(entered))
 	}
 	if st := svc.Stats().Endpoints[0]; st.Requests != 4 || st.Errors != 2 || st.Shed != 1 || st.InFlight != 0 {

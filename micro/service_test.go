@@ -165,7 +165,7 @@ func TestRunFinishes(t *testing.T) {
 		Name: "slow", Hooks: micro.Hooks{Unregistered: func() { close(unregistered) }},
 	}, endpoint("wait", func(ctx context.Context, _ hello) (greeting, error) {
 		close(entered)
-		<-release
+		bustest.Hold(t, release)
 		return greeting{"done"}, ctx.Err()
 	}))
 	c := newClient(t, connect(t, s), micro.ClientConfig{Patience: -1})
@@ -174,9 +174,9 @@ func TestRunFinishes(t *testing.T) {
 		_, err := micro.Call[greeting](t.Context(), c, "slow.wait", hello{})
 		answered <- err
 	}()
-	receive(t, entered, "the handler")
+	bustest.Receive(t, "the handler", entered)
 	svc.cancel()
-	receive(t, unregistered, "the end of new requests")
+	bustest.Receive(t, "the end of new requests", unregistered)
 	_, err := micro.Call[greeting](t.Context(), c, "slow.wait", hello{})
 	wantCode(t, err, bus.Unavailable, "nobody serves slow.wait")
 	select {
@@ -185,7 +185,7 @@ func TestRunFinishes(t *testing.T) {
 	default:
 	}
 	close(release)
-	if err := receive(t, answered, "the answer"); err != nil {
+	if err := bustest.Receive(t, "the answer", answered); err != nil {
 		t.Error(err)
 	}
 	if err := svc.stop(); err != nil {
@@ -220,7 +220,7 @@ func TestRunWaitsNoLonger(t *testing.T) {
 			_, err := micro.Call[greeting](t.Context(), c, "slow."+ep, hello{})
 			answered <- err
 		}()
-		receive(t, entered, "the handler")
+		bustest.Receive(t, "the handler", entered)
 	}
 	start := time.Now()
 	err := svc.stop()
@@ -228,7 +228,7 @@ func TestRunWaitsNoLonger(t *testing.T) {
 		t.Errorf("it took %v, want %v and a moment", took, drain)
 	}
 	for range 2 {
-		wantCode(t, receive(t, answered, "the caller"), bus.Unavailable, "was stopped before it had finished")
+		wantCode(t, bustest.Receive(t, "the caller", answered), bus.Unavailable, "was stopped before it had finished")
 	}
 	wantCode(t, err, bus.DeadlineExceeded, "1 requests were not finished")
 }
@@ -297,17 +297,17 @@ func TestRunConnectionClosed(t *testing.T) {
 			if err := nc.PublishRequest("default.dev.svc.slow.wait", nc.NewInbox(), []byte(`{}`)); err != nil {
 				t.Fatal(err)
 			}
-			receive(t, entered, "the handler")
+			bustest.Receive(t, "the handler", entered)
 			stopLoad := load(t, nc, "default.dev.svc.slow.hello") // requests come in at the moment of the close
 			start := time.Now()
 			how.close(conn)
-			receive(t, svc.done, "Run to return")
+			bustest.Receive(t, "Run to return", svc.done)
 			if took := time.Since(start); took > 5*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			stopLoad()
 			wantCode(t, svc.err, bus.Unavailable, `"slow"`, "connection was closed")
-			if err := receive(t, ended, "the handler's end"); !errors.Is(err, context.Canceled) {
+			if err := bustest.Receive(t, "the handler's end", ended); !errors.Is(err, context.Canceled) {
 				t.Errorf("the handler's ctx says %v", err)
 			}
 			if want, got := []string{"started", "registered", "unregistered", "stopped"}, j.all(); !slices.Equal(got, want) {

@@ -21,7 +21,7 @@ func TestRefusedGoesElsewhere(t *testing.T) {
 		serve(t, connect(t, s), micro.Config{Name: "x", Instance: id, Concurrency: 1}, endpoint("y", func(_ context.Context, hold bool) (string, error) {
 			if hold {
 				entered <- id
-				<-release
+				bustest.Hold(t, release)
 			}
 			return id, nil
 		}))
@@ -34,7 +34,7 @@ func TestRefusedGoesElsewhere(t *testing.T) {
 			_, err := micro.Call[string](t.Context(), c, "x.y", true, opts...)
 			held <- err
 		}()
-		return receive(t, entered, "the handler")
+		return bustest.Receive(t, "the handler", entered)
 	}
 	full := hold()
 	for range 50 {
@@ -52,7 +52,7 @@ func TestRefusedGoesElsewhere(t *testing.T) {
 	}
 	close(release)
 	for range 2 {
-		if err := receive(t, held, "the caller"); err != nil {
+		if err := bustest.Receive(t, "the caller", held); err != nil {
 			t.Error(err)
 		}
 	}

@@ -171,7 +171,7 @@ func TestStreamWaitsForService(t *testing.T) {
 		opened <- err
 	}()
 	serve(t, connect(t, srv), micro.Config{Name: "math"}, streams)
-	if err := receive(t, opened, "the stream"); err != nil {
+	if err := bustest.Receive(t, "the stream", opened); err != nil {
 		t.Error(err)
 	}
 }
@@ -240,7 +240,7 @@ func TestStreamEndsWithItsCaller(t *testing.T) {
 		}
 		break
 	}
-	wantCode(t, receive(t, ended, "the handler to end"), bus.Canceled)
+	wantCode(t, bustest.Receive(t, "the handler to end", ended), bus.Canceled)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -248,7 +248,7 @@ func TestStreamEndsWithItsCaller(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, receive(t, ended, "the handler to end"), bus.DeadlineExceeded)
+	wantCode(t, bustest.Receive(t, "the handler to end", ended), bus.DeadlineExceeded)
 	_, _ = st.Recv(t.Context())
 	_, err = st.Recv(t.Context())
 	wantCode(t, err, bus.DeadlineExceeded)
@@ -262,7 +262,7 @@ func TestStreamEndsWithItsCaller(t *testing.T) {
 	}
 	conn.NATS().Close()
 	// Nothing is sent to it, so it is the pings that find out.
-	wantCode(t, receive(t, ended, "the handler to end"), bus.Unavailable)
+	wantCode(t, bustest.Receive(t, "the handler to end", ended), bus.Unavailable)
 }
 
 func TestStreamsDrain(t *testing.T) {
@@ -302,7 +302,7 @@ func TestStreamsDrain(t *testing.T) {
 	if _, err := both.Recv(t.Context()); !errors.Is(err, io.EOF) {
 		t.Errorf("the end is %v", err)
 	}
-	if err := receive(t, stopped, "the service to stop"); err != nil {
+	if err := bustest.Receive(t, "the service to stop", stopped); err != nil {
 		t.Error(err)
 	}
 
@@ -332,7 +332,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, receive(t, ended, "the first to end"), bus.Canceled)
+	wantCode(t, bustest.Receive(t, "the first to end", ended), bus.Canceled)
 }
 
 func TestStreamPanics(t *testing.T) {

@@ -42,6 +42,6 @@ func TestStreamsGoWhereThereIsRoom(t *testing.T) {
 	}
 	for _, st := range []*micro.ClientStream{first, second} {
 		_ = st.Close() // has no error
-		wantCode(t, receive(t, ended, "the handler to end"), bus.Canceled)
+		wantCode(t, bustest.Receive(t, "the handler to end", ended), bus.Canceled)
 	}
 }

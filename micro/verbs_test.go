@@ -85,7 +85,7 @@ func TestControlStop(t *testing.T) {
 	svc := serve(t, connect(t, s), micro.Config{Name: "slow", Hooks: micro.Hooks{Unregistered: func() { close(unregistered) }}},
 		endpoint("wait", func(ctx context.Context, _ hello) (greeting, error) {
 			close(entered)
-			<-release
+			bustest.Hold(t, release)
 			return greeting{"done"}, ctx.Err()
 		}))
 	conn := connect(t, s)
@@ -94,24 +94,24 @@ func TestControlStop(t *testing.T) {
 		reply, _ := conn.NATS().Request("default.dev.svc.slow.wait", []byte(`{}`), patience)
 		answered <- reply
 	}()
-	receive(t, entered, "the handler")
+	bustest.Receive(t, "the handler", entered)
 	for range 2 { // the second finds it stopping, or its control subject gone
 		reply, err := micro.Control(t.Context(), conn, "slow", svc.id, micro.VerbStop, nil)
 		if (err != nil || string(reply) != `{"stopping":true}`) && !errors.Is(err, bus.ErrNoResponders) {
 			t.Errorf("%s: %v", reply, err)
 		}
 	}
-	receive(t, unregistered, "the end of new requests")
+	bustest.Receive(t, "the end of new requests", unregistered)
 	select {
 	case <-svc.done:
 		t.Error("Run returned before the handler")
 	default:
 	}
 	close(release)
-	if reply := receive(t, answered, "the answer"); reply == nil || string(reply.Data) != `{"text":"done"}` {
+	if reply := bustest.Receive(t, "the answer", answered); reply == nil || string(reply.Data) != `{"text":"done"}` {
 		t.Errorf("answer %+v", reply)
 	}
-	receive(t, svc.done, "the end of Run")
+	bustest.Receive(t, "the end of Run", svc.done)
 	if svc.err != nil {
 		t.Error(svc.err)
 	}

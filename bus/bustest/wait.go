@@ -27,6 +27,31 @@ func Eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
+// Receive takes one value from ch, and fails the test when none comes within a minute; in a [Bubble] that is of fake time. Of a closed channel it is
+// the zero value, at once.
+func Receive[T any](t testing.TB, what string, ch <-chan T) T {
+	t.Helper()
+	late := time.NewTimer(waitFor)
+	defer late.Stop()
+	select {
+	case v := <-ch:
+		return v
+	case <-late.C:
+		t.Fatalf("waited %v for %s", waitFor, what)
+		panic("unreachable")
+	}
+}
+
+// Hold waits until something comes from release or it is closed, or the test ends, also by its failure: so a handler that is held does not hold up
+// what cleans up.
+func Hold(t testing.TB, release <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-release:
+	case <-t.Context().Done():
+	}
+}
+
 // Main runs the tests of a package and exits, for its TestMain. It fails them when goroutines of NATS connections, or of
 // packages whose import paths begin with one of the prefixes, are left 20 seconds after the last test.
 func Main(m *testing.M, prefixes ...string) {

@@ -254,7 +254,7 @@ func TestWindow(t *testing.T) {
 	var once sync.Once
 	s := &sink{before: func(body string) {
 		if body == `{"n":1}` {
-			<-release
+			bustest.Hold(t, release)
 		}
 	}}
 	defer once.Do(func() { close(release) })

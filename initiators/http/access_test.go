@@ -177,7 +177,7 @@ func TestEntryLimits(t *testing.T) {
 		t.Errorf("a second one at a time: %d %s", a.status, a.body)
 	}
 	s.release()
-	if a := receive(t, done, "the first"); a.status != 200 {
+	if a := bustest.Receive(t, "the first", done); a.status != 200 {
 		t.Errorf("the first: %d %s", a.status, a.body)
 	}
 	if a := send(t, "GET", s.at+"/busy", ""); a.status != 200 {

@@ -145,7 +145,7 @@ func TestAsync(t *testing.T) {
 	r := bareRig(t, bustest.Server(t))
 	release := make(chan struct{})
 	o := r.office(t, Async{}, func(w http.ResponseWriter, r *http.Request) {
-		<-release
+		bustest.Hold(t, release)
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", typeJSON)
 		w.Header().Set("X-A", "1")
@@ -239,7 +239,7 @@ func TestAsyncWait(t *testing.T) {
 	release := make(chan struct{})
 	o := r.office(t, Async{}, func(w http.ResponseWriter, r *http.Request) {
 		if body, _ := io.ReadAll(r.Body); string(body) == "slow" {
-			<-release
+			bustest.Hold(t, release)
 		}
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = w.Write([]byte("done"))
@@ -297,13 +297,13 @@ func TestAsyncGivenBack(t *testing.T) {
 	})
 	stop := first.works(t)
 	location := first.ask(t, "")
-	key := <-keys
+	key := bustest.Receive(t, "the first", keys)
 	stop()
 	second.works(t)
 	if s := second.finished(t, location); s.State != stateDone || s.Attempts != 1 {
 		t.Errorf("%+v", s)
 	}
-	if again := <-keys; again != key || key == "" {
+	if again := bustest.Receive(t, "the second", keys); again != key || key == "" {
 		t.Errorf("keys %q and %q", key, again)
 	}
 }

@@ -171,7 +171,7 @@ func TestAsyncFair(t *testing.T) {
 	o := r.office(t, Async{}, func(w http.ResponseWriter, r *http.Request) {
 		if laterOf(r.Context()).Entry == "report" {
 			hanging.Add(1)
-			<-release
+			bustest.Hold(t, release)
 			hanging.Add(-1)
 		}
 		_, _ = w.Write([]byte("done"))

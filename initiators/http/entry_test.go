@@ -255,7 +255,7 @@ func TestStoreRace(t *testing.T) {
 		}
 		won := 0
 		for range 4 {
-			if err := receive(t, failed, "a writer"); err == nil {
+			if err := bustest.Receive(t, "a writer", failed); err == nil {
 				won++
 			} else if bus.CodeOf(err) != bus.FailedPrecondition || bus.AsError(err).Details["conflict"] == "" {
 				t.Errorf("round %d: %v", round, err)

@@ -31,7 +31,7 @@ func TestEventsOfSubject(t *testing.T) {
 			t.Errorf("header %s is %q, want %q", name, got, want)
 		}
 	}
-	if first := <-l.events; first != (seen{Retry: "3000"}) {
+	if first := bustest.Receive(t, "the first event", l.events); first != (seen{Retry: "3000"}) {
 		t.Errorf("first came %+v", first)
 	}
 	msgpack, err := bus.MessagePack{}.Marshal(map[string]any{"a": "<1>", "b": []byte("x")})
@@ -137,11 +137,11 @@ func TestEventsSlowClient(t *testing.T) {
 			defer close(done)
 			handler.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
 		}()
-		<-w.flushes
+		bustest.Receive(t, "a flush", w.flushes)
 		body := strings.Repeat("x", 64<<10)
 		for n := range 100 {
 			r.publish(t, "default.dev.pub.a", fmt.Sprint(n, " ", body))
-			if got, want := <-w.flushes, fmt.Sprint("data: ", n, " ", body, "\n\n"); got != want {
+			if got, want := bustest.Receive(t, "a flush", w.flushes), fmt.Sprint("data: ", n, " ", body, "\n\n"); got != want {
 				t.Fatalf("event %d is %.20q", n, got)
 			}
 			for s := range h.topic("default.dev.pub.a").snapshot() {
@@ -157,7 +157,7 @@ func TestEventsSlowClient(t *testing.T) {
 			t.Errorf("%d were cut off, within %v", h.stats.slow.Load(), took)
 		}
 		cancel()
-		<-done
+		bustest.Receive(t, "the end", done)
 	})
 }
 
@@ -215,7 +215,7 @@ func TestSubscriberIsBounded(t *testing.T) {
 	if events, _, _ := s.take(); len(events) != 1 {
 		t.Errorf("%d events", len(events))
 	}
-	if err := <-done; err != nil {
+	if err := bustest.Receive(t, "the end", done); err != nil {
 		t.Error(err)
 	}
 }
@@ -334,11 +334,11 @@ func TestEventsInTime(t *testing.T) {
 			defer close(done)
 			handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 		}()
-		if got := <-w.flushes; got != "retry: 2000\n\n" {
+		if got := bustest.Receive(t, "a flush", w.flushes); got != "retry: 2000\n\n" {
 			t.Errorf("the beginning is %q", got)
 		}
 		for range 2 {
-			if got := <-w.flushes; got != ":\n\n" {
+			if got := bustest.Receive(t, "a flush", w.flushes); got != ":\n\n" {
 				t.Errorf("%q is no comment", got)
 			}
 		}
@@ -350,7 +350,7 @@ func TestEventsInTime(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		for _, want := range []string{"data: 0\n\n", "data: 1\n\ndata: 2\n\ndata: 3\n\n"} {
-			if got := <-w.flushes; got != want {
+			if got := bustest.Receive(t, "a flush", w.flushes); got != want {
 				t.Errorf("%q, want %q", got, want)
 			}
 		}
@@ -402,7 +402,7 @@ func TestEventsOverServer(t *testing.T) {
 		if e, ok := <-events; ok {
 			t.Errorf("after it came %+v", e)
 		}
-		if err := <-done; err != nil {
+		if err := bustest.Receive(t, "the end", done); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})

@@ -273,7 +273,7 @@ func (r *rig) serveStreams(t testing.TB, sent *atomic.Int64, ended chan<- error)
 		cancel()
 		running.Wait()
 	})
-	<-started
+	bustest.Receive(t, "the service", started)
 }
 
 func TestEventsOfEndpoint(t *testing.T) {
@@ -323,7 +323,7 @@ func TestEventsOfEndpointWait(t *testing.T) {
 		defer close(done)
 		handler.ServeHTTP(w, req)
 	}()
-	<-w.flushes
+	bustest.Receive(t, "a flush", w.flushes)
 	var before int64
 	same := 0
 	bustest.Eventually(t, "the endpoint to wait", func() bool {
@@ -341,9 +341,9 @@ func TestEventsOfEndpointWait(t *testing.T) {
 		}
 	}()
 	cancel()
-	if err := <-ended; bus.CodeOf(err) != bus.Canceled {
+	if err := bustest.Receive(t, "the end of the endpoint", ended); bus.CodeOf(err) != bus.Canceled {
 		t.Errorf("the endpoint ended with %v", err)
 	}
-	<-done
+	bustest.Receive(t, "the end", done)
 	close(w.flushes)
 }

@@ -283,7 +283,7 @@ func TestEntryClientGone(t *testing.T) {
 	}()
 	bustest.Eventually(t, "the request", func() bool { return h.waiting.Load() == 1 })
 	cancel()
-	if err := receive(t, failed, "the client"); err == nil {
+	if err := bustest.Receive(t, "the client", failed); err == nil {
 		t.Error("the client got an answer")
 	}
 	bustest.Eventually(t, "the handler's ctx to end", func() bool { return h.waiting.Load() == 0 })
@@ -444,7 +444,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	h.release()
-	receive(t, done, "the answer")
+	bustest.Receive(t, "the answer", done)
 	gone, err := s.store.Delete(t.Context(), "item", 0)
 	if err != nil {
 		t.Fatal(err)

@@ -88,7 +88,7 @@ func TestEntryIdempotencyClientGone(t *testing.T) {
 	}()
 	bustest.Eventually(t, "the request", func() bool { return h.waiting.Load() == 1 })
 	cancel()
-	<-gone
+	bustest.Receive(t, "the end of the request", gone)
 	h.release()
 	if a := post(t, h.serveAnother(t)+"/slow", `{"s":1}`, "Idempotency-Key", "k"); a.status != 200 || a.body != `{"s":1}` || a.header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("%d %s %v", a.status, a.body, a.header)
@@ -115,7 +115,7 @@ func TestEntryKeyOfTarget(t *testing.T) {
 		}
 	}
 	for range 3 {
-		m := receive(t, heard, "a message")
+		m := bustest.Receive(t, "a message", heard)
 		keys[m.Header.Get(nats.MsgIdHdr)] = true
 	}
 	if len(keys) != 3 || keys[""] || keys["k"] {

@@ -122,7 +122,7 @@ func TestEntryLimitsByProxy(t *testing.T) {
 		t.Errorf("one too many: %d %v", a.status, a.header)
 	}
 	h.release()
-	if a := <-held; a.status != 200 {
+	if a := bustest.Receive(t, "the one that waited", held); a.status != 200 {
 		t.Errorf("the one that waited: %d %s", a.status, a.body)
 	}
 	if a := from("/some", "192.0.2.9"); a.status != 200 {

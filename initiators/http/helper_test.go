@@ -166,7 +166,7 @@ func (h *house) serve(t testing.TB) {
 		cancel()
 		running.Wait()
 	})
-	receive(t, started, "the service")
+	bustest.Receive(t, "the service", started)
 }
 
 func (h *house) gateway(t testing.TB, cfg gateway.Config) *gateway.Gateway {
@@ -329,16 +329,4 @@ func encode(t testing.TB, v any) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-// receive takes one value from ch, or fails the test.
-func receive[T any](t testing.TB, ch <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited %v for %s", patience, what)
-		panic("unreachable")
-	}
 }

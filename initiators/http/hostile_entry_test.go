@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	gateway "github.com/skybus-io/skybus/initiators/http"
+
+	"github.com/skybus-io/skybus/bus/bustest"
 )
 
 // runEntries is run with a gateway that serves entries.
@@ -77,7 +79,7 @@ func TestHostileTokens(t *testing.T) {
 		if a := post(t, s.at+good, "{}"); a.status != http.StatusOK {
 			t.Errorf("%s: %d %s", good, a.status, a.body)
 		}
-		if m := receive(t, heard, "what was published"); m.Subject != "default.dev.pub.new" {
+		if m := bustest.Receive(t, "what was published", heard); m.Subject != "default.dev.pub.new" {
 			t.Errorf("%s goes to %s", good, m.Subject)
 		}
 	}

@@ -275,7 +275,7 @@ func TestMaxInFlight(t *testing.T) {
 	}
 	h.release()
 	for range 2 {
-		if a := receive(t, answers, "an answer"); a.status != http.StatusOK || a.body != `{"a":1}` {
+		if a := bustest.Receive(t, "an answer", answers); a.status != http.StatusOK || a.body != `{"a":1}` {
 			t.Errorf("%d %s", a.status, a.body)
 		}
 	}
@@ -320,7 +320,7 @@ func TestClientGone(t *testing.T) {
 		t.Fatalf("a second request: %d", a.status)
 	}
 	cancel()
-	if err := receive(t, failed, "the client"); err == nil {
+	if err := bustest.Receive(t, "the client", failed); err == nil {
 		t.Error("the client got an answer")
 	}
 	bustest.Eventually(t, "its place", func() bool { return post(t, at+"/echo", "{}").status == http.StatusOK })

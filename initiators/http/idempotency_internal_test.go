@@ -233,7 +233,7 @@ func TestIdempotencyConcurrent(t *testing.T) {
 	release := make(chan struct{})
 	next := func(w http.ResponseWriter, _ *http.Request) {
 		n := calls.Add(1)
-		<-release
+		bustest.Hold(t, release)
 		_, _ = fmt.Fprint(w, n)
 	}
 	gateways := []http.Handler{
@@ -361,7 +361,7 @@ func TestIdempotencyClientGone(t *testing.T) {
 	began, release := make(chan context.Context, 1), make(chan struct{})
 	h := onceHandler(t, r.once(t), Idempotency{}, "pay", func(w http.ResponseWriter, r *http.Request) {
 		began <- r.Context()
-		<-release
+		bustest.Hold(t, release)
 		_, _ = w.Write([]byte("done"))
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -370,13 +370,13 @@ func TestIdempotencyClientGone(t *testing.T) {
 		defer close(gone)
 		askWith(ctx, h, http.MethodPost, "/", "", "Idempotency-Key", "k")
 	}()
-	inner := <-began
+	inner := bustest.Receive(t, "the request", began)
 	cancel()
 	if inner.Err() != nil {
 		t.Error("the request ends with its client")
 	}
 	close(release)
-	<-gone
+	bustest.Receive(t, "the end of the request", gone)
 	if resp := ask(h, http.MethodPost, "/", "", "Idempotency-Key", "k"); text(t, resp) != "done" || resp.Header.Get(headerReplayed) != "true" {
 		t.Errorf("the repeat: %s %v", resp.Status, resp.Header)
 	}

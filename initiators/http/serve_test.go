@@ -55,7 +55,7 @@ func TestServeDrains(t *testing.T) {
 	h.release()
 	seen := map[string]bool{}
 	for range n {
-		a := receive(t, answers, "an answer")
+		a := bustest.Receive(t, "an answer", answers)
 		if a.status != http.StatusOK {
 			t.Errorf("%d %s", a.status, a.body)
 		}
@@ -65,7 +65,7 @@ func TestServeDrains(t *testing.T) {
 		t.Errorf("%d different answers, want %d", len(seen), n)
 	}
 	begin := time.Now()
-	if err := receive(t, s.done, "the end of Serve"); err != nil {
+	if err := bustest.Receive(t, "the end of Serve", s.done); err != nil {
 		t.Errorf("Serve returned %v", err)
 	}
 	if took := time.Since(begin); took > 3*time.Second {
@@ -123,11 +123,11 @@ func TestServeDrainsHTTP2(t *testing.T) {
 	})
 	h.release()
 	for range n {
-		if a := receive(t, answers, "an answer"); a.status != http.StatusOK {
+		if a := bustest.Receive(t, "an answer", answers); a.status != http.StatusOK {
 			t.Errorf("%d %s", a.status, a.body)
 		}
 	}
-	if err := receive(t, done, "the end of Serve"); err != nil {
+	if err := bustest.Receive(t, "the end of Serve", done); err != nil {
 		t.Errorf("Serve returned %v", err)
 	}
 }
@@ -151,7 +151,7 @@ func TestServeStopsSoon(t *testing.T) {
 	_ = resp.Body.Close()
 	begin := time.Now()
 	s.stop()
-	if err := receive(t, s.done, "the end of Serve"); err != nil {
+	if err := bustest.Receive(t, "the end of Serve", s.done); err != nil {
 		t.Errorf("Serve returned %v", err)
 	}
 	if took := time.Since(begin); took > 2*time.Second {
@@ -180,7 +180,7 @@ func TestServeAlreadyOver(t *testing.T) {
 	h := build(t)
 	s := h.run(t)
 	s.stop()
-	if err := receive(t, s.done, "the end of Serve"); err != nil {
+	if err := bustest.Receive(t, "the end of Serve", s.done); err != nil {
 		t.Errorf("Serve returned %v", err)
 	}
 	if c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.addr); err == nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/initiators/tcp"
 )
@@ -131,7 +132,7 @@ func TestErrorsThatFitNowhere(t *testing.T) {
 		if i == 0 {
 			want = slog.LevelWarn
 		}
-		if got := receive(t, heard, "the log"); got != want {
+		if got := bustest.Receive(t, "the log", heard); got != want {
 			t.Errorf("%q: logged at %v", in, got)
 		}
 	}
@@ -281,7 +282,7 @@ func TestRequests(t *testing.T) {
 		{`{"a":1}{"b":2}`, "application/octet-stream", `{"a":1}{"b":2}`, "eyJhIjoxfXsiYiI6Mn0="},
 	} {
 		c.write(tt.in + "\n")
-		req := receive(t, got, "the request")
+		req := bustest.Receive(t, "the request", got)
 		if string(req.Body) != tt.in || req.ContentType != tt.contentType || req.ID == "" {
 			t.Errorf("%+v, want %+v", req, tt)
 		}
@@ -302,7 +303,7 @@ func TestRequests(t *testing.T) {
 	}
 	c = typed.dial(t)
 	c.write("{}\n")
-	if req := receive(t, got, "the request"); req.ContentType != "application/msgpack" {
+	if req := bustest.Receive(t, "the request", got); req.ContentType != "application/msgpack" {
 		t.Errorf("%+v", req)
 	}
 }

@@ -221,17 +221,5 @@ func (p *pipes) Close() error {
 // Addr is net.Listener's.
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// receive takes one value from ch, or fails the test.
-func receive[T any](t testing.TB, ch <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited %v for %s", patience, what)
-		panic("unreachable")
-	}
-}
-
 // refused is how often a reason was counted.
 func (s *served) refused(r tcp.Reason) uint64 { return s.Stats().Refused[r] }

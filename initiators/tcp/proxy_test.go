@@ -265,7 +265,7 @@ func TestProxyProtocolInTime(t *testing.T) {
 		time.Sleep(time.Second)
 		begin = time.Now()
 		s.stop()
-		if err := receive(t, s.done, "the end of Serve"); err != nil || time.Since(begin) > time.Second {
+		if err := bustest.Receive(t, "the end of Serve", s.done); err != nil || time.Since(begin) > time.Second {
 			t.Errorf("it ended after %v with %v", time.Since(begin), err)
 		}
 		if got := silent.closed(); got != "" || s.refused(tcp.ReasonProxy) != 1 {

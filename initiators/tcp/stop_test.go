@@ -58,7 +58,7 @@ func TestStopLosesNoAnswer(t *testing.T) {
 		}
 		bustest.Eventually(t, "some traffic", func() bool { return sent.Load() > int64(100*(round+1)) })
 		s.stop()
-		if err := receive(t, s.done, "the end of Serve"); err != nil {
+		if err := bustest.Receive(t, "the end of Serve", s.done); err != nil {
 			t.Errorf("Serve returned %v", err)
 		}
 		reading.Wait()
@@ -191,7 +191,7 @@ func TestStopWithIdleClients(t *testing.T) {
 		all = append(all, c)
 	}
 	s.stop()
-	if err := receive(t, s.done, "the end of Serve"); err != nil {
+	if err := bustest.Receive(t, "the end of Serve", s.done); err != nil {
 		t.Errorf("Serve returned %v", err)
 	}
 	for _, c := range all {
@@ -235,12 +235,12 @@ func TestStopOneWayTells(t *testing.T) {
 	}), tcp.Config{OneWay: true})
 	c := s.dial(t)
 	c.write("a\n")
-	receive(t, heard, "a line")
+	bustest.Receive(t, "a line", heard)
 	s.stop()
 	if got := c.rest(); got != "" {
 		t.Errorf("%q", got)
 	}
-	if err := receive(t, s.done, "the end of Serve"); err != nil {
+	if err := bustest.Receive(t, "the end of Serve", s.done); err != nil {
 		t.Errorf("Serve returned %v", err)
 	}
 }
@@ -266,7 +266,7 @@ func TestServeTwice(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	all[0].stop()
-	if err := receive(t, all[0].done, "the end of the first"); err != nil {
+	if err := bustest.Receive(t, "the end of the first", all[0].done); err != nil {
 		t.Error(err)
 	}
 	second := all[1].dial(t)
@@ -275,7 +275,7 @@ func TestServeTwice(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	all[1].stop()
-	if err := receive(t, all[1].done, "the end of the second"); err != nil {
+	if err := bustest.Receive(t, "the end of the second", all[1].done); err != nil {
 		t.Error(err)
 	}
 }

@@ -311,7 +311,7 @@ func TestOneWay(t *testing.T) {
 		t.Errorf("%q was written", text)
 	}
 	for _, want := range []string{"a", "b", "c"} {
-		if body := receive(t, got, want); body != want {
+		if body := bustest.Receive(t, want, got); body != want {
 			t.Errorf("%q, want %q", body, want)
 		}
 	}
@@ -325,8 +325,8 @@ func TestOneWayGone(t *testing.T) {
 	s := serve(t, g, tcp.Config{OneWay: true})
 	c := s.dial(t)
 	c.write("a\nb\n")
-	receive(t, g.waiting, "a request")
-	receive(t, g.waiting, "a request")
+	bustest.Receive(t, "a request", g.waiting)
+	bustest.Receive(t, "a request", g.waiting)
 	if err := c.Conn.(*net.TCPConn).SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -343,8 +343,8 @@ func TestClientGone(t *testing.T) {
 	s := serve(t, g, tcp.Config{Timeout: time.Hour})
 	c := s.dial(t)
 	c.write("a\nb\n")
-	receive(t, g.waiting, "a request")
-	receive(t, g.waiting, "a request")
+	bustest.Receive(t, "a request", g.waiting)
+	bustest.Receive(t, "a request", g.waiting)
 	if err := c.Conn.(*net.TCPConn).SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -353,8 +353,8 @@ func TestClientGone(t *testing.T) {
 	half := s.dial(t)
 	half.write("c\nd\n")
 	half.finish()
-	receive(t, g.waiting, "a request")
-	receive(t, g.waiting, "a request")
+	bustest.Receive(t, "a request", g.waiting)
+	bustest.Receive(t, "a request", g.waiting)
 	close(g.open)
 	if got := half.rest(); got != "c\nd\n" {
 		t.Errorf("%q", got)
@@ -399,7 +399,7 @@ func TestAcceptFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = serveOn(t, &flaky{l, []error{os.ErrPermission}}, newServer(t, target(echo), tcp.Config{}))
-	if err := receive(t, s.done, "the end of Serve"); !errors.Is(err, os.ErrPermission) {
+	if err := bustest.Receive(t, "the end of Serve", s.done); !errors.Is(err, os.ErrPermission) {
 		t.Errorf("Serve returned %v", err)
 	}
 }

@@ -86,8 +86,8 @@ func TestTLS(t *testing.T) {
 	s := serve(t, g, tcp.Config{TLS: cfg})
 	c, name := s.dialTLS(t, pair)
 	c.write("a\nb\n")
-	receive(t, g.waiting, "a request")
-	receive(t, g.waiting, "a request")
+	bustest.Receive(t, "a request", g.waiting)
+	bustest.Receive(t, "a request", g.waiting)
 	if err := c.Conn.(*tls.Conn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestTLSLimits(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	s.stop()
-	if err := receive(t, s.done, "the end of Serve"); err != nil {
+	if err := bustest.Receive(t, "the end of Serve", s.done); err != nil {
 		t.Error(err)
 	}
 	if got := first.rest(); got != "" {

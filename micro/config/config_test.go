@@ -226,11 +226,11 @@ func TestCheck(t *testing.T) {
 		return nil
 	})
 	told := watched(t, v, shop, "max", 5, small)
-	if got := receive(t, "the default", told); got != 5 {
+	if got := bustest.Receive(t, "the default", told); got != 5 {
 		t.Errorf("told %d", got)
 	}
 	w.put(shop, "max", "7")
-	if got := receive(t, "the value", told); got != 7 {
+	if got := bustest.Receive(t, "the value", told); got != 7 {
 		t.Errorf("told %d", got)
 	}
 	w.put(shop, "max", "70")
@@ -242,7 +242,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("without a check %d", got)
 	}
 	w.put(shop, "max", "8")
-	if got := receive(t, "the next value", told); got != 8 {
+	if got := bustest.Receive(t, "the next value", told); got != 8 {
 		t.Errorf("told %d", got)
 	}
 }
@@ -253,7 +253,7 @@ func TestWatch(t *testing.T) {
 	told := watched(t, v, version, "x", "default")
 	expect := func(want string) {
 		t.Helper()
-		if got := receive(t, want, told); got != want {
+		if got := bustest.Receive(t, want, told); got != want {
 			t.Errorf("told %q, want %q", got, want)
 		}
 	}
@@ -284,7 +284,7 @@ func TestWatch(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	receive(t, "the watch to end", ended)
+	bustest.Receive(t, "the watch to end", ended)
 }
 
 func TestNamespaces(t *testing.T) {
@@ -356,7 +356,7 @@ func TestFollow(t *testing.T) {
 		config.FollowRegister(ctx, v, shop, true, func(r bool) { registered <- r })
 		ended <- struct{}{}
 	}()
-	if !receive(t, "the default", registered) {
+	if !bustest.Receive(t, "the default", registered) {
 		t.Error("unregistered by default")
 	}
 	levelBecomes := func(want slog.Level) {
@@ -367,17 +367,17 @@ func TestFollow(t *testing.T) {
 	levelBecomes(slog.LevelDebug)
 	w.put(shop, config.LogLevel, "loud")
 	w.put(shop, config.ServiceRegister, "false")
-	if receive(t, "service.register", registered) {
+	if bustest.Receive(t, "service.register", registered) {
 		t.Error("registered")
 	}
 	levelBecomes(slog.LevelDebug)
 	w.remove(shop, config.LogLevel)
 	levelBecomes(slog.LevelWarn)
 	w.remove(shop, config.ServiceRegister)
-	if !receive(t, "the default", registered) {
+	if !bustest.Receive(t, "the default", registered) {
 		t.Error("unregistered")
 	}
 	cancel()
-	receive(t, "the end", ended)
-	receive(t, "the end", ended)
+	bustest.Receive(t, "the end", ended)
+	bustest.Receive(t, "the end", ended)
 }

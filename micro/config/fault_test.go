@@ -21,14 +21,14 @@ func TestPropagation(t *testing.T) {
 	for i := range told {
 		v := open(t, connect(t, bus.Config{InProcess: server}), config.Config{})
 		told[i] = watched(t, v, shop, "x", 0)
-		receive(t, "the default", told[i])
+		bustest.Receive(t, "the default", told[i])
 	}
 	var worst time.Duration
 	for round := 1; round <= 5; round++ {
 		began := time.Now()
 		w.put(shop, "x", fmt.Sprint(round))
 		for _, c := range told {
-			if got := receive(t, "the change", c); got != round {
+			if got := bustest.Receive(t, "the change", c); got != round {
 				t.Errorf("told %d, want %d", got, round)
 			}
 		}
@@ -50,7 +50,7 @@ func TestRestart(t *testing.T) {
 	w.put(shop, "removed", "1")
 	v := open(t, connect(t, bus.Config{InProcess: server}), config.Config{})
 	told := watched(t, v, shop, "changed", 0)
-	receive(t, "the value", told)
+	bustest.Receive(t, "the value", told)
 	server.Stop()
 	if config.Get(v, shop, "kept", 0) != 1 || config.Get(v, shop, "changed", 0) != 1 {
 		t.Error("forgotten without a server")
@@ -66,7 +66,7 @@ func TestRestart(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second { // the machine may be busy
 		t.Errorf("took %v", took)
 	}
-	if got := receive(t, "the change", told); got != 2 {
+	if got := bustest.Receive(t, "the change", told); got != 2 {
 		t.Errorf("told %d", got)
 	}
 	if config.Get(v, shop, "kept", 0) != 1 {

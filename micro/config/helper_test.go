@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
@@ -108,17 +107,6 @@ func watched[T any](t testing.TB, v *config.Values, s config.Scope, key string, 
 		<-ended
 	})
 	return told
-}
-
-func receive[T any](t testing.TB, what string, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(20 * time.Second):
-		t.Fatalf("waited 20 s for %s", what)
-		panic("not reached")
-	}
 }
 
 // book is a logger whose lines a test can look at.

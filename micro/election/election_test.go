@@ -178,11 +178,11 @@ func TestClose(t *testing.T) {
 	for range 2 {
 		go func() { closed <- e.Close() }()
 	}
-	if err := receive(t, "the campaign to end", failed); !errors.Is(err, election.ErrClosed) {
+	if err := bustest.Receive(t, "the campaign to end", failed); !errors.Is(err, election.ErrClosed) {
 		t.Errorf("Campaign: %v", err)
 	}
 	for range 2 {
-		if err := receive(t, "Close", closed); err != nil {
+		if err := bustest.Receive(t, "Close", closed); err != nil {
 			t.Error(err)
 		}
 	}
@@ -222,19 +222,19 @@ func TestRun(t *testing.T) {
 	}
 	go run(a, "a", nil)
 	for range 3 { // alone it is elected again and again
-		receive(t, "a's turn", turns)
+		bustest.Receive(t, "a's turn", turns)
 	}
 	go run(b, "b", nil)
 	seen := map[string]int{}
 	for range 10 {
-		seen[receive(t, "somebody's turn", turns)]++
+		seen[bustest.Receive(t, "somebody's turn", turns)]++
 	}
 	if seen["a"] < 3 || seen["b"] < 3 {
 		t.Errorf("turns %v: want them to take turns", seen)
 	}
 	cancel()
 	for range 2 {
-		if err := receive(t, "Run to end", result); err != nil {
+		if err := bustest.Receive(t, "Run to end", result); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	}
@@ -263,14 +263,14 @@ func TestRunGoesOn(t *testing.T) {
 			return errors.New("interrupted")
 		})
 	}()
-	first := receive(t, "the election", terms)
+	first := bustest.Receive(t, "the election", terms)
 	server.Restart(t) // which loses the bucket
-	second := receive(t, "the next election", terms)
+	second := bustest.Receive(t, "the next election", terms)
 	if second.Compare(first) <= 0 {
 		t.Errorf("term %v after %v", second, first)
 	}
 	cancel()
-	if err := receive(t, "Run to end", result); err == nil {
+	if err := bustest.Receive(t, "Run to end", result); err == nil {
 		t.Error("an error of work that is none of its context's is hidden")
 	}
 }
@@ -301,7 +301,7 @@ func resignations(t *testing.T) time.Duration {
 		if err := leader.Resign(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		leader = receive(t, "the next leader", elected)
+		leader = bustest.Receive(t, "the next leader", elected)
 		took = append(took, time.Since(resigned))
 		next, waiting = a, "a"
 		if l, err := a.Leader(t.Context(), service); err != nil {

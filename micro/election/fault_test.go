@@ -110,7 +110,7 @@ func TestQuorumLost(t *testing.T) {
 	cluster.Node(1).Stop()
 	cluster.Node(2).Stop()
 	stopped := time.Now()
-	if receive(t, "the leadership to end", l.Lost()); l.Valid() {
+	if bustest.Receive(t, "the leadership to end", l.Lost()); l.Valid() {
 		t.Error("valid and lost")
 	}
 	t.Logf("the leadership ended %v after the quorum was gone", time.Since(stopped))

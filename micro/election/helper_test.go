@@ -71,17 +71,6 @@ func campaignLater(t testing.TB, e *election.Election, candidate string) <-chan 
 	return elected
 }
 
-func receive[T any](t testing.TB, what string, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(20 * time.Second):
-		t.Fatalf("waited 20 s for %s", what)
-		panic("not reached")
-	}
-}
-
 // watch collects what a watcher is told.
 func watch(t testing.TB, e *election.Election, each func(election.Change)) {
 	t.Helper()

@@ -144,7 +144,7 @@ func TestKilledLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	killed := time.Now()
-	next := receive(t, "the next leader", elected)
+	next := bustest.Receive(t, "the next leader", elected)
 	t.Logf("takeover after kill -9: %v, TTL %v", time.Since(killed), processTTL)
 	if took := time.Since(killed); took > promise {
 		t.Errorf("took %v, want at most %v", took, promise)

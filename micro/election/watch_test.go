@@ -25,7 +25,7 @@ func TestWatch(t *testing.T) {
 	expect := func(kind election.ChangeKind, candidate string, l *election.Leadership) {
 		t.Helper()
 		want := election.Change{Kind: kind, Leader: election.Leader{Service: service, Candidate: candidate, Term: l.Term()}}
-		if got := receive(t, "a change", told); got != want {
+		if got := bustest.Receive(t, "a change", told); got != want {
 			t.Errorf("told %v, want %v", got, want)
 		}
 	}
@@ -34,7 +34,7 @@ func TestWatch(t *testing.T) {
 	if err := first.Resign(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	second := receive(t, "the next leader", elected)
+	second := bustest.Receive(t, "the next leader", elected)
 	expect(election.Lost, "a", first)
 	expect(election.Got, "b", second)
 	if err := second.Resign(t.Context()); err != nil {
@@ -128,17 +128,17 @@ func TestWatchOverRestart(t *testing.T) {
 		o.check(t, c)
 		told <- c
 	})
-	if c := receive(t, "the leader", told); c.Term != first.Term() {
+	if c := bustest.Receive(t, "the leader", told); c.Term != first.Term() {
 		t.Errorf("told %v", c)
 	}
 	server.Stop()
 	<-first.Lost() // cannot renew
 	server.Start(t)
 	second := campaign(t, join(t, server), "b")
-	if c := receive(t, "the end of the first", told); c.Kind != election.Lost || c.Term != first.Term() {
+	if c := bustest.Receive(t, "the end of the first", told); c.Kind != election.Lost || c.Term != first.Term() {
 		t.Errorf("told %v", c)
 	}
-	if c := receive(t, "the second", told); c.Kind != election.Got || c.Term != second.Term() || c.Candidate != "b" {
+	if c := bustest.Receive(t, "the second", told); c.Kind != election.Got || c.Term != second.Term() || c.Candidate != "b" {
 		t.Errorf("told %v", c)
 	}
 	// One that is over soon ends no leadership.
@@ -202,7 +202,7 @@ func TestPingPong(t *testing.T) {
 	}
 	cancel()
 	for range 2 {
-		if err := receive(t, "the end", ended); err != nil {
+		if err := bustest.Receive(t, "the end", ended); err != nil {
 			t.Error(err)
 		}
 	}

@@ -61,7 +61,7 @@ func TestWaitTold(t *testing.T) {
 			}
 			if n == 1 {
 				held <- struct{}{}
-				<-hold
+				bustest.Hold(t, hold)
 			}
 			told[n].Store(true)
 		})
@@ -137,7 +137,7 @@ func TestWaitToldOfNewLife(t *testing.T) {
 	watch(t, r, registry.Criteria{}, func(c registry.Change) {
 		if c.Instance.Instance == "blocks" {
 			held <- struct{}{}
-			<-hold
+			bustest.Hold(t, hold)
 		}
 	})
 	t.Cleanup(release)
@@ -217,7 +217,7 @@ func TestSlowWatcher(t *testing.T) {
 		if blocked <- struct{}{}; c.Kind == registry.Added && c.Instance.Instance == "i0" {
 			<-slow
 		}
-		<-blocked
+		bustest.Hold(t, blocked)
 		mu.Lock()
 		defer mu.Unlock()
 		told++

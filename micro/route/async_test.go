@@ -61,7 +61,7 @@ func TestAsyncStoredFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := receive(t, stored, "the next step"); n != 1 {
+	if n := bustest.Receive(t, "the next step", stored); n != 1 {
 		t.Errorf("%d steps were stored when the next step ran, want 1", n)
 	}
 	if string(res.Body) != `{"a":1}` || !res.Hops[0].Async || res.Hops[0].Code != "" || res.Hops[0].Instance != "" || res.Hops[0].Took <= 0 {
@@ -196,7 +196,7 @@ func TestAsyncServerAway(t *testing.T) {
 		results <- err
 	}()
 	srv.Start(t)
-	if err := receive(t, results, "the run"); err != nil {
+	if err := bustest.Receive(t, "the run", results); err != nil {
 		t.Error(err)
 	}
 	if n := messages(t, h.conn, route.AsyncStream); n != 1 {
@@ -241,11 +241,11 @@ func TestAsyncAcknowledgementLost(t *testing.T) {
 		_, err := h.runner.Run(t.Context(), "r", route.Request{})
 		results <- err
 	}()
-	first := receive(t, taken, "the first attempt")
+	first := bustest.Receive(t, "the first attempt", taken)
 	if err := sub.Unsubscribe(); err != nil {
 		t.Fatal(err)
 	}
-	if err := receive(t, results, "the run"); err != nil {
+	if err := bustest.Receive(t, "the run", results); err != nil {
 		t.Fatal(err)
 	}
 	if id := last(t, h.conn, route.AsyncStream).Header.Get(nats.MsgIdHdr); id == "" || id != first.Header.Get(nats.MsgIdHdr) {

@@ -185,7 +185,7 @@ func serve(t testing.TB, conn *bus.Conn, cfg micro.Config, add func(*micro.Servi
 		running.Wait()
 	}
 	t.Cleanup(stop)
-	receive(t, started, "the service "+cfg.Name)
+	bustest.Receive(t, "the service "+cfg.Name, started)
 	return stop
 }
 
@@ -242,18 +242,6 @@ func silent(t testing.TB, conn *bus.Conn, target string) {
 	t.Cleanup(func() { _ = sub.Unsubscribe() }) // fails only when the connection is closed
 	if err := conn.NATS().FlushTimeout(patience); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// receive takes one value from ch, or fails the test.
-func receive[T any](t testing.TB, ch <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited %v for %s", patience, what)
-		panic("unreachable")
 	}
 }
 

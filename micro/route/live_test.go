@@ -140,7 +140,7 @@ func TestDeleteWhileRunning(t *testing.T) {
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	h.serve(t, "app", "", endpoints(says("after", `{"after":1}`), endpoint("slow", func(context.Context, []byte) ([]byte, error) {
 		close(begun)
-		<-goOn
+		bustest.Hold(t, goOn)
 		return nil, nil
 	})))
 	h.put(t, "r", step("app.slow"), step("app.after"))
@@ -152,13 +152,13 @@ func TestDeleteWhileRunning(t *testing.T) {
 		}
 		results <- err
 	}()
-	receive(t, begun, "the first step")
+	bustest.Receive(t, "the first step", begun)
 	if err := h.store.Delete(t.Context(), "r"); err != nil {
 		t.Fatal(err)
 	}
 	h.forgets(t, "r")
 	close(goOn)
-	if err := receive(t, results, "the run"); err != nil {
+	if err := bustest.Receive(t, "the run", results); err != nil {
 		t.Errorf("the run: %v", err)
 	}
 	_, err := h.runner.Run(t.Context(), "r", route.Request{})

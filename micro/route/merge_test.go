@@ -277,7 +277,7 @@ func TestAmend(t *testing.T) {
 	if diff := cmp.Diff(want, object(t, res.Body)); diff != "" {
 		t.Errorf("response (-want +got):\n%s", diff)
 	}
-	if got := receive(t, bodies, "the plain step"); got != `{"n":5}` {
+	if got := bustest.Receive(t, "the plain step", bodies); got != `{"n":5}` {
 		t.Errorf("the plain step was sent %s", got)
 	}
 	// The same in the other codec, and after a step that answered in JSON.

@@ -255,7 +255,7 @@ func TestAsyncRoute(t *testing.T) {
 			if err != nil || targets(res.Hops) != "route inner" || !res.Hops[0].Async {
 				t.Fatalf("%v, hops %+v", err, res.Hops)
 			}
-			got := []string{receive(t, calls, "the first step"), receive(t, calls, "the second step")}
+			got := []string{bustest.Receive(t, "the first step", calls), bustest.Receive(t, "the second step", calls)}
 			for i, endpoint := range []string{"one", "two"} {
 				if want := endpoint + " id-1 " + h.client.Address() + ` {"n":1}`; got[i] != want {
 					t.Errorf("call %q, want %q", got[i], want)

@@ -88,7 +88,7 @@ func TestRouter(t *testing.T) {
 		if err != nil || got.N != 1<<61+2 || reply.ContentType != codec.ContentType() || len(reply.Header) != 0 {
 			t.Errorf("%s: %+v, %+v, %v", codec.ContentType(), got, reply, err)
 		}
-		info := receive(t, infos, "the step")
+		info := bustest.Receive(t, "the step", infos)
 		if info.RequestID != "id-1" || info.Origin != h.client.Address() || info.Caller != "skybus://default.dev.route/r1" {
 			t.Errorf("the step has %+v", info)
 		}

@@ -111,7 +111,7 @@ func TestRunInsideHandler(t *testing.T) {
 	if _, err := micro.Call[empty](micro.WithRequestID(t.Context(), "one"), h.client, "outer.get", empty{}); err != nil {
 		t.Fatal(err)
 	}
-	info := receive(t, infos, "the inner call")
+	info := bustest.Receive(t, "the inner call", infos)
 	if info.RequestID != "one" || !strings.Contains(info.Caller, ".outer/") || !strings.Contains(info.Origin, ".tester/") {
 		t.Errorf("inner call has %+v", info)
 	}

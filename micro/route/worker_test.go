@@ -104,7 +104,7 @@ func TestWorkerCalls(t *testing.T) {
 		if _, err := h.runner.Run(micro.WithRequestID(t.Context(), fmt.Sprint("id-", i)), "r", route.Request{ContentType: typeMsgpack, Body: body}); err != nil {
 			t.Fatal(err)
 		}
-		got := receive(t, calls, "the asynchronous step")
+		got := bustest.Receive(t, "the asynchronous step", calls)
 		if got.body != string(body) || got.info.RequestID != fmt.Sprint("id-", i) || got.info.Attempt != 1 || got.info.Endpoint != "later" {
 			t.Errorf("called with %x, %+v", got.body, got.info)
 		}
@@ -141,7 +141,7 @@ func TestWorkersShare(t *testing.T) {
 	work(t, h.client)
 	bustest.Eventually(t, "the first worker to be busy", func() bool { return inFlight.Load() == 64 })
 	work(t, other.client)
-	receive(t, enough, "100 steps at a time")
+	bustest.Receive(t, "100 steps at a time", enough)
 	h.idle(t)
 	if got := done.ids(); !slices.Equal(got, ids) || inFlight.Load() != 100 {
 		t.Errorf("%d calls of %d ids, want 100 of each", inFlight.Load(), len(got))
@@ -193,7 +193,7 @@ func TestWorkerGivesBack(t *testing.T) {
 	h.put(t, "r", step("app.later", async))
 	stop := work(t, h.client)
 	h.publish(t, "r", "id", 1)
-	receive(t, attempts, "the first attempt")
+	bustest.Receive(t, "the first attempt", attempts)
 	begin := time.Now()
 	if err := stop(); err != nil {
 		t.Errorf("Run returned %v", err)
@@ -205,7 +205,7 @@ func TestWorkerGivesBack(t *testing.T) {
 		t.Fatalf("%d steps in the queue, want 1", n)
 	}
 	work(t, other.client)
-	if n := receive(t, attempts, "the second attempt"); n != 2 {
+	if n := bustest.Receive(t, "the second attempt", attempts); n != 2 {
 		t.Errorf("attempt %d, want 2", n)
 	}
 	h.idle(t)
@@ -226,7 +226,7 @@ func TestWorkerFinishes(t *testing.T) {
 	h.put(t, "r", step("app.later", async))
 	stop := work(t, h.client)
 	h.publish(t, "r", "id", 1)
-	receive(t, begun, "the step")
+	bustest.Receive(t, "the step", begun)
 	if err := stop(); err != nil {
 		t.Errorf("Run returned %v", err)
 	}
@@ -337,7 +337,7 @@ func TestWorkerConnectionClosed(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	err = receive(t, results, "the end of Run")
+	err = bustest.Receive(t, "the end of Run", results)
 	wantCode(t, err, bus.Unavailable, "closed")
 	if errors.Is(err, context.Canceled) {
 		t.Errorf("%v is told as the end of ctx", err)

@@ -86,7 +86,7 @@ func TestServe(t *testing.T) {
 	read(t, resp).want(t, http.StatusMisdirectedRequest)
 	send(t, http.MethodGet, srv.url+"/ping", "", "X-Large", strings.Repeat("x", 32<<10)).want(t, http.StatusRequestHeaderFieldsTooLarge)
 	srv.stop()
-	if err := receive(t, srv.done, "Serve"); err != nil {
+	if err := bustest.Receive(t, "Serve", srv.done); err != nil {
 		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/scheduler/httpapi"
 )
 
@@ -23,7 +24,7 @@ func TestSkyringDelivers(t *testing.T) {
 	} {
 		body := `{"timeout":1,"data":` + tt.data + `,"callback":{"transport":"http","method":"` + tt.method + `","uri":"` + url + `/hook"}}`
 		send(t, http.MethodPost, h.url+"/timer", body).want(t, http.StatusCreated)
-		r := receive(t, got, "the delivery of "+tt.data)
+		r := bustest.Receive(t, "the delivery of "+tt.data, got)
 		if r.method != strings.ToUpper(tt.method) || r.path != "/hook" || r.header.Get("Content-Type") != tt.contentType || r.body != tt.body {
 			t.Errorf("data %s was delivered as %s %s %q %q", tt.data, r.method, r.path, r.header.Get("Content-Type"), r.body)
 		}

@@ -253,18 +253,6 @@ func (a answer) want(t testing.TB, status int) answer {
 	return a
 }
 
-// receive takes one value from ch, or fails the test.
-func receive[T any](t testing.TB, ch <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited %v for %s", patience, what)
-		panic("unreachable")
-	}
-}
-
 // eventually polls until check returns "", else fails with what it said last.
 func eventually(t testing.TB, check func() string) {
 	t.Helper()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/scheduler"
 	"github.com/skybus-io/skybus/scheduler/httpapi"
 )
@@ -229,7 +230,7 @@ func TestLinesStop(t *testing.T) {
 	if r := d.hear(); r.Line != 0 {
 		t.Errorf("%+v after the end", r)
 	}
-	if err := receive(t, srv.done, "Serve"); err != nil {
+	if err := bustest.Receive(t, "Serve", srv.done); err != nil {
 		t.Error(err)
 	}
 }

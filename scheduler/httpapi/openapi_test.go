@@ -18,6 +18,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/scheduler"
 	"github.com/skybus-io/skybus/scheduler/httpapi"
 )
@@ -205,7 +206,7 @@ func (c *checked) letters(uri string, got <-chan received, ids ...string) map[st
 	c.t.Helper()
 	for _, id := range ids {
 		c.send("POST", "/v1/timers", `{"id":"`+id+`","after":"1ms","target":{"uri":"`+uri+`"},"payload":{"of":"`+id+`"},"labels":{"a":"b"}}`, 201)
-		receive(c.t, got, "a delivery")
+		bustest.Receive(c.t, "a delivery", got)
 	}
 	deliveries := map[string]string{}
 	eventually(c.t, func() string {
@@ -269,7 +270,7 @@ func useDead(c *checked, h *house) {
 	c.send("DELETE", "/v1/dead/timers/"+deliveries["a"], "", 404)
 	wants.Store(true)
 	c.send("POST", "/v1/dead/timers/"+deliveries["b"]+"/redrive", "", 202)
-	if r := receive(c.t, got, "the delivery of a dead letter"); r.body != `{"of":"b"}` || r.header.Get(scheduler.HeaderIdempotencyKey) != deliveries["b"] {
+	if r := bustest.Receive(c.t, "the delivery of a dead letter", got); r.body != `{"of":"b"}` || r.header.Get(scheduler.HeaderIdempotencyKey) != deliveries["b"] {
 		c.t.Errorf("%+v", r)
 	}
 	c.send("POST", "/v1/dead/timers/"+deliveries["b"]+"/redrive", "", 404)
