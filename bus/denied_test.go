@@ -151,7 +151,7 @@ func TestDeniedAfterReconnect(t *testing.T) {
 	if err := bob.Publish(&nats.Msg{Subject: "secret"}); err != nil {
 		t.Fatal(err)
 	}
-	receive(t, "refusal", busy)
+	bustest.Receive(t, "refusal", busy)
 	allow = []string{"other"}
 	stopServer(t, s, bob) // what is sent before bob has noticed is lost
 	s.Start(t)
@@ -165,7 +165,7 @@ func TestDeniedAfterReconnect(t *testing.T) {
 		return err != nil && strings.Contains(err.Error(), "may.echo")
 	})
 	release()
-	wantDenied(t, receive(t, "answer", done), "may.echo")
+	wantDenied(t, bustest.Receive(t, "answer", done), "may.echo")
 	if took := time.Since(began); took > patience/2 {
 		t.Errorf("it took %v", took)
 	}
