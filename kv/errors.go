@@ -17,7 +17,7 @@ var (
 	ErrNotFound = errors.New("not found")
 	ErrExists   = errors.New("exists already")
 	ErrConflict = errors.New("has another revision")
-	ErrFull     = errors.New("bucket is full")
+	ErrFull     = errors.New("no room") // in the bucket, or in the whole store of the account or of the servers; the text says which
 	ErrTooLarge = errors.New("value is too large")
 	ErrBadKey   = errors.New("bad key")
 	ErrHeld     = errors.New("lease is held")
@@ -132,13 +132,13 @@ func wrongLast(err error) bool {
 }
 
 // writeError adds ours to the server's error.
-func writeError(err error) error {
+func (b *bucket) writeError(err error) error {
 	var ours error
 	switch {
 	case wrongLast(err):
 		ours = ErrConflict
 	case jscode.Full(err):
-		ours = ErrFull
+		ours = fmt.Errorf("%w: %s", ErrFull, b.noRoom(err))
 	case jscode.Of(err) == jscode.MessageTooLarge, errors.Is(err, nats.ErrMaxPayload):
 		ours = ErrTooLarge
 	}
@@ -146,4 +146,16 @@ func writeError(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ours, err)
+}
+
+// noRoom says what is full, and what to do.
+func (b *bucket) noRoom(err error) string {
+	switch jscode.Of(err) {
+	case jscode.StreamFull:
+		return fmt.Sprintf("the bucket is full: delete keys, or enlarge it (nats stream edit %s --max-bytes ...)", b.stream)
+	case jscode.AccountFull:
+		return "the store of the account is full: remove something from any of its streams, or raise the account's limit"
+	default:
+		return "the store of the servers is full: remove something from any stream, or give them a larger one (--max-store)"
+	}
 }

@@ -3,9 +3,11 @@ package kv_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
@@ -38,7 +40,7 @@ func TestFull(t *testing.T) {
 	for ; err == nil; n++ {
 		_, err = table.Put(ctx, fmt.Sprintf("k%d", n), big)
 	}
-	if !errors.Is(err, kv.ErrFull) {
+	if !errors.Is(err, kv.ErrFull) || !strings.Contains(err.Error(), "the bucket is full: delete keys, or enlarge it (nats stream edit KV_widgets --max-bytes ...)") {
 		t.Fatalf("after %d keys: %v", n, err)
 	}
 	for err = nil; err == nil; n++ { // so full that no deletion fits
@@ -55,6 +57,50 @@ func TestFull(t *testing.T) {
 	until(t, c, "no k1", lacks("k1"))
 	if _, err := table.Put(ctx, "k0", big); err != nil {
 		t.Errorf("Put after Delete: %v", err)
+	}
+}
+
+// A bucket that has room is not what is full.
+func TestStoreFull(t *testing.T) {
+	t.Parallel()
+	const size = 8 << 20
+	for _, c := range []struct {
+		name, want string
+		limit      func(*testing.T, *bustest.Node)
+		options    func(*server.Options)
+	}{
+		{"servers", "the store of the servers is full", func(*testing.T, *bustest.Node) {}, func(o *server.Options) { o.JetStreamMaxStore = size }},
+		{"account", "the store of the account is full", func(t *testing.T, n *bustest.Node) {
+			t.Helper()
+			limits := map[string]server.JetStreamAccountLimits{"": {MaxMemory: -1, MaxStore: size, MaxStreams: -1, MaxConsumers: -1}}
+			if err := n.Server().GlobalAccount().UpdateJetStreamLimits(limits); err != nil {
+				t.Fatal(err)
+			}
+		}, func(*server.Options) {}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			node := bustest.Server(t, bustest.Configure(c.options))
+			c.limit(t, node)
+			conn := connectWith(t, bus.Config{InProcess: node, Store: 1 << 20})
+			table := open(t, conn, kv.Config{})
+			js := conn.JetStream()
+			if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "FILL", Subjects: []string{"fill"}}); err != nil {
+				t.Fatal(err)
+			}
+			for size := 256 << 10; size > 0; { // until not even a small message fits
+				if _, err := js.Publish(t.Context(), "fill", make([]byte, size)); err != nil {
+					size /= 4
+				}
+			}
+			_, err := table.Create(t.Context(), "a", widget{Name: "x"})
+			if !errors.Is(err, kv.ErrFull) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "bucket is full") {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if status := bus.AsError(err).HTTPStatus(); status != http.StatusInsufficientStorage {
+				t.Errorf("status %d, want 507", status)
+			}
+		})
 	}
 }
 

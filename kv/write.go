@@ -138,7 +138,7 @@ func (b *bucket) create(ctx context.Context, key string, msg *nats.Msg) (uint64,
 		expect(msg, expected)
 		rev, err := b.send(ctx, msg)
 		if !wrongLast(err) || attempt == createAttempts {
-			return rev, writeError(err)
+			return rev, b.writeError(err)
 		}
 		current, cerr := b.current(ctx, key)
 		switch {
@@ -219,7 +219,7 @@ func (b *bucket) purge(ctx context.Context, key string, upTo uint64) error {
 // publish stores msg and returns its revision. It sends it again until it knows the outcome or ctx ends.
 func (b *bucket) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	rev, err := b.send(ctx, msg)
-	return rev, writeError(err)
+	return rev, b.writeError(err)
 }
 
 func (b *bucket) send(ctx context.Context, msg *nats.Msg) (uint64, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -309,7 +310,13 @@ func storeError(op, name string, err error) error {
 	case errors.Is(err, kv.ErrConflict):
 		return bus.Wrap(bus.Aborted, text+": somebody else changed it meanwhile; read it again", err).With("route", name)
 	case errors.Is(err, kv.ErrFull):
-		return bus.Wrap(bus.ResourceExhausted, text+": the bucket is full", err).With("route", name)
+		cause := err
+		if ke, ok := errors.AsType[*kv.KeyError](err); ok {
+			cause = ke.Err // the rest of it is said by text
+		}
+		e := bus.Wrap(bus.ResourceExhausted, text+": "+cause.Error(), err).With("route", name)
+		e.Status = http.StatusInsufficientStorage
+		return e
 	case errors.Is(err, context.DeadlineExceeded) && noLeader(err):
 		return bus.Wrap(bus.Unavailable, text+": nothing can be stored now: the bucket has no leader, as when too few of its servers run (no quorum)", err).
 			With("route", name)

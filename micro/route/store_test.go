@@ -3,6 +3,7 @@ package route_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -296,7 +297,10 @@ func TestStoreFull(t *testing.T) {
 	for n := 0; err == nil && n < 10_000; n++ {
 		_, err = s.Put(t.Context(), fmt.Sprint("r", n), r, 0)
 	}
-	wantCode(t, err, bus.ResourceExhausted, "full")
+	wantCode(t, err, bus.ResourceExhausted, `route: put "r`, "the bucket is full", "nats stream edit KV_skybus_routes")
+	if status := bus.AsError(err).HTTPStatus(); status != http.StatusInsufficientStorage {
+		t.Errorf("status %d, want 507", status)
+	}
 	if derr := s.Delete(t.Context(), "r0", route.Force()); derr != nil {
 		t.Errorf("delete frees nothing: %v", derr)
 	}
