@@ -111,7 +111,7 @@ func From(seq uint64) SetOption {
 // What waits for a backend is dropped when it stops being active; from then on, as for a new one, its writes begin with the next. When a
 // backend is to begin with a copy of another's data, take what that one has applied ([Condition].Applied) first, then the copy, and add it with From(seq+1).
 //
-// The error is invalid_argument, failed_precondition where From lies before the first write that is kept, or why ctx ended. Two who set the same backend at once
+// The error is invalid_argument, failed_precondition where From lies before the first write that is kept or the mirror was removed, or why ctx ended. Two who set the same backend at once
 // do so one after the other.
 func (m *Mirror) Set(ctx context.Context, b Backend, opts ...SetOption) (Backend, error) {
 	var o setOptions
@@ -121,6 +121,9 @@ func (m *Mirror) Set(ctx context.Context, b Backend, opts ...SetOption) (Backend
 	b.URL = strings.TrimSuffix(b.URL, "/")
 	if err := b.check(); err != nil {
 		return Backend{}, err
+	}
+	if m.isRemoved() {
+		return Backend{}, bus.Errorf(bus.FailedPrecondition, "mirror: %q was removed: start this process again to make it anew", m.cfg.Name)
 	}
 	key := m.space.key(b.Name)
 	for {

@@ -32,6 +32,8 @@ func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	case strings.HasPrefix(r.URL.Path, m.cfg.StatusPath):
 		m.serveStatus(w, r)
+	case m.isRemoved():
+		fail(w, bus.Errorf(bus.Unavailable, "the mirror was removed; nothing was stored").With("stored", "no"))
 	case slices.Contains(m.cfg.WriteMethods, r.Method):
 		m.serveWrite(w, r)
 	default:

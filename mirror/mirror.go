@@ -50,6 +50,7 @@ type Mirror struct {
 	front
 
 	dealtWith broadcast // parked writes, by this process
+	removal   removal
 
 	stop      func()
 	following sync.WaitGroup
@@ -75,6 +76,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Mirror, error) {
 		return nil, err
 	}
 	m.nodes.Store(&[]*node{})
+	m.removal.done = make(chan struct{})
 	if m.js, err = jetstream.New(conn.NATS(), jetstream.WithPublishAsyncMaxPending(maxPending)); err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}

@@ -112,6 +112,9 @@ func (m *Mirror) change(ctx context.Context, batch []kv.Entry[Backend]) {
 	for _, entry := range batch {
 		name := lastToken(entry.Key)
 		if name == settingsName {
+			if entry.Deleted {
+				m.noteRemoval(ctx)
+			}
 			continue
 		}
 		nodes = slices.DeleteFunc(nodes, func(n *node) bool { return n.Name == name })

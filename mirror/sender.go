@@ -21,17 +21,26 @@ const (
 )
 
 // Run sends writes to the backends whenever no other process does, until ctx ends. Then it takes nothing more, lets requests finish for Config.Drain, commits,
-// gives way to another process and returns nil. Faults of servers and backends it waits out; an error means that it could not begin. It may be called
-// once at a time.
+// gives way to another process and returns nil. Faults of servers and backends it waits out; an error means that it could not begin. Once the mirror is
+// removed it sends nothing, and waits for the end of ctx. It may be called once at a time.
 func (m *Mirror) Run(ctx context.Context) error {
 	leases, err := kv.OpenLeases(ctx, m.conn)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was stopped before it began
+			return nil // it was stopped before it began
 		}
 		return fmt.Errorf("mirror: %w", err)
 	}
 	m.checkLetters(ctx)
+	there, stop := m.whileThere(ctx)
+	defer stop()
+	m.takeTurns(there, leases)
+	<-ctx.Done()
+	return nil
+}
+
+// takeTurns sends whenever this process has the lease, until ctx ends.
+func (m *Mirror) takeTurns(ctx context.Context, leases *kv.Leases) {
 	key := m.conn.Namespace().Key(leaseKind, m.cfg.Name)
 	for ctx.Err() == nil {
 		lease, err := leases.Wait(ctx, key, m.cfg.Owner, m.cfg.Lease)
@@ -53,7 +62,6 @@ func (m *Mirror) Run(ctx context.Context) error {
 			backoff.Sleep(ctx, senderPause)
 		}
 	}
-	return nil
 }
 
 var errLeaseLost = errors.New("mirror: the lease was lost")

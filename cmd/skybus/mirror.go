@@ -11,6 +11,7 @@ import (
 type mirrorCmd struct {
 	Ls     mirrorLsCmd     `cmd:"" default:"withargs" help:"List the mirrors."`
 	Run    mirrorRunCmd    `cmd:"" help:"Run a mirror: it takes writes, brings them to all backends, and serves reads."`
+	Rm     mirrorRmCmd     `cmd:"" help:"Remove a mirror, with all that is stored of it."`
 	Status mirrorStatusCmd `cmd:"" help:"Show who sends, and how far each backend is."`
 	Nodes  mirrorNodesCmd  `cmd:"" aliases:"backends" help:"List, add, change and delete the backends of a mirror."`
 	Parked mirrorParkedCmd `cmd:"" help:"List, show, repeat and drop writes that a backend answered otherwise than the others."`
