@@ -10,6 +10,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/mirror"
+	"github.com/skybus-io/skybus/mirror/adminapi"
 )
 
 type mirrorDiffCmd struct {
@@ -24,7 +25,8 @@ type mirrorDiffCmd struct {
 
 // Help is shown below the usage.
 func (*mirrorDiffCmd) Help() string {
-	return `It compares what the backends answered, as the mirror has noted it for each write; it asks nobody anything.
+	return `It compares what the backends answered, as the mirror has noted it for each write; it asks nobody anything. Parameters of a query that
+log somebody in are shown without their values.
 
 Examples:
 
@@ -46,6 +48,7 @@ func (c *mirrorDiffCmd) Run(ctx context.Context, app *App) error {
 				next = d.Seq
 				break
 			}
+			d.Target = adminapi.HideQuery(d.Target)
 			list = append(list, d)
 		}
 		if len(list) == 0 {

@@ -85,7 +85,7 @@ func (c *mirrorParkedLsCmd) Run(ctx context.Context, app *App) error {
 			app.note("no write is parked")
 		}
 		err = printList(app, list, []string{"backend", "seq", "parked", "method", "target", "status", "others"}, func(r parkedRow) []any {
-			return []any{r.Backend, r.Seq, r.Parked.Local().Format(time.DateTime), r.Method, redact(r.Target), statusText(r.Status), r.Others}
+			return []any{r.Backend, r.Seq, r.Parked.Local().Format(time.DateTime), r.Method, redact(adminapi.HideQuery(r.Target)), statusText(r.Status), r.Others}
 		})
 		if more {
 			app.note("there are more; --limit 0 lists all")
@@ -110,7 +110,7 @@ type mirrorParkedShowCmd struct {
 
 // Help is shown below the usage.
 func (*mirrorParkedShowCmd) Help() string {
-	return `Header fields that log somebody in are shown without their values.
+	return `Header fields, and parameters of the query, that log somebody in are shown without their values. What is sent again has them.
 
 Examples:
 

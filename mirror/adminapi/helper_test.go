@@ -74,7 +74,7 @@ func (h *house) write(t testing.TB, n int) {
 	srv := httptest.NewServer(h.mirror)
 	defer srv.Close()
 	for range n {
-		if a := send(t, http.MethodPut, srv.URL+"/item", "x"); a.status != http.StatusAccepted {
+		if a := send(t, http.MethodPut, srv.URL+"/item?token=hush", "x"); a.status != http.StatusAccepted {
 			t.Fatalf("write: %d %s", a.status, a.body)
 		}
 	}

@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/mirror"
 )
 
-// FormatParked is a parked write in the form in which the API shows it. Fields of its request and of the answer that are secrets come without their values.
+// FormatParked is a parked write in the form in which the API shows it. Fields of its request and of the answer, and parameters of its query, that are secrets come without their values.
 func FormatParked(p *mirror.ParkedWrite) ([]byte, error) {
 	shown := struct {
 		mirror.ParkedWrite
@@ -21,6 +20,7 @@ func FormatParked(p *mirror.ParkedWrite) ([]byte, error) {
 		Answer        string `json:"answer,omitempty"`
 		AnswerBase64  []byte `json:"answer_base64,omitempty"`
 	}{ParkedWrite: *p}
+	shown.Target = HideQuery(p.Target)
 	shown.Request, shown.RequestBase64 = textOf(HideSecrets(p.Request))
 	shown.Answer, shown.AnswerBase64 = textOf(HideSecrets(p.Answer))
 	text, err := encode(shown, "")
@@ -33,38 +33,6 @@ func textOf(data []byte) (string, []byte) {
 		return string(data), nil
 	}
 	return "", data
-}
-
-// HideSecrets is an HTTP message without the values of the fields that log somebody in.
-func HideSecrets(message []byte) []byte {
-	head, body, found := bytes.Cut(message, []byte("\r\n\r\n"))
-	var b bytes.Buffer
-	for i, line := range bytes.Split(head, []byte("\r\n")) {
-		if i > 0 {
-			b.WriteString("\r\n")
-		}
-		name, _, isField := bytes.Cut(line, []byte(":"))
-		if isField && i > 0 && isSecret(string(name)) {
-			b.Write(name)
-			b.WriteString(": (hidden)")
-			continue
-		}
-		b.Write(line)
-	}
-	if found {
-		b.WriteString("\r\n\r\n")
-		b.Write(body)
-	}
-	return b.Bytes()
-}
-
-func isSecret(name string) bool {
-	name = strings.ToLower(name)
-	switch name {
-	case "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key":
-		return true
-	}
-	return strings.Contains(name, "token") || strings.Contains(name, "secret") || strings.Contains(name, "password")
 }
 
 // parkedWrite is a [mirror.ParkedWrite] as it is shown.

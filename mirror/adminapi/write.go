@@ -109,6 +109,7 @@ func (h *Handler) diff(w http.ResponseWriter, r *http.Request) error {
 			found.Next = d.Seq
 			break
 		}
+		d.Target = HideQuery(d.Target)
 		found.Writes = append(found.Writes, d)
 	}
 	h.answer(w, r, http.StatusOK, found)
