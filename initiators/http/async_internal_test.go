@@ -76,7 +76,7 @@ func (o *office) works(t testing.TB) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
-	running.Go(func() { o.run(ctx) })
+	running.Go(func() { o.run(ctx, &laterLull{log: o.log}) })
 	stop = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
@@ -39,8 +38,8 @@ const (
 )
 
 // run works until ctx ends. What is in flight then has 1 s, and is done again by another gateway if that is not enough. It returns when the
-// connection is closed for good.
-func (l *later) run(ctx context.Context) {
+// connection is closed for good. lull is what was told before.
+func (l *later) run(ctx context.Context, lull *laterLull) {
 	working, giveBack := context.WithCancel(context.WithoutCancel(ctx))
 	crew := &laterCrew{later: l, ctx: working, places: make(chan struct{}, l.places), reconnected: make(chan struct{}, 1), busy: map[string]int{}}
 	defer l.conn.NotifyLoss(crew.reconnected)()
@@ -50,25 +49,26 @@ func (l *later) run(ctx context.Context) {
 		timer.Stop()
 		giveBack()
 	}()
-	wait, level := laterReopen, slog.LevelWarn
+	wait := laterReopen
 	for ctx.Err() == nil {
 		consumer, err := l.open(ctx)
 		for err == nil && ctx.Err() == nil {
-			if err = crew.fetch(ctx, consumer); err == nil {
-				wait, level = laterReopen, slog.LevelWarn
+			if err = crew.fetch(ctx, consumer); err == nil && ctx.Err() == nil {
+				wait = laterReopen
+				lull.goesOn(ctx)
 			}
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		l.log.Log(ctx, level, "requests that are answered later are waiting", "error", err)
+		lull.waits(ctx, err)
 		select {
 		case <-ctx.Done():
 		case <-l.conn.Closed():
 			return
 		case <-time.After(wait/2 + rand.N(wait/2)):
 		}
-		wait, level = min(2*wait, laterReopenMax), slog.LevelDebug
+		wait = min(2*wait, laterReopenMax)
 	}
 }
 

@@ -64,16 +64,17 @@ func (k *keeper) begin(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		lull := &laterLull{log: k.log}
 		for attempt := 1; ctx.Err() == nil; attempt++ {
 			in, err := k.open(ctx)
 			if err == nil {
-				in.later.run(ctx)
+				in.later.run(ctx, lull)
 				return
 			}
 			if ctx.Err() == nil {
-				k.log.WarnContext(ctx, "requests that are answered later are waiting", "error", err)
+				lull.waits(ctx, err)
 			}
-			_ = backoff.Sleep(ctx, laterReopen+backoff.Full(attempt, laterReopen, laterBackoffMax))
+			_ = backoff.Sleep(ctx, laterReopen+backoff.Full(attempt, laterReopen, laterReopenMax))
 		}
 	})
 }
