@@ -180,10 +180,10 @@ func TestBodiesRemoved(t *testing.T) {
 	}
 }
 
-// That the store fills is said also where a backend has applied nothing yet, as one at a wrong address.
-func TestStoreFillsBeforeAnythingIsApplied(t *testing.T) {
+// That the store fills is said when it begins, when it gets notably worse, and when it is over; also where a backend has applied nothing yet, as one at a wrong address.
+func TestStoreFills(t *testing.T) {
 	var log lines
-	inFakeTime(t, mirror.Config{Ack: mirror.Queued, Logger: log.logger()}, func(t *testing.T, h *house) {
+	inFakeTime(t, mirror.Config{Ack: mirror.Queued, History: -1, Logger: log.logger()}, func(t *testing.T, h *house) {
 		t.Helper()
 		h.setAway("b", true)
 		stream, err := h.conn.JetStream().Stream(t.Context(), "SKYBUS_MIR")
@@ -191,18 +191,25 @@ func TestStoreFillsBeforeAnythingIsApplied(t *testing.T) {
 			t.Fatal(err)
 		}
 		small := stream.CachedInfo().Config
-		small.MaxBytes = 1 << 20
+		small.MaxBytes = 1000 << 10
 		if _, err := h.conn.JetStream().UpdateStream(t.Context(), small); err != nil {
 			t.Fatal(err)
 		}
-		for range 3 {
-			if status := h.put(t, "/x", strings.Repeat("x", 200<<10)); status != http.StatusAccepted {
-				t.Fatalf("answered %d", status)
+		for _, step := range []struct{ puts, warnings int }{{4, 0}, {1, 1}, {1, 1}, {2, 2}, {1, 3}, {0, 3}} {
+			for range step.puts { // of about a tenth
+				if status := h.put(t, "/x", strings.Repeat("x", 105<<10)); status != http.StatusAccepted {
+					t.Fatalf("answered %d", status)
+				}
+			}
+			time.Sleep(time.Minute) // fake time: the store was looked at
+			if warnings, over := log.count("is more than half full"), log.count("is no longer half full"); warnings != step.warnings || over != 0 {
+				t.Errorf("after %d more writes: %d warnings and %d that it is over, want %d and none", step.puts, warnings, over, step.warnings)
 			}
 		}
-		time.Sleep(6 * time.Second) // fake time: the store was looked at
-		if log.count("more than half full") == 0 {
-			t.Error("nothing is said of a store that is more than half full")
+		h.setAway("b", false)
+		time.Sleep(2 * time.Minute) // the same: all was applied, and removed
+		if warnings, over := log.count("is more than half full"), log.count("is no longer half full"); warnings != 3 || over != 1 {
+			t.Errorf("when there is room again: %d warnings and %d that it is over, want 3 and 1", warnings, over)
 		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 const (
 	purgeEvery = 5 * time.Second
 	purgeLeast = 1000 // writes; fewer are not worth the while
-	alarmShare = 50   // percent of the stream's limit from which on no history is kept
+	alarmShare = 50   // percent of the stream's limit; when more is used no history is kept
 )
 
 // housekeep removes writes that all backends have applied.
@@ -46,13 +46,9 @@ func (s *sender) purge(ctx context.Context) error {
 		floor = read
 	}
 	history := uint64(max(s.m.cfg.History, 0)) //nolint:gosec // not negative
-	if limit := info.Config.MaxBytes; limit > 0 && info.State.Bytes*100 > uint64(limit)*alarmShare {
+	s.m.writesFull.look(ctx, s.m.log, info, "applied_by_all", floor, "last", info.State.LastSeq)
+	if isCrowded(info) || s.m.crowded.Load() {
 		history = 0
-		s.m.log.WarnContext(ctx, "the store of writes is more than half full", "bytes", info.State.Bytes, "limit", limit, "applied_by_all", floor, "last", info.State.LastSeq)
-	}
-	if s.m.crowded.Load() {
-		history = 0
-		s.m.log.WarnContext(ctx, "the store of large bodies is more than half full", "applied_by_all", floor, "last", info.State.LastSeq)
 	}
 	if floor == 0 {
 		return nil

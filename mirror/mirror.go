@@ -52,6 +52,8 @@ type Mirror struct {
 	dealtWith broadcast // parked writes, by this process
 	removal   removal
 
+	writesFull, bodiesFull fullness // of its one sender
+
 	stop      func()
 	following sync.WaitGroup
 	closeOnce sync.Once

@@ -50,8 +50,8 @@ func (sw *sweeper) sweep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("mirror: bodies: %w", err)
 	}
-	limit := info.Config.MaxBytes
-	m.crowded.Store(limit > 0 && info.State.Bytes*100 > uint64(limit)*alarmShare)
+	m.crowded.Store(isCrowded(info))
+	m.bodiesFull.look(ctx, m.log, info)
 	if info.State.Msgs == 0 {
 		return nil
 	}
