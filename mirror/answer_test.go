@@ -202,3 +202,36 @@ func TestAnswerWithoutType(t *testing.T) {
 		}
 	}
 }
+
+// A write that no backend is to have, as there is none, or only one whose writes begin later, is not said to be applied.
+func TestStatusWithoutBackends(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	m := r.open(t, mirror.Config{Ack: mirror.Queued})
+	front := serve(t, m)
+	put := do(t, "PUT", front.URL+"/x", "")
+	url := front.URL + mirror.DefaultStatusPath + put.header.Get("Skybus-Seq")
+	check := func(when, state, ofBackend string) {
+		t.Helper()
+		if s := statusOf(t, do(t, "GET", url, "")); s.State != state || s.Backends["a"].State != ofBackend {
+			t.Errorf("%s: %+v, want %s", when, s, state)
+		}
+	}
+	set := func(active bool, opts ...mirror.SetOption) {
+		t.Helper()
+		if _, err := m.Set(t.Context(), mirror.Backend{Name: "a", URL: r.backends[0].URL, Active: active}, opts...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("while it waits", "queued", "waiting")
+	set(false)
+	check("when no backend is active", "not-sent", "")
+	set(true)
+	check("with one whose writes begin later", "not-sent", "not-sent")
+	set(true, mirror.From(1))
+	check("with one that is to have it", "queued", "waiting")
+	if err := m.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	check("without a backend", "not-sent", "")
+}

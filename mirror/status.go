@@ -19,7 +19,7 @@ const (
 	writeApplied  = "applied"  // all have that are active
 	writeGivenUp  = "given-up" // none has, and none will by itself; to one backend: it never answered
 	writeWaiting  = "waiting"  // to one backend: not yet
-	writeNotMeant = "not-sent" // to one backend: its writes began later
+	writeNotMeant = "not-sent" // no backend is active that is meant to have it; to one backend: its writes began later
 	writeMissing  = "missing"  // to one backend: it needs a copy of another's data
 )
 
@@ -27,7 +27,7 @@ const (
 type WriteStatus struct {
 	Seq      uint64                   `json:"seq"`
 	Lane     int                      `json:"lane"`
-	State    string                   `json:"state"` // queued, partly applied, applied by all that it is meant for, or given-up for all of them
+	State    string                   `json:"state"` // queued, partly applied, applied by all that it is meant for, given-up for all of them, or not-sent where it is meant for none that is active
 	Stored   *time.Time               `json:"stored,omitempty"`
 	Backends map[string]BackendStatus `json:"backends,omitempty"`
 	URL      string                   `json:"url,omitempty"`
@@ -132,7 +132,9 @@ func (m *Mirror) fillStatus(ctx context.Context, s *WriteStatus) {
 		s.Backends[n.Name] = b
 	}
 	switch {
-	case waiting == 0 && givenUp == 0 && (applied > 0 || missing == 0):
+	case applied+waiting+givenUp+missing == 0: // one that comes is sent what is stored from then on, unless it is told otherwise
+		s.State = writeNotMeant
+	case waiting == 0 && givenUp == 0 && applied > 0:
 		s.State = writeApplied
 	case applied > 0:
 		s.State = writePartly
