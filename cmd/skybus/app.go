@@ -89,6 +89,27 @@ func (a *App) connectStore(ctx context.Context, size int64) (*bus.Conn, error) {
 	return conn, err
 }
 
+// withConn connects for f, which gets ctx with the timeout of an exchange. What takes longer, as f calls it, has the ctx from outside.
+func (a *App) withConn(ctx context.Context, f func(ctx context.Context, conn *bus.Conn) error) error {
+	conn, err := a.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // what was sent was answered
+	ctx, cancel := a.withTimeout(ctx)
+	defer cancel()
+	return f(ctx, conn)
+}
+
+// query connects for read and returns what that found.
+func query[T any](ctx context.Context, app *App, read func(ctx context.Context, conn *bus.Conn) (T, error)) (found T, err error) {
+	err = app.withConn(ctx, func(ctx context.Context, conn *bus.Conn) (err error) {
+		found, err = read(ctx, conn)
+		return err
+	})
+	return found, err
+}
+
 // startPatience is how long a command that keeps running waits at its start for JetStream: servers that were started together
 // with it, or have lost one of them, have their leader after 4 to 9 s, or twice that.
 const startPatience = 30 * time.Second

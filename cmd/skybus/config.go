@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/micro/config"
 )
@@ -22,18 +23,13 @@ type configCmd struct {
 
 // withConfig opens the configuration for f.
 func (a *App) withConfig(ctx context.Context, bind bool, f func(context.Context, *kv.Table[[]byte]) error) error {
-	conn, err := a.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // every write was acknowledged
-	open, cancel := a.withTimeout(ctx)
-	defer cancel()
-	table, err := config.Table(open, conn, bind)
-	if err != nil {
-		return err
-	}
-	return f(ctx, table)
+	return a.withConn(ctx, func(open context.Context, conn *bus.Conn) error {
+		table, err := config.Table(open, conn, bind)
+		if err != nil {
+			return err
+		}
+		return f(ctx, table)
+	})
 }
 
 type configLsCmd struct{ configScope }

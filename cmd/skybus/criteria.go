@@ -93,19 +93,14 @@ func (c *criteria) with(ctx context.Context, app *App,
 	if err != nil {
 		return err
 	}
-	conn, err := app.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // what was sent was answered
-	load, cancel := app.withTimeout(ctx)
-	defer cancel()
-	reg, err := registry.Open(load, conn, registry.Config{Bind: true, Logger: app.log})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = reg.Close() }()
-	return f(ctx, conn, reg, chosen)
+	return app.withConn(ctx, func(load context.Context, conn *bus.Conn) error {
+		reg, err := registry.Open(load, conn, registry.Config{Bind: true, Logger: app.log})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = reg.Close() }()
+		return f(ctx, conn, reg, chosen)
+	})
 }
 
 // states counts instances by state.

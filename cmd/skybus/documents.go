@@ -22,18 +22,13 @@ type documents[T, S any] struct {
 
 // with opens the store for f. With bind, what was never written is not created to look for them.
 func (d documents[T, S]) with(ctx context.Context, app *App, bind bool, f func(context.Context, *bus.Conn, S) error) error {
-	conn, err := app.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // every write was acknowledged
-	open, cancel := app.withTimeout(ctx)
-	defer cancel()
-	store, err := d.open(open, app, conn, bind)
-	if err != nil {
-		return err
-	}
-	return f(ctx, conn, store)
+	return app.withConn(ctx, func(open context.Context, conn *bus.Conn) error {
+		store, err := d.open(open, app, conn, bind)
+		if err != nil {
+			return err
+		}
+		return f(ctx, conn, store)
+	})
 }
 
 // withOne is with for a command about the document of that name.

@@ -26,14 +26,7 @@ Examples:
 
 // Run lists the sources.
 func (c *filesLsCmd) Run(ctx context.Context, app *App) error {
-	conn, err := app.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // nothing was written
-	ctx, cancel := app.withTimeout(ctx)
-	defer cancel()
-	all, err := file.List(ctx, conn)
+	all, err := query(ctx, app, file.List)
 	if err != nil {
 		return err
 	}

@@ -275,14 +275,7 @@ Examples:
 
 // Run lists the gateways.
 func (*httpGatewaysCmd) Run(ctx context.Context, app *App) error {
-	conn, err := app.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // nothing was written
-	ctx, cancel := app.withTimeout(ctx)
-	defer cancel()
-	all, err := gateway.Gateways(ctx, conn)
+	all, err := query(ctx, app, gateway.Gateways)
 	if err != nil {
 		return err
 	}

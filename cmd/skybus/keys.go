@@ -54,18 +54,13 @@ func (r keyRow) cells() []any {
 
 // withKeys opens the keys for f. With bind, keys that were never made are not created to look for them.
 func (a *App) withKeys(ctx context.Context, bind bool, f func(context.Context, *auth.Keys) error) error {
-	conn, err := a.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // every write was acknowledged
-	ctx, cancel := a.withTimeout(ctx)
-	defer cancel()
-	keys, err := auth.OpenKeys(ctx, conn, bind)
-	if err != nil {
-		return err
-	}
-	return f(ctx, keys)
+	return a.withConn(ctx, func(ctx context.Context, conn *bus.Conn) error {
+		keys, err := auth.OpenKeys(ctx, conn, bind)
+		if err != nil {
+			return err
+		}
+		return f(ctx, keys)
+	})
 }
 
 // withKey is withKeys for a command about one key.

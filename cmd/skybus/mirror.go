@@ -33,27 +33,22 @@ func (c *mirrorName) with(ctx context.Context, app *App, f func(context.Context,
 			return usagef("%s", message(err))
 		}
 	}
-	conn, err := app.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // every write was acknowledged
-	open, cancel := app.withTimeout(ctx)
-	defer cancel()
-	known, err := mirror.List(open, conn)
-	if err != nil {
-		return err
-	}
-	name, err := c.choose(app, known)
-	if err != nil {
-		return err
-	}
-	m, err := mirror.Open(open, conn, mirror.Config{Name: name, Observe: true, Logger: app.log})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = m.Close() }() // it sends nothing
-	return f(ctx, m)
+	return app.withConn(ctx, func(open context.Context, conn *bus.Conn) error {
+		known, err := mirror.List(open, conn)
+		if err != nil {
+			return err
+		}
+		name, err := c.choose(app, known)
+		if err != nil {
+			return err
+		}
+		m, err := mirror.Open(open, conn, mirror.Config{Name: name, Observe: true, Logger: app.log})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = m.Close() }() // it sends nothing
+		return f(ctx, m)
+	})
 }
 
 func (c *mirrorName) choose(app *App, known []mirror.Info) (string, error) {
@@ -101,14 +96,7 @@ Examples:
 
 // Run lists the mirrors.
 func (*mirrorLsCmd) Run(ctx context.Context, app *App) error {
-	conn, err := app.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // nothing was written
-	ctx, cancel := app.withTimeout(ctx)
-	defer cancel()
-	all, err := mirror.List(ctx, conn)
+	all, err := query(ctx, app, mirror.List)
 	if err != nil {
 		return err
 	}

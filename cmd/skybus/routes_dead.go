@@ -20,12 +20,7 @@ type routesDeadCmd struct {
 }
 
 func (a *App) withDead(ctx context.Context, f func(context.Context, *route.DeadLetters) error) error {
-	conn, err := a.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // every write was acknowledged
-	return f(ctx, route.NewDeadLetters(conn))
+	return a.withConn(ctx, func(_ context.Context, conn *bus.Conn) error { return f(ctx, route.NewDeadLetters(conn)) })
 }
 
 // deadIDs are the letters that a command is for.

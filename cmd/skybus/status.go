@@ -91,23 +91,10 @@ type platformStatus struct {
 
 // Run shows the state, and fails where something is wrong.
 func (*statusCmd) Run(ctx context.Context, app *App) error {
-	conn, err := app.Connect(ctx)
+	s, err := query(ctx, app, app.platformStatus)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }() // nothing was written
-	ctx, cancel := app.withTimeout(ctx)
-	defer cancel()
-	nc := conn.NATS()
-	s := platformStatus{Connected: nc.ConnectedServerName(), Version: nc.ConnectedServerVersion(), Cluster: nc.ConnectedClusterName(), Faults: []fault{}}
-	if err := s.askStreams(ctx, conn); err != nil {
-		return err
-	}
-	s.addServers()
-	if err := s.askInstances(ctx, app, conn); err != nil {
-		return err
-	}
-	s.judge()
 	if err := s.print(app); err != nil {
 		return err
 	}
@@ -115,6 +102,21 @@ func (*statusCmd) Run(ctx context.Context, app *App) error {
 		return bus.Errorf(bus.FailedPrecondition, "%s", plural(n, "fault"))
 	}
 	return nil
+}
+
+// platformStatus finds the state.
+func (a *App) platformStatus(ctx context.Context, conn *bus.Conn) (*platformStatus, error) {
+	nc := conn.NATS()
+	s := &platformStatus{Connected: nc.ConnectedServerName(), Version: nc.ConnectedServerVersion(), Cluster: nc.ConnectedClusterName(), Faults: []fault{}}
+	if err := s.askStreams(ctx, conn); err != nil {
+		return nil, err
+	}
+	s.addServers()
+	if err := s.askInstances(ctx, a, conn); err != nil {
+		return nil, err
+	}
+	s.judge()
+	return s, nil
 }
 
 // askStreams asks for the streams of the account, each for itself: one without a leader does not answer, and must not hide the others.

@@ -55,32 +55,32 @@ func (a *App) withKnownTimers(ctx context.Context, f func(context.Context, *sche
 }
 
 func (a *App) openTimers(ctx context.Context, cfg scheduler.Config, known bool, f func(context.Context, *scheduler.Scheduler) error) error {
-	conn, err := a.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // every write was acknowledged
-	open, cancel := a.withTimeout(ctx)
-	defer cancel()
-	if known {
-		err := conn.Permitted(open, bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + firstShard}}, func(ctx context.Context) error {
-			_, err := conn.JetStream().Stream(ctx, firstShard)
-			return err
-		})
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			return errNoTimers
-		}
-		if err != nil {
-			return err
-		}
-	}
 	cfg.Logger = a.log
-	s, err := scheduler.Open(open, conn, cfg)
-	if err != nil {
-		return timersFlagError(err)
+	return a.withConn(ctx, func(open context.Context, conn *bus.Conn) error {
+		if known {
+			if err := findTimers(open, conn); err != nil {
+				return err
+			}
+		}
+		s, err := scheduler.Open(open, conn, cfg)
+		if err != nil {
+			return timersFlagError(err)
+		}
+		defer func() { _ = s.Close() }() // it delivers nothing
+		return f(ctx, s)
+	})
+}
+
+// findTimers is errNoTimers where there never were any.
+func findTimers(ctx context.Context, conn *bus.Conn) error {
+	err := conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + firstShard}}, func(ctx context.Context) error {
+		_, err := conn.JetStream().Stream(ctx, firstShard)
+		return err
+	})
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return errNoTimers
 	}
-	defer func() { _ = s.Close() }() // it delivers nothing
-	return f(ctx, s)
+	return err
 }
 
 // withTimer is withKnownTimers for a command about timers with these ids.
