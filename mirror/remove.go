@@ -102,6 +102,12 @@ func (m *Mirror) Remove(ctx context.Context, opts ...RemoveOption) (Contents, er
 	if err != nil {
 		return c, err
 	}
+	// First what only an admin may remove: nobody else is to remove half.
+	for _, subject := range []string{m.space.retries(), m.space.ledger("*")} {
+		if err := m.empty(ctx, m.ledger, subject); err != nil {
+			return c, err
+		}
+	}
 	// The settings are the last, since by them a mirror is found that was removed by half. Nobody stores a write any more who has heard that they are gone.
 	var keys []string
 	for entry, err := range m.backends.List(ctx, m.space.key("*")) {
@@ -136,17 +142,17 @@ func (m *Mirror) wipe(ctx context.Context) error {
 		stream  jetstream.Stream
 		subject string
 	}{
-		{m.stream, m.space.writes()},
-		{m.progress, m.space.progress("*")},
 		{m.ledger, m.space.ledger("*")},
 		{m.ledger, m.space.retries()},
+		{m.progress, m.space.progress("*")},
 		{dead, m.space.letters("*") + "*"},
+		{m.stream, m.space.writes()},
 	} {
 		if part.stream == nil {
 			continue
 		}
-		if err := part.stream.Purge(ctx, jetstream.WithPurgeSubject(part.subject)); err != nil {
-			return fmt.Errorf("mirror: remove %s: %w", part.subject, err)
+		if err := m.empty(ctx, part.stream, part.subject); err != nil {
+			return err
 		}
 	}
 	objects, err := m.bodyStore.List(ctx)
@@ -160,6 +166,16 @@ func (m *Mirror) wipe(ctx context.Context) error {
 		if err := m.removeBody(ctx, o.Name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// empty removes what a stream has at a subject.
+func (m *Mirror) empty(ctx context.Context, stream jetstream.Stream, subject string) error {
+	access := bus.Access{Publish: []string{"$JS.API.STREAM.PURGE." + stream.CachedInfo().Config.Name}}
+	err := m.conn.Permitted(ctx, access, func(ctx context.Context) error { return stream.Purge(ctx, jetstream.WithPurgeSubject(subject)) })
+	if err != nil {
+		return fmt.Errorf("mirror: remove %s: %w", subject, err)
 	}
 	return nil
 }

@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/mirror"
 )
 
@@ -198,5 +201,42 @@ func TestRemovedUnderAProcess(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("Run does not end")
+	}
+}
+
+// Who may send the writes of a mirror, and remove those that all have applied, is not let remove it, not by half either.
+func TestRemoveTakesAnAdmin(t *testing.T) {
+	t.Parallel()
+	node := bustest.Server(t, bustest.Configure(func(o *server.Options) {
+		deny := &server.SubjectPermission{Deny: []string{"$JS.API.STREAM.PURGE.SKYBUS_MIRW", "$JS.API.STREAM.PURGE.SKYBUS_MIRL", "$JS.API.STREAM.PURGE.SKYBUS_DLQ"}}
+		o.Users = []*server.User{{Username: "admin", Password: "x"}, {Username: "mirror", Password: "x", Permissions: &server.Permissions{Publish: deny}}}
+	}))
+	as := func(user string) *mirror.Mirror {
+		t.Helper()
+		conn, err := bus.Connect(t.Context(), bus.Config{InProcess: node, Options: []nats.Option{nats.UserInfo(user, "x")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		m, err := mirror.Open(t.Context(), conn, mirror.Config{Ack: mirror.Queued})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = m.Close() })
+		return m
+	}
+	admin, other := as("admin"), as("mirror")
+	if _, err := admin.Set(t.Context(), mirror.Backend{Name: "a", URL: "http://127.0.0.1:1", Active: true}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, serve(t, admin).URL+"/x", "x")
+	if _, err := other.Remove(t.Context(), mirror.Force()); bus.CodeOf(err) != bus.PermissionDenied {
+		t.Errorf("removed by who may not: %v", err)
+	}
+	if got, err := admin.Contents(t.Context()); err != nil || got.Backends != 1 || got.Writes != 1 {
+		t.Errorf("then there is %+v %v", got, err)
+	}
+	if _, err := admin.Remove(t.Context(), mirror.Force()); err != nil {
+		t.Errorf("removed by an admin: %v", err)
 	}
 }
