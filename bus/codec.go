@@ -73,7 +73,7 @@ func (MessagePack) Unmarshal(data []byte, v any) (err error) {
 		// The decoder panics where reflection does: a map key that cannot be one, a value for an interface it does
 		// not have. Its state is unknown then, so it does not go back.
 		if r := recover(); r != nil {
-			err = fmt.Errorf("msgpack: decode %T: %v", v, r)
+			err = &misplacedError{recovered: r, cause: fmt.Errorf("decode to %T: %v", v, r)}
 			return
 		}
 		msgpack.PutDecoder(dec)

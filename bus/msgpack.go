@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"reflect"
+	"runtime"
 )
 
 const (
@@ -18,6 +20,25 @@ var (
 	errMessagePackCode      = errors.New("msgpack: 0xc1 is no type")
 	errMessagePackExtension = errors.New("msgpack: an extension type that is no timestamp")
 )
+
+// misplacedError is of a value over which the decoder panicked. Its text speaks of what was sent, as it is for the sender; how that is
+// called in Go is in the cause.
+type misplacedError struct {
+	recovered any
+	cause     error
+}
+
+func (e *misplacedError) Error() string {
+	switch e.recovered.(type) {
+	case *reflect.ValueError: // a nil time
+		return "msgpack: nil where there must be a value"
+	case runtime.Error: // what has no hash
+		return "msgpack: a value that cannot be used where it is, such as a list as the key of a map"
+	}
+	return "msgpack: a value of another kind than there must be"
+}
+
+func (e *misplacedError) Unwrap() error { return e.cause }
 
 // checkMessagePack walks over one value and tells whether data is exactly that. The decoder reserves memory by the
 // lengths it reads, so a length that the input cannot hold must not reach it.

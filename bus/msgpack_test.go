@@ -187,22 +187,35 @@ func TestMessagePackValueThatDoesNotFit(t *testing.T) {
 	tests := map[string]struct {
 		data string
 		v    any
+		want string
 	}{
-		"map key that cannot be one":    {"\x81\x90\x01", new(map[any]any)},
-		"number for an error":           {"\x81\xa3err\x01", new(record)},
-		"number for a Stringer":         {"\x81\xa3str\x01", new(record)},
-		"number in an interface of int": {"\x01", new(any(5))},
+		"map key that cannot be one": {"\x81\xa4free\x81\x90\x01", new(record), "a list as the key of a map"},
+		"number for an error":        {"\x81\xa3err\x01", new(record), "a value of another kind"},
+		"number for a Stringer":      {"\x81\xa3str\x01", new(record), "a value of another kind"},
+		"nil for a time":             {"\x81\xa2at\xc0", new(record), "nil where there must be a value"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if err := (bus.MessagePack{}).Unmarshal([]byte(tt.data), tt.v); err == nil {
-				t.Error("no error")
+			err := bus.MessagePack{}.Unmarshal([]byte(tt.data), tt.v)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.ContainsAny(err.Error(), "*{") || strings.Contains(err.Error(), "reflect") {
+				t.Fatalf("%v, want %q and no word of Go's", err, tt.want)
+			}
+			if cause := errors.Unwrap(err); cause == nil || !strings.Contains(cause.Error(), fmt.Sprintf("%T", tt.v)) {
+				t.Errorf("the cause is %v, want it to name the type", cause)
 			}
 			var got line
 			if err := (bus.MessagePack{}).Unmarshal([]byte("\x81\xa3sku\xa1x"), &got); err != nil || got.SKU != "x" {
 				t.Errorf("afterwards: %+v, %v", got, err)
 			}
 		})
+	}
+}
+
+// A mistake of the program's, not the sender's.
+func TestMessagePackInterfaceOfInt(t *testing.T) {
+	t.Parallel()
+	if err := (bus.MessagePack{}).Unmarshal([]byte("\x01"), new(any(5))); err == nil {
+		t.Error("no error")
 	}
 }
 
