@@ -310,7 +310,7 @@ func (m *Mirror) storedWrite(ctx context.Context, seq uint64, lane int) (*write,
 	for attempt := 1; ; attempt++ {
 		raw, err := m.rawWrite(ctx, seq)
 		if err == nil {
-			if w, err := decodeWrite(raw.Subject, raw.Seq, raw.Time, raw.header(), raw.Data); err == nil {
+			if w, err := m.decodeWrite(raw.Subject, raw.Seq, raw.Time, raw.header(), raw.Data); err == nil {
 				return w, nil
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -50,6 +51,7 @@ type Mirror struct {
 	front
 
 	dealtWith broadcast // parked writes, by this process
+	origin    origin
 	removal   removal
 
 	writesFull, bodiesFull fullness // of its one sender
@@ -187,11 +189,7 @@ func (m *Mirror) agree(ctx context.Context, given settings) error {
 		entry, err := table.Get(ctx, key)
 		switch {
 		case errors.Is(err, kv.ErrNotFound):
-			_, err = table.Create(ctx, key, mine)
-			if err == nil {
-				return nil
-			}
-			if !errors.Is(err, kv.ErrExists) {
+			if _, err = table.Create(ctx, key, mine); err != nil && !errors.Is(err, kv.ErrExists) {
 				return fmt.Errorf("mirror: %w", err)
 			}
 		case err != nil:
@@ -203,13 +201,25 @@ func (m *Mirror) agree(ctx context.Context, given settings) error {
 			return bus.Errorf(bus.DataLoss, "mirror: %q is stored with %d lanes", m.cfg.Name, entry.Value.Lanes)
 		default:
 			m.cfg.Lanes, m.cfg.Key = entry.Value.Lanes, entry.Value.Key
+			m.origin = origin{entry.Revision, entry.Created}
 			return nil
 		}
 	}
 }
 
-// settings are the same in all processes of a mirror, for its life: with others, writes would change their order.
+// settings are the same in all processes of a mirror, for its life: with others, writes would change their order. They are written once, when it is made.
 type settings struct {
 	Lanes int    `json:"lanes"`
 	Key   string `json:"key"`
+}
+
+// origin tells a mirror from others of the name that were there before it or came after it: it is when its settings were stored.
+type origin struct {
+	revision uint64
+	at       time.Time // where the bucket was lost and made anew, the same revision may come again
+}
+
+// isOf tells whether the settings are those of this mirror, not of another one of the name.
+func (o origin) isOf(settings kv.Entry[Backend]) bool {
+	return !settings.Deleted && settings.Revision == o.revision && settings.Created.Equal(o.at)
 }

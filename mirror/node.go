@@ -75,7 +75,9 @@ func (m *Mirror) follow(open, ctx context.Context) error {
 		defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
 		var once sync.Once
 		for {
+			var there sync.Once // the first batch is all that there is: without settings they went before anything was heard of them
 			err := m.backends.Follow(ctx, m.space.key("*"), func(batch []kv.Entry[Backend]) {
+				there.Do(func() { m.checkSettings(ctx, batch) })
 				m.change(ctx, batch)
 				once.Do(func() { close(known) })
 			})
@@ -112,7 +114,7 @@ func (m *Mirror) change(ctx context.Context, batch []kv.Entry[Backend]) {
 	for _, entry := range batch {
 		name := lastToken(entry.Key)
 		if name == settingsName {
-			if entry.Deleted {
+			if !m.origin.isOf(entry) { // of a mirror that was removed and made anew only the new one may be heard of
 				m.noteRemoval(ctx)
 			}
 			continue
@@ -146,6 +148,13 @@ func (m *Mirror) change(ctx context.Context, batch []kv.Entry[Backend]) {
 	m.nodes.Store(&nodes)
 	m.edited.notify()
 	m.changed.notify()
+}
+
+// checkSettings finds in all there is of the mirror whether it is removed.
+func (m *Mirror) checkSettings(ctx context.Context, all []kv.Entry[Backend]) {
+	if !slices.ContainsFunc(all, func(e kv.Entry[Backend]) bool { return lastToken(e.Key) == settingsName }) {
+		m.noteRemoval(ctx)
+	}
 }
 
 // anyActive tells whether one of the backends is active.

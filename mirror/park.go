@@ -238,7 +238,7 @@ func (p *Parked) request(raw *jetstream.RawStreamMsg, parked ParkedWrite) (*writ
 	if parked.Truncated {
 		return nil, bus.Errorf(bus.FailedPrecondition, "write %d was too large to keep its request; it cannot be retried", parked.Seq)
 	}
-	w, err := decodeWrite(first(raw.Header, headerDeadSubject), parked.Seq, parked.Stored, raw.Header, parked.Request)
+	w, err := p.m.decodeWrite(first(raw.Header, headerDeadSubject), parked.Seq, parked.Stored, raw.Header, parked.Request)
 	if err != nil {
 		return nil, bus.Wrap(bus.FailedPrecondition, fmt.Sprintf("parked write %d is not readable; it cannot be retried", parked.Seq), err)
 	}

@@ -76,7 +76,7 @@ func (s *sender) readOnce(ctx context.Context, after uint64, f func(w *write, pe
 		if err != nil {
 			return after, fmt.Errorf("mirror: read writes: %w", err)
 		}
-		w, meta, err := readWrite(msg)
+		w, meta, err := s.m.readWrite(msg)
 		if err != nil {
 			s.m.log.ErrorContext(ctx, "write left out, it is not the mirror's", "error", err)
 			if meta == nil {

@@ -86,8 +86,8 @@ type removeOptions struct{ force bool }
 func Force() RemoveOption { return func(o *removeOptions) { o.force = true } }
 
 // Remove removes the mirror: its backends and settings, the writes that are kept, what the backends answered and have applied, and parked writes.
-// It returns what there was. Other mirrors, with which it shares its streams, are left alone. A process that still has it open says so on its log, answers all requests
-// with unavailable and sends nothing more; one that opens it later makes it anew, empty. Interrupted, it may be called again.
+// It returns what there was. Other mirrors, with which it shares its streams, are left alone. A process that still has it open says so on its log, answers reads and writes
+// with unavailable and sends nothing more, also one that heard nothing until another one had made the mirror anew; one that opens it later makes it anew, empty. Interrupted, it may be called again.
 //
 // The error is that of [Contents.InUse] unless Force is given, permission_denied for who may not remove from the streams, or why ctx ended.
 func (m *Mirror) Remove(ctx context.Context, opts ...RemoveOption) (Contents, error) {
@@ -186,11 +186,11 @@ type removal struct {
 	done chan struct{}
 }
 
-// noteRemoval hears that the settings are gone.
+// noteRemoval hears that the settings are gone, or are another mirror's.
 func (m *Mirror) noteRemoval(ctx context.Context) {
 	m.removal.once.Do(func() {
 		if !m.cfg.Observe {
-			m.log.ErrorContext(ctx, "the mirror was removed: this process answers all requests with 503 and sends nothing more; stop it, or start it again to make the mirror anew")
+			m.log.ErrorContext(ctx, "the mirror was removed: this process answers reads and writes with 503 and sends nothing more; stop it, or start it again to make the mirror anew")
 		}
 		close(m.removal.done)
 	})

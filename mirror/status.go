@@ -91,8 +91,8 @@ func (m *Mirror) lookUp(ctx context.Context, seq uint64) (*WriteStatus, error) {
 	case err != nil:
 		return nil, bus.Wrap(bus.Unavailable, "the store of writes does not answer", err)
 	}
-	lane, err := strconv.Atoi(lastToken(raw.Subject))
-	if err != nil || lane < 0 || lane >= m.cfg.Lanes {
+	lane, ok := m.laneAt(raw.Subject)
+	if !ok {
 		return nil, bus.Errorf(bus.NotFound, "this mirror keeps no write %d", seq)
 	}
 	return &WriteStatus{Seq: seq, Lane: lane, Stored: &raw.Time}, nil

@@ -37,9 +37,9 @@ func (r *request) message(subject, id, answerTo string, ack Ack, object string) 
 }
 
 // decodeWrite reads a stored message. The write has no outcome yet.
-func decodeWrite(subject string, seq uint64, at time.Time, h nats.Header, data []byte) (*write, error) {
-	lane, err := strconv.Atoi(lastToken(subject))
-	if err != nil || lane < 0 || lane >= MaxLanes {
+func (m *Mirror) decodeWrite(subject string, seq uint64, at time.Time, h nats.Header, data []byte) (*write, error) {
+	lane, ok := m.laneAt(subject)
+	if !ok {
 		return nil, fmt.Errorf("mirror: write %d at %q: no lane", seq, subject)
 	}
 	r, err := decodeRequest(data)
@@ -54,12 +54,22 @@ func decodeWrite(subject string, seq uint64, at time.Time, h nats.Header, data [
 	return w, nil
 }
 
-func readWrite(msg jetstream.Msg) (*write, *jetstream.MsgMetadata, error) {
+// laneAt is the lane of what is stored at a subject. A process may have stored it that has not heard yet of the mirror of its name with fewer lanes: its client was
+// told that the write is safe.
+func (m *Mirror) laneAt(subject string) (lane int, ok bool) {
+	lane, err := strconv.Atoi(lastToken(subject))
+	if err != nil || lane < 0 || lane >= MaxLanes {
+		return 0, false
+	}
+	return lane % m.cfg.Lanes, true
+}
+
+func (m *Mirror) readWrite(msg jetstream.Msg) (*write, *jetstream.MsgMetadata, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, nil, fmt.Errorf("mirror: %w", err)
 	}
-	w, err := decodeWrite(msg.Subject(), meta.Sequence.Stream, meta.Timestamp, msg.Headers(), msg.Data())
+	w, err := m.decodeWrite(msg.Subject(), meta.Sequence.Stream, meta.Timestamp, msg.Headers(), msg.Data())
 	return w, meta, err
 }
 

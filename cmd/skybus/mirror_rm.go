@@ -17,8 +17,8 @@ type mirrorRmCmd struct {
 // Help is shown below the usage.
 func (*mirrorRmCmd) Help() string {
 	return `Its backends and settings go, the writes that are kept and those that are parked, and what the backends answered. The applications
-themselves, and other mirrors, are left alone. Stop its processes first: one that still runs answers all requests with 503 until it is
-started again, and makes the mirror anew then, with the backends of its file alone.
+themselves, and other mirrors, are left alone. Stop its processes first: one that still runs answers reads and writes with 503 until it
+is started again, and makes the mirror anew then, with the backends of its file alone.
 
 Examples:
 
