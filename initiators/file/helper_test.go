@@ -3,7 +3,9 @@ package file_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -187,13 +189,25 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
+// write writes a file that is there, or puts a new one there in one step: on a busy machine one that is created and written may stand empty for longer than
+// the tests' sources take for quiet.
 func write(t testing.TB, dir, name, text string) {
 	t.Helper()
 	path := filepath.Join(dir, filepath.FromSlash(name))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+	place := path
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		place = filepath.Join(t.TempDir(), "new")
+	}
+	if err := os.WriteFile(place, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if place == path {
+		return
+	}
+	if err := os.Rename(place, path); err != nil {
 		t.Fatal(err)
 	}
 }
