@@ -16,6 +16,8 @@ type Info struct {
 	Name  string `json:"name"`
 	Lanes int    `json:"lanes"`
 	Key   string `json:"key"`
+	// Removing: it was removed by half, and nobody can use it. Only List tells.
+	Removing bool `json:"removing,omitempty"`
 }
 
 // List is the mirrors of the connection's namespace, by name. It makes nothing.
@@ -45,10 +47,10 @@ func List(ctx context.Context, conn *bus.Conn) ([]Info, error) {
 			continue
 		}
 		name := entry.Key[len(ns.Key("")) : len(entry.Key)-len("."+settingsName)]
-		all = append(all, Info{name, entry.Value.Lanes, entry.Value.Key})
+		all = append(all, Info{name, entry.Value.Lanes, entry.Value.Key, entry.Value.Removing})
 	}
 	return all, nil
 }
 
 // Info is what the mirror's processes have in common.
-func (m *Mirror) Info() Info { return Info{m.cfg.Name, m.cfg.Lanes, m.cfg.Key} }
+func (m *Mirror) Info() Info { return Info{Name: m.cfg.Name, Lanes: m.cfg.Lanes, Key: m.cfg.Key} }

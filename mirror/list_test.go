@@ -24,7 +24,7 @@ func TestList(t *testing.T) {
 	r.open(t, mirror.Config{Name: "b", Lanes: 8, Key: "path:1"})
 	r.open(t, mirror.Config{Name: "a"})
 	got, err = mirror.List(t.Context(), r.conn)
-	if diff := cmp.Diff([]mirror.Info{{"a", 64, "path"}, {"b", 8, "path:1"}}, got); diff != "" || err != nil {
+	if diff := cmp.Diff([]mirror.Info{{Name: "a", Lanes: 64, Key: "path"}, {Name: "b", Lanes: 8, Key: "path:1"}}, got); diff != "" || err != nil {
 		t.Errorf("(-want +got):\n%s%v", diff, err)
 	}
 }

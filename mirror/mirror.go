@@ -35,6 +35,7 @@ type Mirror struct {
 	bodyStream   jetstream.Stream // of bodies that are too large for a message
 	bodyStore    jetstream.ObjectStore
 	backends     *kv.Table[Backend]
+	settings     *kv.Table[settings]
 	space        space
 	key          keyFunc
 	ownTransport bool // of the mirror, not of the Config
@@ -179,21 +180,23 @@ func streamConfigs() [4]jetstream.StreamConfig {
 
 // agree reads what all processes of the mirror must have in common, or says it for those who come. What was not given is as it is there.
 func (m *Mirror) agree(ctx context.Context, given settings) error {
-	table, err := kv.Open[settings](ctx, m.conn, bucketMirrors, kv.Config{NoExpiry: true, Logger: m.cfg.Logger})
-	if err != nil {
+	var err error
+	if m.settings, err = kv.Open[settings](ctx, m.conn, bucketMirrors, kv.Config{NoExpiry: true, Logger: m.cfg.Logger}); err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}
 	key := m.space.key(settingsName)
 	mine := settings{Lanes: m.cfg.Lanes, Key: m.cfg.Key}
 	for {
-		entry, err := table.Get(ctx, key)
+		entry, err := m.settings.Get(ctx, key)
 		switch {
 		case errors.Is(err, kv.ErrNotFound):
-			if _, err = table.Create(ctx, key, mine); err != nil && !errors.Is(err, kv.ErrExists) {
+			if _, err = m.settings.Create(ctx, key, mine); err != nil && !errors.Is(err, kv.ErrExists) {
 				return fmt.Errorf("mirror: %w", err)
 			}
 		case err != nil:
 			return fmt.Errorf("mirror: %w", err)
+		case entry.Value.Removing && !m.cfg.Observe:
+			return bus.Errorf(bus.FailedPrecondition, "mirror: %q is being removed, or was removed by half: remove it again, then it can be made anew", m.cfg.Name)
 		case given.Lanes != 0 && given.Lanes != entry.Value.Lanes, given.Key != "" && given.Key != entry.Value.Key:
 			return bus.Errorf(bus.FailedPrecondition, "mirror: %q has %d lanes by key %q, which is for good, and was opened with %d by %q: "+
 				"use what it has, or another name", m.cfg.Name, entry.Value.Lanes, entry.Value.Key, mine.Lanes, mine.Key)
@@ -202,15 +205,20 @@ func (m *Mirror) agree(ctx context.Context, given settings) error {
 		default:
 			m.cfg.Lanes, m.cfg.Key = entry.Value.Lanes, entry.Value.Key
 			m.origin = origin{entry.Revision, entry.Created}
+			if entry.Value.Removing {
+				m.noteRemoval(ctx)
+			}
 			return nil
 		}
 	}
 }
 
-// settings are the same in all processes of a mirror, for its life: with others, writes would change their order. They are written once, when it is made.
+// settings are the same in all processes of a mirror, for its life: with others, writes would change their order. They are written when it is made, and
+// once more when it begins to be removed.
 type settings struct {
-	Lanes int    `json:"lanes"`
-	Key   string `json:"key"`
+	Lanes    int    `json:"lanes"`
+	Key      string `json:"key"`
+	Removing bool   `json:"removing,omitempty"`
 }
 
 // origin tells a mirror from others of the name that were there before it or came after it: it is when its settings were stored.

@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/kv"
 	"github.com/skybus-io/skybus/mirror"
 )
 
@@ -238,5 +240,86 @@ func TestRemoveTakesAnAdmin(t *testing.T) {
 	}
 	if _, err := admin.Remove(t.Context(), mirror.Force()); err != nil {
 		t.Errorf("removed by an admin: %v", err)
+	}
+}
+
+// onceSent is a cable that calls f before a process sends a text for the nth time.
+func onceSent(r *rig, text string, nth int, f func()) *cable {
+	n := 0
+	return &cable{node: r.node, before: func(sent []byte) {
+		for range bytes.Count(sent, []byte(text)) {
+			if n++; n == nth {
+				f()
+			}
+		}
+	}}
+}
+
+// While a mirror is removed nobody gets to send, who would be told nothing of what he stores: neither does one that waits for its turn.
+func TestRemoveKeepsSendersOut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0)
+	leases, err := kv.OpenLeases(t.Context(), r.conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := make(chan error, 1)
+	m := openOver(t, onceSent(r, "$JS.API.STREAM.PURGE.SKYBUS_MIR ", 1, func() {
+		_, err := leases.Acquire(t.Context(), "default.dev.mirror.shop", "another", 2*time.Second)
+		tried <- err
+	}), mirror.Config{Name: "shop", Observe: true})
+	if _, err := m.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := bustest.Receive(t, "it is tried to send", tried); !errors.Is(err, kv.ErrHeld) {
+		t.Errorf("to send meanwhile: %v", err)
+	}
+	if owner, err := m.Sender(t.Context()); owner != "" || err != nil {
+		t.Errorf("then %q sends: %v", owner, err)
+	}
+}
+
+// What is interrupted, be it at the very end, is found again, and can be ended by another process; nobody uses the mirror before that.
+func TestRemoveInterrupted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	r.backends[1].setRefuse(refuseWith(http.StatusConflict, "/odd"))
+	shop := r.open(t, mirror.Config{Name: "shop", Ack: mirror.All})
+	stop := run(t, shop)
+	front := serve(t, shop)
+	fill(t, shop, front.URL)
+	stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	half := openOver(t, onceSent(r, "$JS.API.STREAM.PURGE.SKYBUS_MIR ", 2, cancel), mirror.Config{Name: "shop", Observe: true})
+	if _, err := half.Remove(ctx, mirror.Force()); !errors.Is(err, context.Canceled) {
+		t.Fatalf("interrupted: %v", err)
+	}
+	eventually(t, "nothing more is taken", func() bool { return do(t, http.MethodPut, front.URL+"/x", "y").status == http.StatusServiceUnavailable })
+	if all, err := mirror.List(t.Context(), r.conn); err != nil || len(all) != 1 || !all[0].Removing {
+		t.Errorf("there are %+v %v", all, err)
+	}
+	if _, err := mirror.Open(t.Context(), r.conn, mirror.Config{Name: "shop"}); bus.CodeOf(err) != bus.FailedPrecondition {
+		t.Errorf("it is opened: %v", err)
+	}
+	rest := openOver(t, &cable{node: r.node}, mirror.Config{Name: "shop", Observe: true})
+	if _, err := rest.Set(t.Context(), mirror.Backend{Name: "z", URL: "http://127.0.0.1:1", Active: true}); bus.CodeOf(err) != bus.FailedPrecondition {
+		t.Errorf("it is changed: %v", err)
+	}
+	if got, err := rest.Remove(t.Context()); err != nil || !got.Removing {
+		t.Errorf("the rest is removed: %+v %v", got, err)
+	}
+	if left := leftOf(t, r, "shop"); len(left) > 0 {
+		t.Errorf("there is left: %v", left)
+	}
+	anew := r.open(t, mirror.Config{Name: "shop", Lanes: 3, Ack: mirror.All})
+	stop = run(t, anew)
+	status(t, anew, put(t, serve(t, anew).URL+"/new", "x"), 2)
+	stop()
+	if _, err := rest.Remove(t.Context(), mirror.Force()); bus.CodeOf(err) != bus.Aborted {
+		t.Errorf("one that is made anew is removed as the old one: %v", err)
+	}
+	if got, err := anew.Contents(t.Context()); err != nil || got.Backends != 2 || !slices.Equal(leftOf(t, r, "shop"), []string{"SKYBUS_MIR", "SKYBUS_MIRL", "SKYBUS_MIRW", "settings"}) {
+		t.Errorf("then there is %+v %v: %v", got, err, leftOf(t, r, "shop"))
 	}
 }

@@ -95,7 +95,11 @@ func (m *Mirror) removeBody(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("mirror: body: %w", err)
 	}
-	for _, subject := range []string{subjectChunks + info.NUID, subjectObjects + base64.URLEncoding.EncodeToString([]byte(name))} {
+	return m.removeObject(ctx, info)
+}
+
+func (m *Mirror) removeObject(ctx context.Context, info *jetstream.ObjectInfo) error {
+	for _, subject := range []string{subjectChunks + info.NUID, subjectObjects + base64.URLEncoding.EncodeToString([]byte(info.Name))} {
 		if err := m.bodyStream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
 			return fmt.Errorf("mirror: body: %w", err)
 		}

@@ -16,6 +16,7 @@ const (
 	sweepEvery  = 15 * time.Second
 	objectGrace = 2 * time.Minute // within which a write is stored after its body
 	orphanAge   = time.Hour
+	listTimeout = time.Minute // for all bodies
 )
 
 // sweeper removes bodies that no write needs.
@@ -55,9 +56,9 @@ func (sw *sweeper) sweep(ctx context.Context) error {
 	if info.State.Msgs == 0 {
 		return nil
 	}
-	objects, err := m.bodyStore.List(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
-		return fmt.Errorf("mirror: bodies: %w", err)
+	objects, err := m.objects(ctx)
+	if err != nil {
+		return err
 	}
 	if err := sw.removeOrphanChunks(ctx, objects); err != nil {
 		return err
@@ -80,6 +81,17 @@ func (sw *sweeper) sweep(ctx context.Context) error {
 		return err
 	}
 	return sw.removeOrphans(ctx, doubtful)
+}
+
+// objects is the bodies of all mirrors. The list is never complete where the last of it is removed while it is read: it does not wait for ever.
+func (m *Mirror) objects(ctx context.Context) ([]*jetstream.ObjectInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	objects, err := m.bodyStore.List(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return nil, fmt.Errorf("mirror: bodies: %w", err)
+	}
+	return objects, nil
 }
 
 // removePurged removes objects of writes that are no longer kept, but for those that are parked.

@@ -103,5 +103,10 @@ func (*mirrorLsCmd) Run(ctx context.Context, app *App) error {
 	if len(all) == 0 {
 		app.noteNone("mirrors")
 	}
+	for _, info := range all {
+		if info.Removing {
+			app.note("%s was removed by half, or is being removed: `skybus mirror rm %s` removes the rest", info.Name, info.Name)
+		}
+	}
 	return printList(app, all, []string{"name", "lanes", "key"}, func(i mirror.Info) []any { return []any{i.Name, i.Lanes, i.Key} })
 }
