@@ -7,8 +7,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// alarmOver is the percentage below which a stream that was more than half full no longer is. One that is about half full all the time is told of once.
-const alarmOver = alarmShare - 5
+// alarmSlack is how far below a level, in percent, a stream is that has left it. One that is about half full all the time is told of once.
+const alarmSlack = 5
 
 // isCrowded tells whether more than half of a stream's room is used.
 func isCrowded(info *jetstream.StreamInfo) bool {
@@ -16,9 +16,9 @@ func isCrowded(info *jetstream.StreamInfo) bool {
 	return limit > 0 && info.State.Bytes*100 > uint64(limit)*alarmShare
 }
 
-// fullness says on the log when a stream is more than half full, when that gets notably worse, and when it is over.
+// fullness says on the log when a stream is more than half full, when that gets notably worse, also once more after it got better, and when it is over.
 type fullness struct {
-	said   int // the level of the last warning, 0 for none
+	said   int // the level of the last warning that still holds, 0 for none
 	before int // that of the last look
 }
 
@@ -49,8 +49,10 @@ func (f *fullness) look(ctx context.Context, log *slog.Logger, info *jetstream.S
 	case lasting > f.said:
 		f.said = lasting
 		log.WarnContext(ctx, "a stream of the mirror is more than half full", about...)
-	case f.said > 0 && percent < alarmOver:
+	case f.said > 0 && percent+alarmSlack < alarmShare:
 		f.said = 0
 		log.InfoContext(ctx, "a stream of the mirror is no longer half full", about...)
+	case int(percent)+alarmSlack < f.said: //nolint:gosec // a percentage
+		f.said = max(level, alarmShare)
 	}
 }

@@ -23,6 +23,7 @@ func TestFullness(t *testing.T) {
 		{"history that goes in between", []uint64{60, 10, 95, 10, 60, 10}, nil},
 		{"about half", []uint64{51, 51, 49, 51, 46, 51, 52}, []string{"WARN 51"}},
 		{"worse and worse", []uint64{60, 70, 76, 74, 80, 80, 91, 92, 100}, []string{"WARN 70", "WARN 80", "WARN 92"}},
+		{"worse, better, and worse again", []uint64{92, 92, 86, 97, 55, 97, 97, 60, 71, 76, 76, 50, 48, 60, 60}, []string{"WARN 92", "WARN 97", "WARN 76"}},
 		{"all at once", []uint64{0, 100, 100, 100}, []string{"WARN 100"}},
 		{"over, and again", []uint64{95, 95, 60, 80, 44, 10, 60, 60}, []string{"WARN 95", "INFO 44", "WARN 60"}},
 	} {
