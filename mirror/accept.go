@@ -121,7 +121,7 @@ func idempotencyKey(h http.Header) (string, error) {
 }
 
 // messageID is by what the server knows a write again. All that makes it another one is part of it, also who says it: somebody who is not who he says
-// must not be able to take the place of the one who is.
+// must not be able to take the place of the one who is. So is which mirror of the name it was sent to: the server knows writes of one that was removed.
 func (m *Mirror) messageID(r *request) string {
 	h := sha256.New()
 	var size [8]byte
@@ -130,7 +130,7 @@ func (m *Mirror) messageID(r *request) string {
 		h.Write(size[:])
 		h.Write([]byte(s))
 	}
-	for _, s := range []string{m.space.ns.String(), m.space.mirror, r.get(headerIdempotency), r.method, r.host, r.target} {
+	for _, s := range []string{m.space.ns.String(), m.space.mirror, m.origin.String(), r.get(headerIdempotency), r.method, r.host, r.target} {
 		add(s)
 	}
 	for _, f := range r.fields {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -139,6 +140,28 @@ func TestRemovedWhileItOpens(t *testing.T) {
 	}}, mirror.Config{Name: "shop"})
 	if got := do(t, http.MethodGet, serve(t, m).URL+"/x", ""); !strings.Contains(got.body, "the mirror was removed") {
 		t.Errorf("%d %q", got.status, got.body)
+	}
+}
+
+// A write that was sent to a mirror that was removed, and is repeated, is another one to the mirror that was made anew.
+func TestRepeatedToOneMadeAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	for _, which := range []string{"the first", "the one made anew"} {
+		m := r.open(t, mirror.Config{Name: "shop"})
+		stop := run(t, m)
+		req, got := httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/x", strings.NewReader("x")), httptest.NewRecorder()
+		req.Header.Set("Idempotency-Key", "the-same")
+		if m.ServeHTTP(got, req); got.Code != http.StatusOK {
+			t.Errorf("%s: %d %v %s", which, got.Code, got.Header(), got.Body)
+		}
+		stop()
+		if _, err := m.Remove(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.backends[0].all()); n != 2 {
+		t.Errorf("%d writes were applied, want 2", n)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,4 +231,8 @@ type origin struct {
 // isOf tells whether the settings are those of this mirror, not of another one of the name.
 func (o origin) isOf(settings kv.Entry[Backend]) bool {
 	return !settings.Deleted && settings.Revision == o.revision && settings.Created.Equal(o.at)
+}
+
+func (o origin) String() string {
+	return strconv.FormatUint(o.revision, 10) + "." + strconv.FormatInt(o.at.UnixNano(), 10)
 }
