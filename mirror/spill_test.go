@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/mirror"
 )
 
@@ -218,4 +220,40 @@ func parkedOf(t *testing.T, m *mirror.Mirror) (all []mirror.ParkedWrite) {
 		all = append(all, w)
 	}
 	return all
+}
+
+// Writes that are removed while it is looked for their bodies do not keep the sender from removing bodies ever after.
+func TestSweepWhileWritesAreRemoved(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		r := &rig{node: bustest.Server(t)}
+		r.conn = connect(t, r.node)
+		r.open(t, mirror.Config{Name: "shop"})
+		writes, err := r.conn.JetStream().Stream(t.Context(), "SKYBUS_MIR")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.conn.JetStream().Publish(t.Context(), "skybus.mir.default.dev.shop.0", []byte("PUT /x HTTP/1.1\r\nHost: h\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		m := openOver(t, onceSent(r, "$JS.API.CONSUMER.MSG.NEXT.SKYBUS_MIR.", 1, func() {
+			if err := writes.Purge(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}), mirror.Config{Name: "shop"})
+		bodies, err := r.conn.JetStream().ObjectStore(t.Context(), "skybus_mirror_bodies")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bodies.PutBytes(t.Context(), "default.dev.shop/orphan", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := m.Sweep(ctx, time.Hour, -time.Hour); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			t.Errorf("while the writes are removed: %v", err)
+		}
+		if err := m.Sweep(ctx, time.Hour, -time.Hour); err != nil || r.objects(t) != 0 {
+			t.Errorf("then: %v, %d bodies are left", err, r.objects(t))
+		}
+	})
 }

@@ -16,7 +16,8 @@ const (
 	sweepEvery  = 15 * time.Second
 	objectGrace = 2 * time.Minute // within which a write is stored after its body
 	orphanAge   = time.Hour
-	listTimeout = time.Minute // for all bodies
+	listTimeout = time.Minute      // for all bodies
+	findTimeout = 10 * time.Second // for the next message
 )
 
 // sweeper removes bodies that no write needs.
@@ -165,7 +166,8 @@ func (sw *sweeper) removeOrphans(ctx context.Context, objects []*jetstream.Objec
 	return nil
 }
 
-// findObjects notes the objects of the messages of a stream.
+// findObjects notes the objects of the messages of a stream. Where those that were still to come are removed meanwhile none comes: then it fails, and whoever tries
+// again finds what there is.
 func (m *Mirror) findObjects(ctx context.Context, stream, filter string, from jetstream.OrderedConsumerConfig, into map[string]bool) error {
 	from.FilterSubjects, from.HeadersOnly, from.InactiveThreshold = []string{filter}, true, 30*time.Second
 	consumer, err := m.js.OrderedConsumer(ctx, stream, from)
@@ -184,7 +186,9 @@ func (m *Mirror) findObjects(ctx context.Context, stream, filter string, from je
 	}
 	defer messages.Stop()
 	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+		next, cancel := context.WithTimeout(ctx, findTimeout)
+		msg, err := messages.Next(jetstream.NextContext(next))
+		cancel()
 		if err != nil {
 			return fmt.Errorf("mirror: bodies: %w", err)
 		}
