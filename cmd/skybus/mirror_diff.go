@@ -25,8 +25,8 @@ type mirrorDiffCmd struct {
 
 // Help is shown below the usage.
 func (*mirrorDiffCmd) Help() string {
-	return `It compares what the backends answered, as the mirror has noted it for each write; it asks nobody anything. Parameters of a query that
-log somebody in are shown without their values.
+	return `It compares what the backends answered, as the mirror has noted it for each write; it asks nobody anything. Parameters of a URL whose
+names say that they log somebody in are shown without their values.
 
 Examples:
 

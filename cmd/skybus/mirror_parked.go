@@ -110,7 +110,8 @@ type mirrorParkedShowCmd struct {
 
 // Help is shown below the usage.
 func (*mirrorParkedShowCmd) Help() string {
-	return `Header fields, and parameters of the query, that log somebody in are shown without their values. What is sent again has them.
+	return `Header fields, and parameters of a URL, whose names say that they log somebody in are shown without their values; other secrets, and the
+body, are shown. What is sent again has all of it.
 
 Examples:
 

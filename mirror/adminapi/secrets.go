@@ -9,7 +9,8 @@ import (
 
 const hidden = "(hidden)"
 
-// HideSecrets is an HTTP message without the values of the fields, and of the query's parameters, that log somebody in.
+// HideSecrets is an HTTP message without the values of those fields, and of those parameters of a URL, whose names say that they log somebody in, and without the user of a
+// URL. A secret by another name is shown, and so is one in the body.
 func HideSecrets(message []byte) []byte {
 	head, body, found := bytes.Cut(message, []byte("\r\n\r\n"))
 	var b bytes.Buffer
@@ -45,28 +46,52 @@ func hideInRequestLine(line string) string {
 	return strings.Join(parts, " ")
 }
 
-// HideQuery is a path, or a URL, with its query, without the values of those parameters that log somebody in, by their names.
+// HideQuery is a path, or a URL, without its user, and without the values of those parameters that log somebody in, by their names.
 func HideQuery(target string) string {
-	path, query, found := strings.Cut(target, "?")
-	if !found {
-		return target
+	rest, fragment, hasFragment := strings.Cut(target, "#")
+	rest, query, hasQuery := strings.Cut(rest, "?")
+	user, path := cutUser(rest)
+	path, parameters, hasParameters := strings.Cut(path, ";")
+	shown := user + path
+	if hasParameters {
+		shown += ";" + hideValues(parameters, ";/")
 	}
-	query, fragment, _ := strings.Cut(query, "#")
+	if hasQuery {
+		shown += "?" + hideValues(query, "&;")
+	}
+	if hasFragment {
+		shown += "#" + hideValues(fragment, "&;?")
+	}
+	return shown
+}
+
+// cutUser is a URL up to its host, with the user and the password hidden, and the rest of it.
+func cutUser(address string) (before, after string) {
+	scheme, rest, found := strings.Cut(address, "//")
+	if !found || strings.Contains(scheme, "/") {
+		return "", address
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	at := strings.LastIndexByte(host, '@')
+	if at < 0 {
+		return "", address
+	}
+	return scheme + "//" + hidden + "@", rest[at+1:]
+}
+
+// hideValues hides values of parameters, each of which one of the marks ends.
+func hideValues(parameters, marks string) string {
 	var b strings.Builder
-	b.WriteString(path + "?")
-	for query != "" {
-		pair, after := query, ""
-		if end := strings.IndexAny(query, "&;"); end >= 0 {
-			pair, after = query[:end], query[end:end+1]
+	for parameters != "" {
+		pair, after := parameters, ""
+		if end := strings.IndexAny(parameters, marks); end >= 0 {
+			pair, after = parameters[:end], parameters[end:end+1]
 		}
-		query = query[len(pair)+len(after):]
+		parameters = parameters[len(pair)+len(after):]
 		if name, value, _ := strings.Cut(pair, "="); value != "" && isSecret(unescaped(name)) {
 			pair = name + "=" + hidden
 		}
 		b.WriteString(pair + after)
-	}
-	if fragment != "" {
-		b.WriteString("#" + fragment)
 	}
 	return b.String()
 }
@@ -81,14 +106,14 @@ func unescaped(name string) string {
 
 // isSecret tells by the name of a field, or of a parameter, whether its value logs somebody in.
 func isSecret(name string) bool {
-	name = strings.ToLower(strings.TrimSpace(name))
+	name = strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(strings.TrimSpace(name)))
 	switch name {
-	case "authorization", "proxy-authorization", "cookie", "set-cookie", "auth", "pwd", "pass", "sig":
+	case "cookie", "setcookie", "auth", "xauth", "pwd", "pass", "sig", "code", "otp", "sid", "session":
 		return true
 	}
-	return slices.ContainsFunc([]string{"token", "secret", "passw", "passphrase", "credential", "signature", "apikey", "api_key", "api-key"}, func(word string) bool {
-		return strings.Contains(name, word)
-	})
+	return slices.ContainsFunc([]string{
+		"authorization", "token", "secret", "passw", "passphrase", "credential", "signature", "jwt", "apikey", "accesskey", "authkey", "privatekey", "sessionid", "sessid",
+	}, func(word string) bool { return strings.Contains(name, word) })
 }
 
 // isAddress tells whether the value of a field is a URL.
