@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/skybus-io/skybus/bus/embed"
@@ -27,6 +28,7 @@ type serverCmd struct {
 	ClusterListen string    `help:"Where to listen for the other servers of the cluster. Default: 127.0.0.1:6222." placeholder:"ADDR"`
 	Routes        []string  `help:"Servers of the cluster to look for: one that runs is enough." placeholder:"URL"`
 	MaxStore      byteSize  `help:"Limit of the data on disk, as in 10GiB, at least 64MiB. Default: 75 % of what is free." placeholder:"SIZE"`
+	Admin         string    `help:"Where the admin pages listen. Port 0 picks a free one. Default: nowhere." placeholder:"ADDR"`
 	PortsFile     portsFile `help:"File to write the addresses to, as JSON, once the server takes connections." placeholder:"FILE"`
 }
 
@@ -57,13 +59,15 @@ func (c *serverCmd) Validate() error {
 	if c.Cluster == "" && (c.ClusterListen != "" || len(c.Routes) > 0) {
 		return errors.New("--cluster-listen and --routes need --cluster, the name of the cluster")
 	}
-	if err := checkAddr("--nats", c.NATS); err != nil {
-		return err
+	for flag, addr := range map[string]string{"--nats": c.NATS, "--cluster-listen": c.ClusterListen, "--admin": c.Admin} {
+		if addr == "" && flag != "--nats" {
+			continue
+		}
+		if err := checkAddr(flag, addr); err != nil {
+			return err
+		}
 	}
-	if c.ClusterListen == "" {
-		return nil
-	}
-	return checkAddr("--cluster-listen", c.ClusterListen)
+	return nil
 }
 
 func (*serverCmd) daemon() {}
@@ -77,18 +81,46 @@ func (c *serverCmd) Run(ctx context.Context, app *App) error {
 	if err != nil {
 		return unlessStopped(ctx, err)
 	}
-	if err := c.ready(app, s); err != nil {
+	err = c.serve(ctx, app, s)
+	c.PortsFile.remove()
+	if err != nil {
 		return errors.Join(err, s.Close())
 	}
-	awaitCluster(ctx, app, s)
-	<-ctx.Done()
 	app.log.InfoContext(ctx, "stopping", "cause", context.Cause(ctx).Error())
-	c.PortsFile.remove()
 	if err := s.Close(); err != nil {
 		return err
 	}
 	app.log.InfoContext(ctx, "stopped")
 	return nil
+}
+
+// serve tells that the server runs, and returns when ctx ends, or the admin pages did.
+func (c *serverCmd) serve(signalled context.Context, app *App, s *embed.Server) error {
+	ctx, stop := context.WithCancelCause(signalled)
+	defer stop(nil)
+	adminURL := ""
+	if c.Admin != "" {
+		a, err := newAdmin(ctx, adminConfig{Addr: c.Admin, Logger: app.log, Ready: map[string]func(context.Context) error{
+			"nats": func(context.Context) error { return s.Ready() },
+		}})
+		if err != nil {
+			return err
+		}
+		adminURL = a.URL()
+		var running sync.WaitGroup
+		defer running.Wait()
+		running.Go(func() { stop(a.Run(ctx)) })
+		defer stop(nil)
+	}
+	if err := c.ready(app, s, adminURL); err != nil {
+		return err
+	}
+	awaitCluster(ctx, app, s)
+	<-ctx.Done()
+	if signalled.Err() != nil {
+		return nil
+	}
+	return context.Cause(ctx)
 }
 
 func (c *serverCmd) start(ctx context.Context, app *App) (*embed.Server, error) {
@@ -135,8 +167,12 @@ func serverHint(err error) error {
 }
 
 // ready tells everybody: who listens in the log, what is open to the network too, and people at a terminal the rest.
-func (c *serverCmd) ready(app *App, s *embed.Server) error {
+func (c *serverCmd) ready(app *App, s *embed.Server, adminURL string) error {
 	urls := map[string]string{"nats": s.URL()}
+	if adminURL != "" {
+		urls["admin"] = adminURL
+		warnOpen(app, "admin", c.Admin)
+	}
 	warnOpen(app, "clients", c.NATS)
 	if c.Cluster != "" {
 		urls["cluster"] = s.ClusterURL()
@@ -147,6 +183,9 @@ func (c *serverCmd) ready(app *App, s *embed.Server) error {
 	}
 	if !isTerminal(app.stdout) {
 		attrs := []any{"nats", s.URL(), "cluster", s.ClusterURL(), "server_name", s.Name(), "data", s.Dir(), "sync", c.Sync}
+		if adminURL != "" {
+			attrs = append(attrs, "admin", adminURL)
+		}
 		if ready := s.Ready() == nil; ready {
 			app.log.Info("server is ready", attrs...)
 		} else {
@@ -154,7 +193,7 @@ func (c *serverCmd) ready(app *App, s *embed.Server) error {
 		}
 		return nil
 	}
-	_, err := fmt.Fprint(app.stdout, c.screen(s))
+	_, err := fmt.Fprint(app.stdout, c.screen(s, adminURL))
 	return err
 }
 
@@ -178,7 +217,7 @@ func awaitCluster(ctx context.Context, app *App, s *embed.Server) {
 	app.log.InfoContext(ctx, "cluster is ready")
 }
 
-func (c *serverCmd) screen(s *embed.Server) string {
+func (c *serverCmd) screen(s *embed.Server, adminURL string) string {
 	var b strings.Builder
 	line := func(name, value string) { fmt.Fprintf(&b, "  %-8s %s\n", name, printable(value)) }
 	if s.Ready() == nil {
@@ -189,6 +228,9 @@ func (c *serverCmd) screen(s *embed.Server) string {
 	line("NATS", s.URL())
 	if c.Cluster != "" {
 		line("Cluster", fmt.Sprintf("%s at %s", c.Cluster, s.ClusterURL()))
+	}
+	if adminURL != "" {
+		line("Admin", adminURL)
 	}
 	line("Data", s.Dir())
 	if c.Sync == "always" {
