@@ -93,16 +93,17 @@ func (s *Scheduler) deliveries(ctx context.Context, sh *shard, id string) ([]*st
 	var found []*stored
 	var bad error
 	patterns := []string{sh.subject(kindDue, id), sh.retry(id, "*")}
-	err := s.each(ctx, sh, patterns, func(m *nats.Msg, seq uint64) {
+	err := s.each(ctx, sh, patterns, func(m *nats.Msg, seq uint64) bool {
 		if isGone(m) {
-			return // what a cancel left behind
+			return true // what a cancel left behind
 		}
 		r, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data)
 		if err != nil {
 			bad = unreadable(err)
-			return
+			return true
 		}
 		found = append(found, r)
+		return true
 	})
 	slices.SortFunc(found, func(a, b *stored) int { return cmp.Compare(a.record.N, b.record.N) })
 	return found, cmp.Or(err, bad)

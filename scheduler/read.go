@@ -177,8 +177,8 @@ func (s *Scheduler) scan(ctx context.Context, sh *shard, pattern string, from ui
 	}
 }
 
-// each calls f with the messages of a few subject patterns, by the word of the shard's leader: patterns that match few.
-func (s *Scheduler) each(ctx context.Context, sh *shard, patterns []string, f func(*nats.Msg, uint64)) error {
+// each calls f with the messages of a few subject patterns, by the word of the shard's leader, until f returns false: patterns that match few.
+func (s *Scheduler) each(ctx context.Context, sh *shard, patterns []string, f func(*nats.Msg, uint64) bool) error {
 	for _, pattern := range patterns {
 		for from := uint64(1); ; {
 			m, seq, err := s.following(ctx, sh, pattern, from)
@@ -188,7 +188,9 @@ func (s *Scheduler) each(ctx context.Context, sh *shard, patterns []string, f fu
 			if err != nil {
 				return err
 			}
-			f(m, seq)
+			if !f(m, seq) {
+				return nil
+			}
 			from = seq + 1
 		}
 	}

@@ -89,7 +89,7 @@ func (s *Scheduler) fireRecurring(ctx context.Context, sh *shard, m *stored) (fi
 		return 0, 0, err
 	}
 	step := table.step(m.occurrence(), now, s.cfg.Grace+sweepSlack)
-	occurrences, err := s.withoutOverlap(ctx, sh, m, step)
+	occurrences, there, err := s.withoutOverlap(ctx, sh, m, step)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -99,8 +99,10 @@ func (s *Scheduler) fireRecurring(ctx context.Context, sh *shard, m *stored) (fi
 		if err != nil {
 			return fired, 0, err
 		}
-		if err := s.storeDue(ctx, sh.dueMessage(f, now)); err != nil {
-			return fired, 0, err
+		if !there[f.record.delivery(f.id)] {
+			if err := s.storeDue(ctx, sh.dueMessage(f, now)); err != nil {
+				return fired, 0, err
+			}
 		}
 		fired++
 		s.tellFired(f, now)
@@ -132,10 +134,12 @@ func (m *stored) of(occ occurrence) (*stored, error) {
 }
 
 // withoutOverlap is those of the occurrences to fire that happen although earlier ones may still be delivered: the latest, where not all do. What was
-// missed and is caught up with always does: one after the other, see courier.overlaps. Of no timer more than MaxUnderWay are under way.
-func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, step step) ([]occurrence, error) {
+// missed and is caught up with always does: one after the other, see courier.overlaps. Nothing fires by its schedule while about MaxUnderWay are under
+// way, by the word of any replica; what is fired by hand counts, and is not held back. there are those under way that were read, by their ids: who stored one
+// of the occurrences and did not hear of it comes again, and what is there happens, and takes the place of no other.
+func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, step step) (happen []occurrence, there map[string]bool, err error) {
 	if len(step.fire) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	made, room := step.made, 1
 	switch m.record.Repeat.Overlap {
@@ -149,36 +153,75 @@ func (s *Scheduler) withoutOverlap(ctx context.Context, sh *shard, m *stored, st
 		made = 0
 	}
 	under, err := s.aboutUnderWay(ctx, sh, m.id)
-	if err == nil && under <= fewUnderWay && room < fewUnderWay {
-		under, err = s.underWay(ctx, sh, m.id)
+	if err == nil && room < fewUnderWay {
+		most := fewUnderWay
+		if under > most {
+			most = room + 1 // enough to know that there is none, also where one of them is to be fired again
+		}
+		if there, err = s.underWay(ctx, sh, m.id, most); len(there) < most {
+			under = len(there)
+		} else {
+			under = max(under, len(there))
+		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	caughtUp := latest(step.fire[:made], MaxUnderWay-under)
-	return append(slices.Clip(caughtUp), latest(step.fire[made:], room-under-made)...), nil
-}
-
-// latest is the last n of the occurrences, or as many as there are.
-func latest(all []occurrence, n int) []occurrence {
-	return all[len(all)-min(len(all), max(0, n)):]
-}
-
-// underWay is how many occurrences of a timer are being delivered or wait to be tried again.
-func (s *Scheduler) underWay(ctx context.Context, sh *shard, id string) (int, error) {
-	n := 0
-	err := s.each(ctx, sh, []string{sh.subject(kindDue, id), sh.retry(id, "*")}, func(m *nats.Msg, _ uint64) {
-		if !isGone(m) {
-			n++
+	isThere := func(occ occurrence) bool { return there[m.deliveryOf(occ)] }
+	happen = latest(step.fire[:made], MaxUnderWay-under, isThere)
+	for _, occ := range happen {
+		if !isThere(occ) {
+			under++
 		}
-	})
-	return n, err
+	}
+	return append(happen, latest(step.fire[made:], room-under, isThere)...), there, nil
 }
 
-// fewUnderWay are few enough to be read one by one. Of more than so many it does not matter that one counts twice while its next attempt is stored.
+// latest is those of the occurrences that are there, and the last n of the others, or as many as there are.
+func latest(all []occurrence, n int, there func(occurrence) bool) []occurrence {
+	var chosen []occurrence
+	for _, occ := range slices.Backward(all) {
+		if there(occ) {
+			chosen = append(chosen, occ)
+		} else if n > 0 {
+			chosen = append(chosen, occ)
+			n--
+		}
+	}
+	slices.Reverse(chosen)
+	return chosen
+}
+
+// deliveryOf is the id of the delivery of another occurrence of m.
+func (m *stored) deliveryOf(occ occurrence) string {
+	r := m.record
+	r.N = occ.n
+	return r.delivery(m.id)
+}
+
+// fewUnderWay are few enough to be read one by one. Where any replica knows of more, it is only asked whether there is room.
 const fewUnderWay = 16
 
-// aboutUnderWay is the same by the word of any replica, in two requests however many there are.
+// underWay is the occurrences of a timer that are being delivered or wait to be tried again, at most so many of them, by the word of the shard's leader and
+// by their ids: for a moment one is there twice, as the attempt that is over and as the next.
+func (s *Scheduler) underWay(ctx context.Context, sh *shard, id string, most int) (map[string]bool, error) {
+	under := map[string]bool{}
+	err := s.each(ctx, sh, []string{sh.subject(kindDue, id), sh.retry(id, "*")}, func(m *nats.Msg, seq uint64) bool {
+		if isGone(m) {
+			return true
+		}
+		delivery := itoa(seq) // where it is not readable
+		if r, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data); err == nil {
+			delivery = r.record.delivery(id)
+		}
+		under[delivery] = true
+		return len(under) < most
+	})
+	return under, err
+}
+
+// aboutUnderWay is about how many they are, in two requests however many: any replica says so, also one that is behind, and what a cancel left behind counts
+// until it goes.
 func (s *Scheduler) aboutUnderWay(ctx context.Context, sh *shard, id string) (int, error) {
 	due, err := s.count(ctx, sh, sh.subject(kindDue, id))
 	if err != nil {

@@ -76,10 +76,11 @@ func unreadable(cause error) *bus.Error {
 func (s *Scheduler) removeUnreadable(ctx context.Context, id string, rev uint64) error {
 	sh := s.shard(id)
 	var found []*stored
-	err := s.each(ctx, sh, []string{sh.subject(kindPending, id), sh.retry(id, "*")}, func(m *nats.Msg, seq uint64) {
+	err := s.each(ctx, sh, []string{sh.subject(kindPending, id), sh.retry(id, "*")}, func(m *nats.Msg, seq uint64) bool {
 		if _, err := readStored(m.Subject, seq, storedAt(m), m.Header, m.Data); err != nil && !isGone(m) {
 			found = append(found, &stored{id: id, kind: kindOf(m.Subject), subject: m.Subject, seq: seq, header: m.Header})
 		}
+		return true
 	})
 	if err != nil {
 		return unread(err)
