@@ -171,7 +171,8 @@ func alreadyDue(id string) error {
 
 // Cancel removes a pending timer, and ends the retries of what has fired already. Errors are those of Update: a timer that fires once and is
 // being delivered is already_due, unless it waits for its next attempt. Once it has returned nil, nothing fires that was not due before, and no
-// further attempt begins but one that was about to. It needs no room in the store, and removes what is not readable, too.
+// further attempt begins but one that was about to. It needs no room in the store, and removes what is not readable, too. A timer that
+// others make meanwhile under the id it leaves alone where rev is given.
 func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
 	removed := false
 	for range replaceTries {
@@ -182,7 +183,10 @@ func (s *Scheduler) Cancel(ctx context.Context, id string, rev uint64) error {
 			if err := s.removeUnreadable(ctx, id, rev); err != nil {
 				return err
 			}
-			removed, rev = true, 0
+			if rev != 0 { // what had it is gone
+				return s.endRetries(ctx, s.shard(id), id)
+			}
+			removed = true
 		case removed && bus.CodeOf(err) == bus.NotFound: // there was nothing else
 			return nil
 		default:
@@ -208,6 +212,11 @@ func (s *Scheduler) cancelOnce(ctx context.Context, id string, rev uint64) error
 	if m.record.Repeat == nil {
 		return nil
 	}
+	return s.endRetries(ctx, sh, id)
+}
+
+// endRetries ends the retries of a timer that is not pending any more, as far as there is time for it.
+func (s *Scheduler) endRetries(ctx context.Context, sh *shard, id string) error {
 	deliveries, err := s.deliveries(ctx, sh, id)
 	if err == nil {
 		_, _, err = s.cancelRetries(ctx, sh, deliveries, 0)

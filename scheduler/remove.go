@@ -89,6 +89,9 @@ func (s *Scheduler) removeUnreadable(ctx context.Context, id string, rev uint64)
 		if rev != 0 && rev != m.seq {
 			return otherRevision(id, m.seq, rev)
 		}
+		if m.kind == kindPending {
+			rev = 0 // with the timer its retries go
+		}
 		now, err := sh.clock.latest(ctx)
 		if err != nil {
 			return err
