@@ -172,11 +172,23 @@ func storeError(err error) error {
 	case code == jscode.WrongLast, code == jscode.WrongLastInFlight:
 		return fmt.Errorf("%w: %w", errConflict, err)
 	case jscode.Full(err):
-		e := bus.Errorf(bus.ResourceExhausted, "scheduler: nothing was stored, as the store of the servers is full: remove timers, dead letters or other streams, or make it larger: %w", err)
+		e := bus.Errorf(bus.ResourceExhausted, "scheduler: nothing was stored, as %s: %w", whatIsFull(code), err)
 		e.Status = 507
 		return e
 	}
 	return err
+}
+
+// whatIsFull says also what to do.
+func whatIsFull(code jetstream.ErrorCode) string {
+	switch code {
+	case jscode.StreamFull:
+		return "the stream of the timers is full: remove timers, or enlarge it (nats stream edit " + streamPrefix + "... --max-bytes ...)"
+	case jscode.AccountFull:
+		return "the store of the account is full: remove timers, dead letters or other streams, or raise the account's limit"
+	default:
+		return "the store of the servers is full: remove timers, dead letters or other streams, or make it larger"
+	}
 }
 
 // again tells whether an attempt may be repeated: no answer came, or the servers are about to choose a leader.

@@ -1,11 +1,15 @@
 package scheduler
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/jscode"
 )
 
 // A new timer whose answer was lost is known again while it is stored and while it is delivered: it must not be stored, and fire, once more.
@@ -40,4 +44,20 @@ func TestStoredBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	known(false, "delivered")
+}
+
+// Where there is no room it is said of what, so that the right limit is raised.
+func TestWhatIsFull(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[jetstream.ErrorCode]string{
+		jscode.StreamFull:  "the stream of the timers is full",
+		jscode.AccountFull: "the store of the account is full",
+		jscode.ServerFull:  "the store of the servers is full",
+		jscode.StorageFull: "the store of the servers is full",
+	} {
+		err := storeError(&jetstream.APIError{Code: 503, ErrorCode: code})
+		if e := bus.AsError(err); e.HTTPStatus() != 507 || e.Code != bus.ResourceExhausted || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d: status %d, %v, want %q", code, e.HTTPStatus(), err, want)
+		}
+	}
 }
