@@ -84,6 +84,10 @@ func TestStoreFull(t *testing.T) {
 			c.limit(t, node)
 			conn := connectWith(t, bus.Config{InProcess: node, Store: 1 << 20})
 			table := open(t, conn, kv.Config{})
+			var revs [2]uint64
+			for i := range revs {
+				revs[i] = put(t, table, fmt.Sprint("old", i), 0)
+			}
 			js := conn.JetStream()
 			if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "FILL", Subjects: []string{"fill"}}); err != nil {
 				t.Fatal(err)
@@ -99,6 +103,18 @@ func TestStoreFull(t *testing.T) {
 			}
 			if status := bus.AsError(err).HTTPStatus(); status != http.StatusInsufficientStorage {
 				t.Errorf("status %d, want 507", status)
+			}
+			if err := table.Delete(t.Context(), "old0", kv.IfRevision(revs[0]+100)); !errors.Is(err, kv.ErrConflict) {
+				t.Errorf("Delete of another revision: %v, want a conflict", err)
+			}
+			for i, opts := range [][]kv.DeleteOption{{kv.IfRevision(revs[0])}, nil} { // for whose deletions there is no room
+				key := fmt.Sprint("old", i)
+				if err := table.Delete(t.Context(), key, opts...); err != nil {
+					t.Errorf("Delete: %v", err)
+				}
+				if _, err := table.Get(t.Context(), key); !errors.Is(err, kv.ErrNotFound) {
+					t.Errorf("after Delete: %v, want it gone", err)
+				}
 			}
 		})
 	}

@@ -84,7 +84,8 @@ func (t *Table[T]) Update(ctx context.Context, key string, v T, rev uint64, opts
 // other and the older ones stay; in one without, it goes away by itself after some minutes.
 //
 // A full bucket takes no deletions either. Delete frees it then by purging the key, which needs publish rights on
-// $JS.API.STREAM.PURGE.KV_<bucket> and takes the key's history along.
+// $JS.API.STREAM.PURGE.KV_<bucket> and takes the key's history along. Where not even then a deletion fits, since others fill the store, the key is
+// gone all the same, and followers find that within about a minute.
 func (t *Table[T]) Delete(ctx context.Context, key string, opts ...DeleteOption) error {
 	var o deleteOptions
 	for _, opt := range opts {
@@ -193,8 +194,22 @@ func (b *bucket) delete(ctx context.Context, key string, o deleteOptions) error 
 	if o.conditional {
 		expect(msg, 0)
 	}
-	_, err = b.publish(ctx, msg)
+	if _, err = b.publish(ctx, msg); errors.Is(err, ErrFull) {
+		return b.goneUntold(ctx, key, o, err)
+	}
 	return err
+}
+
+// goneUntold is the error of a delete that purged a key, and had no room for the deletion: none where the key is gone. full is that of the deletion.
+func (b *bucket) goneUntold(ctx context.Context, key string, o deleteOptions, full error) error {
+	current, err := b.current(ctx, key)
+	switch {
+	case errors.Is(err, errNone), err == nil && current.deleted:
+		return nil
+	case err == nil && o.conditional:
+		return fmt.Errorf("%w: %w", ErrConflict, full)
+	}
+	return full
 }
 
 func (b *bucket) deletion(key string) *nats.Msg {
