@@ -165,7 +165,8 @@ func (e *endpoint) prepare(service string, concurrency int, opts []EndpointOptio
 
 // Handle adds an endpoint: h is called for each request, concurrently. Req and Resp are structs or pointers to structs,
 // named by their msgpack or json tags; a []byte is the body as it came, undecoded. An error of h reaches the caller with
-// its code if it is a [bus.Error], else with the code unknown and its text.
+// its code if it is a [bus.Error], else with the code unknown and its text. The goroutine that calls h is used again: h has to undo what it
+// does to it, such as [runtime.LockOSThread] and [runtime/pprof.SetGoroutineLabels], or later requests have that too.
 //
 // Endpoints may be added before [Service.Run] and while it runs: then requests can arrive when Handle returns, and the
 // instance's record says so soon after. There are at most [MaxEndpoints] at a time. The error is invalid_argument for what

@@ -53,18 +53,34 @@ func (s *Service) listenLate(r *run, registered bool, eps []*endpoint) (err erro
 	defer to.end()
 	defer func() {
 		if err != nil {
-			for _, e := range eps {
-				unsubscribe(append(e.queues, e.named...))
-			}
+			giveUp(eps)
 		}
 	}()
+	if err = s.listenEach(to, r, eps, registered); err != nil {
+		return err
+	}
+	return s.confirm(context.Background(), to)
+}
+
+// listenEach subscribes eps one by one, up to one that cannot be.
+func (s *Service) listenEach(to *settling, r *run, eps []*endpoint, registered bool) error {
 	for _, e := range eps {
-		e.handlers = r.fresh()
-		if err = s.listen(to, e, registered); err != nil {
+		e.handlers = r.fresh() // all of them, for giveUp
+	}
+	for _, e := range eps {
+		if err := s.listen(to, e, registered); err != nil {
 			return err
 		}
 	}
-	return s.confirm(context.Background(), to)
+	return nil
+}
+
+// giveUp ends eps, not all of which could be subscribed: also what those that could were given meanwhile, and the goroutines that wait for more.
+func giveUp(eps []*endpoint) {
+	for _, e := range eps {
+		unsubscribe(append(e.queues, e.named...))
+	}
+	endAll(eps, time.Now())
 }
 
 func (s *Service) fitsLocked(eps []*endpoint) error {

@@ -125,7 +125,11 @@ func (s *Service) begin(ctx context.Context) (*run, error) {
 	s.run = r
 	s.wanted++
 	s.mu.Unlock()
-	return r, s.writeRecord(context.WithoutCancel(ctx)) // what is not announced yet is only kept: no wait
+	if err := s.writeRecord(context.WithoutCancel(ctx)); err != nil { // what is not announced yet is only kept: no wait
+		r.giveUp(s.sortedEndpoints())
+		return nil, err
+	}
+	return r, nil
 }
 
 func (s *Service) listenAll(ctx context.Context, r *run) (err error) {
@@ -134,25 +138,26 @@ func (s *Service) listenAll(ctx context.Context, r *run) (err error) {
 	defer to.end()
 	defer func() {
 		if err != nil {
-			for _, ep := range eps {
-				unsubscribe(append(ep.queues, ep.named...))
-			}
-			unsubscribe(r.control)
+			r.giveUp(eps)
 		}
 	}()
 	s.mu.Lock()
 	registered := s.registered
 	s.mu.Unlock()
-	for _, ep := range eps {
-		ep.handlers = r.fresh()
-		if err = s.listen(to, ep, registered); err != nil {
-			return err
-		}
+	if err = s.listenEach(to, r, eps, registered); err != nil {
+		return err
 	}
 	if r.control, err = s.subscribe(to, s.controlPlaces(r)); err != nil {
 		return err
 	}
 	return s.confirm(ctx, to)
+}
+
+// giveUp ends a run that has not begun.
+func (r *run) giveUp(eps []*endpoint) {
+	unsubscribe(r.control)
+	giveUp(eps)
+	r.verbs.end(0)
 }
 
 // leave ends what changes the service, leaves the queue groups and returns all endpoints, also those being removed.
