@@ -20,17 +20,20 @@ import (
 
 const (
 	errNoMetaLeader = 10008
-	statusAtOnce    = 16              // streams that are asked at the same time
+	statusAtOnce    = 256             // streams that are asked at the same time: one whose only server is away takes a second
 	fullPercent     = 80              // from which on a stream counts as nearly full
 	heartbeatGone   = 4 * time.Second // a follower is heard every second
 )
+
+// giveTime is what to do where the time was up.
+const giveTime = "give it more (--timeout)"
 
 type statusCmd struct{}
 
 // Help is shown below the usage.
 func (*statusCmd) Help() string {
 	return `It shows the servers, the streams that all is stored in, and what is wrong: a server that is away, a stream without a leader, one that is
-nearly full, instances that died. Nothing is changed. The exit code is 1 while something is wrong, so that a monitor can run it. It asks
+nearly full and then refuses what is new, instances that died. Nothing is changed. The exit code is 1 while something is wrong, so that a monitor can run it. It asks
 for all streams of the account, which takes the role admin.
 
 Examples:
@@ -57,8 +60,11 @@ type streamStatus struct {
 	Bytes    uint64   `json:"bytes"`
 	Limit    int64    `json:"limit,omitempty"`
 	Error    string   `json:"error,omitempty"`
+	Unasked  bool     `json:"unasked,omitempty"` // nothing is known of it: the time was up before
 
 	servers []string
+	refuses bool // what is new once it is full; others drop what is old
+	gone    bool // since it was listed
 }
 
 // percent is how full the stream is, -1 where it has no limit.
@@ -122,11 +128,14 @@ func (a *App) platformStatus(ctx context.Context, conn *bus.Conn) (*platformStat
 // askStreams asks for the streams of the account, each for itself: one without a leader does not answer, and must not hide the others.
 func (s *platformStatus) askStreams(ctx context.Context, conn *bus.Conn) error {
 	js := conn.JetStream()
-	lister := js.StreamNames(ctx)
-	for name := range lister.Name() {
-		s.Streams = append(s.Streams, streamStatus{Name: name})
-	}
-	if err := lister.Err(); err != nil && !errors.Is(err, jetstream.ErrEndOfData) {
+	err := conn.Permitted(ctx, bus.Access{Publish: []string{"$JS.API.STREAM.NAMES"}}, func(ctx context.Context) error {
+		lister := js.StreamNames(ctx)
+		for name := range lister.Name() {
+			s.Streams = append(s.Streams, streamStatus{Name: name})
+		}
+		return lister.Err()
+	})
+	if err != nil && !errors.Is(err, jetstream.ErrEndOfData) {
 		return statusHint(err)
 	}
 	slices.SortFunc(s.Streams, func(a, b streamStatus) int { return cmp.Compare(a.Name, b.Name) })
@@ -140,6 +149,7 @@ func (s *platformStatus) askStreams(ctx context.Context, conn *bus.Conn) error {
 		})
 	}
 	wg.Wait()
+	s.Streams = slices.DeleteFunc(s.Streams, func(one streamStatus) bool { return one.gone })
 	return nil
 }
 
@@ -155,16 +165,25 @@ func statusHint(err error) error {
 
 // ask fills in what the stream's servers say of it.
 func (s *streamStatus) ask(ctx context.Context, conn *bus.Conn) {
-	if err := conn.CheckQuorum(ctx, s.Name); err != nil {
-		s.Error = message(err)
-		return
+	err := conn.CheckQuorum(ctx, s.Name)
+	var stream jetstream.Stream
+	if err == nil {
+		stream, err = conn.JetStream().Stream(ctx, s.Name)
 	}
-	stream, err := conn.JetStream().Stream(ctx, s.Name)
-	if err != nil {
+	switch {
+	case err == nil:
+	case bus.CodeOf(err) == bus.NotFound, errors.Is(err, jetstream.ErrStreamNotFound):
+		s.gone = true
+		return
+	case ctx.Err() != nil:
+		s.Unasked = true
+		return
+	default:
 		s.Error = message(err)
 		return
 	}
 	info := stream.CachedInfo()
+	s.refuses = info.Config.Discard == jetstream.DiscardNew
 	s.Messages, s.Bytes, s.Limit, s.Copies = info.State.Msgs, info.State.Bytes, max(info.Config.MaxBytes, 0), max(info.Config.Replicas, 1)
 	if info.Cluster == nil {
 		return
@@ -226,6 +245,9 @@ func (s *platformStatus) askInstances(ctx context.Context, app *App, conn *bus.C
 		return nil // nothing was ever there
 	case err != nil && s.leaderless("KV_skybus_instances", "KV_skybus_liveness"):
 		return nil // that is told
+	case err != nil && ctx.Err() != nil:
+		s.faulty("not asked in time: the instances", giveTime)
+		return nil
 	case err != nil:
 		return err
 	}
@@ -266,17 +288,23 @@ func (s *platformStatus) judge() {
 		}
 	}
 	var single []string
+	unasked := 0
 	for i := range s.Streams {
 		one := &s.Streams[i]
 		switch {
+		case one.Unasked:
+			unasked++
 		case one.Error != "":
 			s.faulty(one.Error, "start the servers that are away; where none is, an election is over within 10 s")
-		case one.percent() >= fullPercent:
+		case one.refuses && one.percent() >= fullPercent:
 			s.faulty(fmt.Sprintf("stream %s is %d %% full (%s of %s)", one.Name, one.percent(), sizeText(one.Bytes), sizeText(uint64(one.Limit))),
 				"when it is full it refuses what is new: see what fills it, or give it more (nats stream edit %s --max-bytes ...)", one.Name)
 		case one.Copies == 1 && len(s.Servers) > 1 && strings.Contains(strings.ToLower(one.Name), "skybus"):
 			single = append(single, one.Name)
 		}
+	}
+	if unasked > 0 {
+		s.faulty("not asked in time: "+plural(unasked, "stream"), giveTime)
 	}
 	if len(single) > 0 {
 		s.faulty(fmt.Sprintf("one copy only, in a cluster: %s", strings.Join(single, " ")), "nats stream edit NAME --replicas 3 makes three of it")
@@ -323,6 +351,9 @@ func printTable[T any](app *App, items []T, header []string, row func(T) []any) 
 func streamRow(r streamStatus) []any {
 	if r.Error != "" {
 		return []any{r.Name, "nobody", nil, nil, nil, nil}
+	}
+	if r.Unasked {
+		return []any{r.Name, "not asked", nil, nil, nil, nil}
 	}
 	full := any(nil)
 	if p := r.percent(); p >= 0 {

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus/bustest"
@@ -82,6 +85,57 @@ func loseServers(t *testing.T, g *bustest.Group, stream string) {
 		code, _, errs := runs(t.Context(), &cli{}, "status", "--server", g.URL(), "--timeout", "2s")
 		return code == 1 && strings.Contains(errs, "no server lists the streams") && strings.Contains(errs, "a majority of its servers is away")
 	})
+}
+
+// TestStatusOfLogs has a stream that is full, and drops what is old for what is new: nothing is wrong with that.
+func TestStatusOfLogs(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t, bustest.TCP())
+	js := connectTo(t, s).JetStream()
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "LOGS", Subjects: []string{"logs"}, MaxBytes: 4096, Discard: jetstream.DiscardOld}); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if _, err := js.Publish(t.Context(), "logs", make([]byte, 900)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, errs := runs(t.Context(), &cli{}, "status", "--server", s.URL())
+	if code != 0 || !strings.Contains(out, "91 %") || strings.Contains(out, "LOGS is") {
+		t.Errorf("code %d, output %s, errors %s, want nothing wrong with a full log", code, out, errs)
+	}
+}
+
+// TestStatusDenied has a user who may not list streams: that is told, and at once.
+func TestStatusDenied(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t, bustest.TCP(), bustest.Configure(func(o *server.Options) {
+		o.Users = []*server.User{{Username: "u", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"$JS.API.STREAM.NAMES"}}}}}
+		o.NoAuthUser = "u"
+	}))
+	begin := time.Now()
+	code, _, errs := runs(t.Context(), &cli{}, "status", "--server", s.URL(), "--timeout", "1m")
+	if took := time.Since(begin); code != 1 || !strings.Contains(errs, "$JS.API.STREAM.NAMES") || strings.Contains(errs, "majority") || took > 30*time.Second {
+		t.Errorf("code %d after %s, errors %s, want what the user may not do", code, took, errs)
+	}
+}
+
+// TestStatusAsks asks for a stream that went away since it was listed, and for one when the time is up: no server is away for that.
+func TestStatusAsks(t *testing.T) {
+	t.Parallel()
+	conn := connectTo(t, bustest.Server(t))
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	gone, late := streamStatus{Name: "GONE"}, streamStatus{Name: "LATE"}
+	gone.ask(t.Context(), conn)
+	late.ask(over, conn)
+	if !gone.gone || gone.Error != "" || !late.Unasked || late.Error != "" {
+		t.Errorf("%+v, %+v", gone, late)
+	}
+	s := platformStatus{Streams: []streamStatus{late}}
+	if s.judge(); len(s.Faults) != 1 || !told(s, "not asked in time: 1 stream") {
+		t.Errorf("%+v", s.Faults)
+	}
 }
 
 // TestStatusInstances has an instance that gives no sign of life.
