@@ -80,7 +80,7 @@ func (s *Scheduler) attempt(ctx context.Context, msg *nats.Msg) (*jetstream.PubA
 	defer context.AfterFunc(epoch, cancel)()
 	ack, err := s.publish(try, msg)
 	if err != nil && epoch.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %w", nats.ErrDisconnected, err)
+		err = fmt.Errorf("%w: %s", nats.ErrDisconnected, err.Error()) // without the cause: the caller has canceled nothing
 	}
 	return ack, err
 }

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +46,22 @@ func TestStoredBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	known(false, "delivered")
+}
+
+// Who waits for a new timer as the connection comes back, and then no longer, has canceled nothing.
+func TestLostAnswerIsNotCanceled(t *testing.T) {
+	t.Parallel()
+	c, _ := workbench(t)
+	s, sh := c.s, c.s.shards[0]
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.epoch.Store(&over)
+	ctx, cancel := context.WithTimeout(t.Context(), storePause/2)
+	defer cancel()
+	_, err := s.store(ctx, sh, &nats.Msg{Subject: sh.subject(kindPending, "a"), Header: nats.Header{headerExpectSeq: {"0"}}, Data: []byte("x")})
+	if bus.CodeOf(err) != bus.DeadlineExceeded || errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want %s", err, bus.DeadlineExceeded)
+	}
 }
 
 // Where there is no room it is said of what, so that the right limit is raised.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/skybus-io/skybus/bus"
@@ -75,15 +77,65 @@ func TestProblem(t *testing.T) {
 		{bus.Errorf(bus.FailedPrecondition, "no"), 409, bus.FailedPrecondition, 0},
 		{bus.Errorf(bus.ResourceExhausted, "no"), 507, bus.ResourceExhausted, 0},
 		{bus.Errorf(bus.NotFound, "no"), 404, bus.NotFound, 0},
-		{fmt.Errorf("read: %w", context.Canceled), 499, bus.Canceled, 0},
+		{fmt.Errorf("read: %w", context.Canceled), 503, bus.Unavailable, 0},
+		{bus.Errorf(bus.Canceled, "no"), 503, bus.Unavailable, 0},
+		{bus.Wrap(bus.DeadlineExceeded, "no", context.Canceled), 504, bus.DeadlineExceeded, 0},
 		{errors.New("no"), 500, bus.Unknown, 0},
 	} {
-		p := restapi.Problem(tt.err)
+		p := restapi.Problem(t.Context(), tt.err)
 		if p.Status != tt.status || p.Code != string(tt.code) || len(p.Errors) != tt.fields || p.Details["field"] != "" {
 			t.Errorf("%v: %+v", tt.err, p)
 		}
 	}
 	if (&restapi.InputError{}).Err() != nil {
 		t.Error("nothing is wrong, and it is an error")
+	}
+}
+
+// Only the request itself tells that its client has gone, and that says nothing of what was wrong before.
+func TestClientHasGone(t *testing.T) {
+	t.Parallel()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	t.Cleanup(cancel)
+	lost := bus.Wrap(bus.DeadlineExceeded, "the answer was lost", context.Canceled)
+	for _, tt := range []struct {
+		ctx    context.Context //nolint:containedctx // of a case
+		err    error
+		status int
+	}{
+		{gone, fmt.Errorf("read: %w", context.Canceled), 499},
+		{gone, lost, 499},
+		{gone, bus.Errorf(bus.NotFound, "no"), 404},
+		{t.Context(), lost, 504},
+		{late, fmt.Errorf("read: %w", context.Canceled), 503},
+		{late, fmt.Errorf("read: %w", context.DeadlineExceeded), 504},
+	} {
+		if p := restapi.Problem(tt.ctx, tt.err); p.Status != tt.status {
+			t.Errorf("%v of a request that %v: %+v, want %d", tt.err, tt.ctx.Err(), p, tt.status)
+		}
+	}
+}
+
+// A fault that nobody knows the reason of is in the log by default, what is known to happen only where somebody looks for it.
+func TestFaultsAreLogged(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("a bug"), "level=WARN"},
+		{bus.Errorf(bus.Internal, "a bug"), "level=WARN"},
+		{bus.Errorf(bus.Unavailable, "no server"), "level=DEBUG"},
+		{bus.Errorf(bus.NotFound, "no timer"), ""},
+	} {
+		var out strings.Builder
+		log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		w := httptest.NewRecorder()
+		restapi.Fail(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), log, tt.err)
+		if got := out.String(); !strings.Contains(got, tt.want) || (tt.want == "") != (got == "") {
+			t.Errorf("%v: the log has %q, want %q", tt.err, got, tt.want)
+		}
 	}
 }

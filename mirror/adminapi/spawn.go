@@ -29,7 +29,7 @@ func (a spawnAPI) serve(w http.ResponseWriter, r *http.Request) {
 
 // fail answers in Spawn's words.
 func (a spawnAPI) fail(w http.ResponseWriter, r *http.Request, err error) {
-	e := restapi.AsError(err)
+	e := restapi.AsError(r.Context(), err)
 	status := restapi.StatusOf(e)
 	if status == http.StatusUnprocessableEntity {
 		status = http.StatusBadRequest

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/restapi"
@@ -14,7 +15,7 @@ func ParseTimer(text []byte) (scheduler.Spec, error) {
 	if err == nil {
 		return spec, nil
 	}
-	p := restapi.Problem(err)
+	p := restapi.Problem(context.Background(), err)
 	e := bus.Wrap(bus.InvalidArgument, p.Detail, err)
 	if len(p.Errors) > 0 {
 		e = e.With("field", p.Errors[0].Field)

@@ -42,9 +42,9 @@ type lineResult struct {
 	Details map[string]string  `json:"details,omitempty"`
 }
 
-func showLine(line int, m lineMade) lineResult {
+func showLine(ctx context.Context, line int, m lineMade) lineResult {
 	if m.err != nil {
-		p := restapi.Problem(m.err)
+		p := restapi.Problem(ctx, m.err)
 		return lineResult{Line: line, Status: p.Status, Code: p.Code, Detail: p.Detail, Errors: p.Errors, Details: p.Details}
 	}
 	return lineResult{Line: line, Status: http.StatusCreated, ID: m.timer.ID, Revision: m.timer.Revision, Due: utc(m.timer.Due)}
@@ -236,7 +236,7 @@ func (s *lines) write(ctx context.Context, out *results) bool {
 				break
 			}
 		}
-		if !out.write(showLine(r.line, m)) {
+		if !out.write(showLine(ctx, r.line, m)) {
 			return false
 		}
 	}

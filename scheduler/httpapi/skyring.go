@@ -51,7 +51,7 @@ func (h *Handler) skyring(r *http.Request) api {
 type skyring struct{ h *Handler }
 
 func (s skyring) fail(w http.ResponseWriter, r *http.Request, err error) {
-	e := restapi.AsError(err)
+	e := restapi.AsError(r.Context(), err)
 	status := restapi.StatusOf(e)
 	if status == http.StatusUnprocessableEntity {
 		status = http.StatusBadRequest // the only one it knew
@@ -169,7 +169,7 @@ func (d remove) serve(w http.ResponseWriter, r *http.Request) {
 
 // missing answers 404 without a reason where there is no timer, or none any more: Skyring forgot what was due.
 func (s skyring) missing(w http.ResponseWriter, r *http.Request, err error) {
-	if e := restapi.AsError(err); e.Code == bus.NotFound || alreadyDue(e) {
+	if e := bus.AsError(err); e.Code == bus.NotFound || alreadyDue(e) {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/skybus-io/skybus/bus"
-	"github.com/skybus-io/skybus/internal/restapi"
 )
 
 // endpoint answers one method at one path.
@@ -244,7 +243,7 @@ func ifMatch(r *http.Request) (uint64, error) {
 
 // unmatched is the error of a change where the timer has another revision than the request wanted.
 func unmatched(err error, rev uint64) error {
-	e := restapi.AsError(err)
+	e := bus.AsError(err)
 	if rev == 0 || e.Code != bus.Aborted {
 		return err
 	}
