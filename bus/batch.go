@@ -1,23 +1,27 @@
 package bus
 
 import (
+	"crypto/tls"
+	"errors"
 	"net"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
 const (
-	batchRoom = 256 << 10              // bytes that wait to be written; who has more to send waits
+	batchRoom = 256 << 10              // bytes: while so many wait to be written, who has more to send waits too
 	batchKept = 64 << 10               // bytes of memory that are kept for the next
 	batchRest = 250 * time.Millisecond // for what waits when the connection is closed
+	batchLast = 2 * time.Second        // for what a server said before it closed the connection
 )
 
 // batchConn is a connection to a server whose writes return at once: a goroutine writes what has come together by then, and ends when nothing waits.
 // Under load nats.go makes a write of nearly each message, and holds the lock meanwhile that all who send need. A write that fails, or takes longer than
-// timeout, closes the connection, and is the error of the next read. As of any net.Conn, nothing is left of one that is dropped without Close,
+// timeout, ends the connection, and is the error of the read that finds that: what a server said before it closed the connection is read first. As of any net.Conn, nothing is left of one that is dropped without Close,
 // which nats.go does where a server takes a connection and says nothing.
 type batchConn struct {
 	net.Conn
@@ -96,7 +100,7 @@ func (c *batchConn) write(out []byte) error {
 	return err
 }
 
-// fail ends the connection, so that whoever reads from it hears of it.
+// fail ends the connection, so that whoever reads from it hears of it: after what has arrived, where the server has closed it.
 func (c *batchConn) fail(err error) {
 	c.mu.Lock()
 	if c.err == nil {
@@ -105,6 +109,11 @@ func (c *batchConn) fail(err error) {
 	c.waiting, c.writing = nil, false
 	c.moved.Broadcast()
 	c.mu.Unlock()
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		// To close it would drop what was not read yet, as why the server did so. The end follows that; a connection that has none gets one.
+		_ = c.SetReadDeadline(time.Now().Add(batchLast)) // fails only where it is closed
+		return
+	}
 	_ = c.Conn.Close() // it is no use any more
 }
 
@@ -164,6 +173,9 @@ func (d batchDialer) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := conn.(*tls.Conn); ok {
+		return conn, nil // nats.go, and who asks it for the state of TLS, has to see what it is
+	}
 	return newBatchConn(conn, d.timeout), nil
 }
 
@@ -194,9 +206,8 @@ func (p batchInProcess) InProcessConn() (net.Conn, error) {
 func batchWrites(begin func()) nats.Option {
 	return func(o *nats.Options) error {
 		how := batching{o.FlusherTimeout, begin}
-		o.FlusherTimeout = 0 // what it is of takes no time now
 		if o.InProcessServer != nil {
-			o.InProcessServer = batchInProcess{o.InProcessServer, how}
+			o.InProcessServer, o.FlusherTimeout = batchInProcess{o.InProcessServer, how}, 0 // what it is of takes no time now
 			return nil
 		}
 		if o.CustomDialer == nil {
@@ -207,7 +218,7 @@ func batchWrites(begin func()) nats.Option {
 			if o.AllowMultipathTCP != nil {
 				dialer.SetMultipathTCP(*o.AllowMultipathTCP)
 			}
-			o.CustomDialer = &dialer
+			o.CustomDialer, o.FlusherTimeout = &dialer, 0 // as above; a user's dialer may make what is not ours to write
 		}
 		o.CustomDialer = batchDialer{o.CustomDialer, how}
 		return nil

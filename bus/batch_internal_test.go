@@ -9,7 +9,9 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -159,6 +161,70 @@ func TestBatchConnStalled(t *testing.T) {
 	}
 }
 
+// What a server said before it closed the connection is read, though a write has failed meanwhile; then comes why.
+func TestBatchConnReadsTheLast(t *testing.T) {
+	t.Parallel()
+	for _, unread := range []bool{false, true} { // by the peer: then its end is not a good one
+		t.Run(fmt.Sprint("unread ", unread), func(t *testing.T) {
+			t.Parallel()
+			c, theirs := batchPair(t, time.Minute)
+			if _, err := c.Write([]byte("PING\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			ping := make([]byte, 6)
+			if unread {
+				ping = ping[:1] // it has arrived
+			}
+			if _, err := io.ReadFull(theirs, ping); err != nil {
+				t.Fatal(err)
+			}
+			const last = "MSG a 1 2\r\nhi\r\n-ERR 'User Authentication Expired'\r\n"
+			if _, err := theirs.Write([]byte(last)); err != nil {
+				t.Fatal(err)
+			}
+			if err := theirs.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			for deadline := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(deadline); runtime.Gosched() {
+				_, err = c.Write([]byte("PUB a 2\r\nhi\r\n"))
+			}
+			if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+				t.Fatalf("write: %v, want that the connection has gone", err)
+			}
+			if c.writes() {
+				t.Error("somebody writes on")
+			}
+			got, rerr := io.ReadAll(c)
+			if string(got) != last || !errors.Is(rerr, err) {
+				t.Errorf("read %q, %v, want %q and then %v", got, rerr, last, err)
+			}
+		})
+	}
+}
+
+// brokenConn is gone, and nobody who reads from it hears of that.
+type brokenConn struct{ net.Conn }
+
+func (brokenConn) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// Whoever reads hears of a connection that has gone also where that itself gives no sign.
+func TestBatchConnEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		near, _ := net.Pipe()
+		c := newBatchConn(brokenConn{near}, time.Minute)
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.EPIPE) || time.Since(begin) != batchLast {
+			t.Errorf("read after %s: %v, want %v after %s", time.Since(begin), err, syscall.EPIPE, batchLast)
+		}
+		_ = c.Close()
+	})
+}
+
 // To close a connection whose peer reads nothing takes a moment, and ends the goroutine.
 func TestBatchConnCloseStalled(t *testing.T) {
 	t.Parallel()
@@ -229,6 +295,11 @@ func TestBatchWritesKeepsOptions(t *testing.T) {
 		if d, ok := o.CustomDialer.(batchDialer); !ok || d.SkipTLSHandshake() != skip {
 			t.Errorf("skip %t: dialer %#v", skip, o.CustomDialer)
 		}
+	}
+	o = nats.Options{CustomDialer: &skipping{}, FlusherTimeout: time.Minute}
+	_ = batchWrites(func() {})(&o) // as above
+	if o.FlusherTimeout != time.Minute {
+		t.Error("writes to what a user's dialer makes, and is not wrapped, may take for ever")
 	}
 	o = nats.Options{Dialer: &net.Dialer{Timeout: time.Hour}}
 	_ = batchWrites(func() {})(&o) // as above
