@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -59,9 +61,9 @@ func (s slow) Write(b []byte) (int, error) {
 	return s.WriteCloser.Write(b)
 }
 
-// A mirror with many bodies takes longer to remove than a command may wait for an answer.
-func TestMirrorRmOfManyBodies(t *testing.T) {
-	t.Parallel()
+// shop is a server with a mirror of that name.
+func shop(t *testing.T) (*bustest.Node, *bus.Conn) {
+	t.Helper()
 	s := bustest.Server(t, bustest.TCP())
 	conn, err := bus.Connect(t.Context(), bus.Config{Server: s.URL()})
 	if err != nil {
@@ -73,6 +75,13 @@ func TestMirrorRmOfManyBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = m.Close() })
+	return s, conn
+}
+
+// A mirror with many bodies takes longer to remove than a command may wait for an answer.
+func TestMirrorRmOfManyBodies(t *testing.T) {
+	t.Parallel()
+	s, conn := shop(t)
 	bodies, err := conn.JetStream().ObjectStore(t.Context(), "skybus_mirror_bodies")
 	if err != nil {
 		t.Fatal(err)
@@ -89,5 +98,39 @@ func TestMirrorRmOfManyBodies(t *testing.T) {
 	}
 	if objects, err := bodies.List(t.Context()); len(objects) > 0 {
 		t.Errorf("%d bodies are left: %v", len(objects), err)
+	}
+}
+
+// A mirror that was removed by half is listed as such, not run, and removed.
+func TestMirrorRmOfTheRest(t *testing.T) {
+	t.Parallel()
+	s, conn := shop(t)
+	mirrors, err := conn.JetStream().KeyValue(t.Context(), "skybus_mirrors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mirrors.PutString(t.Context(), "default.dev.shop._", `{"lanes":64,"key":"path","removing":true}`); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "mirror.yaml")
+	if err := os.WriteFile(file, []byte("name: shop\nbackends: [{url: \"http://127.0.0.1:1\"}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	for _, tt := range []struct {
+		args   string
+		code   int
+		stderr string
+	}{
+		{"ls", exitOK, "shop was removed by half, or is being removed: `skybus mirror rm shop` removes the rest"},
+		{"run --http 127.0.0.1:0 --admin 127.0.0.1:0 -f " + file, exitFailed, `"shop" is being removed, or was removed by half`},
+		{"rm shop --yes", exitOK, ""},
+		{"ls", exitOK, "there are no mirrors"},
+	} {
+		code, _, stderr := runs(ctx, &cli{}, append(append([]string{"mirror"}, strings.Fields(tt.args)...), "--server", s.URL())...)
+		if code != tt.code || !strings.Contains(stderr, tt.stderr) {
+			t.Errorf("%s: exit %d: %s", tt.args, code, stderr)
+		}
 	}
 }
