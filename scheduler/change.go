@@ -215,9 +215,15 @@ func (s *Scheduler) cancelOnce(ctx context.Context, id string, rev uint64) error
 	return s.endRetries(ctx, sh, id)
 }
 
-// endRetries ends the retries of a timer that is not pending any more, as far as there is time for it.
+// endRetries ends the retries of a timer that is not pending any more, as far as there is time for it, also those that are not readable.
 func (s *Scheduler) endRetries(ctx context.Context, sh *shard, id string) error {
 	deliveries, err := s.deliveries(ctx, sh, id)
+	if bus.CodeOf(err) == bus.DataLoss {
+		if err := s.removeUnreadable(ctx, id, 0); err != nil {
+			return err
+		}
+		deliveries, err = s.deliveries(ctx, sh, id)
+	}
 	if err == nil {
 		_, _, err = s.cancelRetries(ctx, sh, deliveries, 0)
 	}

@@ -256,7 +256,7 @@ func TestUnreadableByID(t *testing.T) {
 	}
 	store("skybus.tmr.0.s.default.dev.bad")
 	store("skybus.tmr.0.r.default.dev.bad.bad-G-1")
-	create(t, s, scheduler.Spec{ID: "good", Repeat: &scheduler.Repeat{Every: time.Hour}})
+	good := create(t, s, scheduler.Spec{ID: "good", Repeat: &scheduler.Repeat{Every: time.Hour}})
 	store("skybus.tmr.0.r.default.dev.good.good-G-1")
 
 	_, err := s.Get(t.Context(), "bad")
@@ -278,7 +278,7 @@ func TestUnreadableByID(t *testing.T) {
 	if tm, err := s.Get(t.Context(), "good"); err != nil || tm.State != scheduler.Scheduled {
 		t.Errorf("beside what is not readable: %+v, %v", tm, err)
 	}
-	if err := s.Cancel(t.Context(), "good", 0); err != nil {
+	if err := s.Cancel(t.Context(), "good", good.Revision); err != nil { // which is not that of its retry
 		t.Error(err)
 	}
 	wantCode(t, second(s.Get(t.Context(), "good")), bus.NotFound)
