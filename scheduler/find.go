@@ -89,7 +89,17 @@ func (s *Scheduler) Get(ctx context.Context, id string) (Timer, error) {
 
 // deliveries are the messages of occurrences of a timer that are being delivered or wait to be tried again, by occurrence. The error is data_loss where
 // one of them is not readable.
-func (s *Scheduler) deliveries(ctx context.Context, sh *shard, id string) ([]*stored, error) {
+func (s *Scheduler) deliveries(ctx context.Context, sh *shard, id string) (found []*stored, err error) {
+	// One that is put off goes from what is due to what waits, and back: it may go to where was looked already.
+	for range 2 {
+		if found, err = s.lookForDeliveries(ctx, sh, id); err != nil || len(found) > 0 {
+			break
+		}
+	}
+	return found, err
+}
+
+func (s *Scheduler) lookForDeliveries(ctx context.Context, sh *shard, id string) ([]*stored, error) {
 	var found []*stored
 	var bad error
 	patterns := []string{sh.subject(kindDue, id), sh.retry(id, "*")}

@@ -128,7 +128,7 @@ func TestUnderWayIsBounded(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					return time.Since(tm.Due) < time.Second
+					return time.Since(tm.Due) < 10*time.Second // of the three minutes, also where the machine is busy
 				}
 				return false
 			}
@@ -147,7 +147,7 @@ func TestUnderWayIsBounded(t *testing.T) {
 				receive(t, skipped, 1)
 			}
 			// Some more where the server told another process, too, to fire what is overdue.
-			if n := underWay(); n < scheduler.MaxUnderWay*9/10 || n > scheduler.MaxUnderWay*11/10 {
+			if n := underWay(); n < scheduler.MaxUnderWay*9/10 || n > scheduler.MaxUnderWay*12/10 {
 				t.Errorf("%d are under way, want %d", n, scheduler.MaxUnderWay)
 			}
 		})

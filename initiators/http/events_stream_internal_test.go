@@ -21,7 +21,12 @@ import (
 // stream makes the stream ORDERS of default.dev.pub.orders.>.
 func (r *rig) stream(t testing.TB) jetstream.Stream {
 	t.Helper()
-	s, err := r.conn.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"default.dev.pub.orders.>"}})
+	return r.streamIn(t, jetstream.FileStorage)
+}
+
+func (r *rig) streamIn(t testing.TB, storage jetstream.StorageType) jetstream.Stream {
+	t.Helper()
+	s, err := r.conn.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"default.dev.pub.orders.>"}, Storage: storage})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -203,6 +203,7 @@ func (l *listener) next(t testing.TB) seen {
 // more is next, or tells that the stream of events has ended.
 func (l *listener) more(t testing.TB) (seen, bool) {
 	t.Helper()
+	timeout := time.After(30 * time.Second) // heartbeats are comments, and come on and on
 	for {
 		select {
 		case e, ok := <-l.events:
@@ -220,7 +221,7 @@ func (l *listener) more(t testing.TB) (seen, bool) {
 				e.ID = ""
 			}
 			return e, true
-		case <-time.After(30 * time.Second):
+		case <-timeout:
 			t.Fatal("no event came")
 		}
 	}
