@@ -163,7 +163,7 @@ func (a Answer) statusOf(e *bus.Error) int {
 }
 
 func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, a Answer, err error) {
-	a.Error = asError(err)
+	a.Error = asError(r.Context(), err)
 	a.Status = a.statusOf(a.Error)
 	h := w.Header()
 	if a.Status == http.StatusServiceUnavailable && h.Get("Retry-After") == "" {

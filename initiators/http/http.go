@@ -350,10 +350,15 @@ func routeName(r *http.Request) (string, error) {
 	return path[1:], nil
 }
 
-// asError gives the status 504 to a request whose time was up, and 499 to one whose client has gone.
-func asError(err error) *bus.Error {
-	if errors.Is(err, context.Canceled) {
+// asError gives the status 499 to a request whose client has gone, which its ctx tells: what was cancelled for another reason, such as a connection that was
+// closed, may be tried again by a client that waits for an answer.
+func asError(ctx context.Context, err error) *bus.Error {
+	switch {
+	case !errors.Is(err, context.Canceled):
+		return bus.AsError(err)
+	case ctx.Err() != nil:
 		return bus.Wrap(bus.Canceled, "the client has gone", err)
+	default:
+		return bus.Wrap(bus.Unavailable, "the request was cut off: "+bus.AsError(err).Message, err)
 	}
-	return bus.AsError(err)
 }
