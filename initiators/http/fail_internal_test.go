@@ -15,17 +15,21 @@ func TestAsErrorOfCancel(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 	for _, tt := range []struct {
-		ctx  context.Context
+		gone bool
 		err  error
 		code bus.Code
 	}{
-		{gone, fmt.Errorf("call: %w", context.Canceled), bus.Canceled},
-		{t.Context(), fmt.Errorf("call: %w", context.Canceled), bus.Unavailable},
-		{t.Context(), bus.Errorf(bus.Canceled, "the service says so"), bus.Canceled},
-		{gone, bus.Errorf(bus.NotFound, "none"), bus.NotFound},
-		{t.Context(), io.ErrUnexpectedEOF, bus.Unknown},
+		{true, fmt.Errorf("call: %w", context.Canceled), bus.Canceled},
+		{false, fmt.Errorf("call: %w", context.Canceled), bus.Unavailable},
+		{false, bus.Errorf(bus.Canceled, "the service says so"), bus.Canceled},
+		{true, bus.Errorf(bus.NotFound, "none"), bus.NotFound},
+		{false, io.ErrUnexpectedEOF, bus.Unknown},
 	} {
-		if e := asError(tt.ctx, tt.err); e.Code != tt.code {
+		ctx := t.Context()
+		if tt.gone {
+			ctx = gone
+		}
+		if e := asError(ctx, tt.err); e.Code != tt.code {
 			t.Errorf("%v: %s, want %s", tt.err, e.Code, tt.code)
 		}
 	}
