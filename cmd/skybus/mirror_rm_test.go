@@ -57,7 +57,7 @@ type slow struct {
 }
 
 func (s slow) Write(b []byte) (int, error) {
-	time.Sleep(s.delay)
+	time.Sleep(s.delay) // what makes the line slow: nothing is waited for
 	return s.WriteCloser.Write(b)
 }
 

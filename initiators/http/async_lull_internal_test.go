@@ -18,13 +18,13 @@ func TestAsyncLullIsToldOnceAndItsEnd(t *testing.T) {
 		r.node.Stop()
 		k.begin(t.Context())
 		k.want()
-		time.Sleep(10 * time.Minute) // fake time
+		time.Sleep(10 * time.Minute) // fake time: an outage during which it is told of several times
 		r.node.Start(t)
 		time.Sleep(time.Minute) // fake time: longer than the pauses between attempts
 		r.node.Stop()
-		time.Sleep(10 * time.Minute) // fake time
+		time.Sleep(10 * time.Minute) // fake time: another outage
 		r.node.Start(t)
-		time.Sleep(time.Minute) // fake time
+		time.Sleep(time.Minute) // fake time: as above
 		k.close()
 		warned, told, over := 0, 0, 0
 		for line := range strings.Lines(log.String()) {
