@@ -139,7 +139,7 @@ func TestRefused(t *testing.T) {
 				if reasons[i].File != "in.x" || reasons[i].Key == "" || time.Since(reasons[i].Time) > time.Minute {
 					t.Errorf("reason %+v", reasons[i])
 				}
-				reasons[i].File, reasons[i].Key, reasons[i].Time = "", "", time.Time{}
+				reasons[i].File, reasons[i].Key, reasons[i].Time, reasons[i].Tail = "", "", time.Time{}, file.Reason{}.Tail
 			}
 			if diff := cmp.Diff(tt.reasons, reasons); diff != "" {
 				t.Error(diff)
