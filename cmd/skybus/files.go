@@ -178,11 +178,7 @@ func (c *filesRunCmd) Run(ctx context.Context, app *App) error {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	drain := file.DefaultDrain
-	for _, src := range s.Sources {
-		drain = max(drain, src.Drain)
-	}
-	return c.run(ctx, app, part{name: "files", drain: drain, serve: func(ctx context.Context, p *platform) error {
+	return c.run(ctx, app, part{name: "files", serve: func(ctx context.Context, p *platform) error {
 		_, runner, err := p.startRunner(ctx, app, micro.ClientConfig{Name: "files"})
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
@@ -300,8 +302,11 @@ func (s *filesSetup) start(ctx context.Context, p *platform, from initiators.Sou
 		}
 		p.files = append(p.files, made)
 	}
-	all := p.files
-	p.run(ctx, func(ctx context.Context) error {
+	all, drain := p.files, time.Duration(0)
+	for _, src := range s.Sources {
+		drain = max(drain, cmp.Or(src.Drain, file.DefaultDrain))
+	}
+	p.take(ctx, drain, func(ctx context.Context) error {
 		if err := runSources(ctx, all); err != nil || ctx.Err() != nil {
 			return err
 		}

@@ -64,7 +64,7 @@ func (c *gatewayFlags) serve(ctx context.Context, app *App, p *platform, runner 
 	}
 	p.onClose(g.Close)
 	p.figures = append(p.figures, g.WriteMetrics)
-	c.serveAll(ctx, app, p, g)
+	c.serveAll(ctx, app, p, g, cfg.Drain)
 	return nil
 }
 
@@ -108,7 +108,7 @@ func (*gatewayCmd) daemon() {}
 
 // Run runs the gateway until ctx ends.
 func (c *gatewayCmd) Run(ctx context.Context, app *App) error {
-	return c.run(ctx, app, part{name: "gateway", drain: c.Drain, listen: func(ctx context.Context, p *platform) error {
+	return c.run(ctx, app, part{name: "gateway", listen: func(ctx context.Context, p *platform) error {
 		return c.listen(ctx, app, p)
 	}, serve: func(ctx context.Context, p *platform) error {
 		_, runner, err := p.startRunner(ctx, app, micro.ClientConfig{Name: "gateway"})

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/skybus-io/skybus/bus"
 	gateway "github.com/skybus-io/skybus/initiators/http"
@@ -85,10 +86,10 @@ func (c *gatewayServing) adjust(cfg *gateway.Config) {
 }
 
 // serveAll serves all listeners of a gateway until the platform is closed.
-func (c *gatewayServing) serveAll(ctx context.Context, app *App, p *platform, g *gateway.Gateway) {
+func (c *gatewayServing) serveAll(ctx context.Context, app *App, p *platform, g *gateway.Gateway, drain time.Duration) {
 	serve := func(name string, l net.Listener) {
 		at := gateway.Listener{Name: name, TLS: p.gateway.tls, Hosts: lower(c.Host)}
-		p.run(ctx, func(ctx context.Context) error { return g.ServeListener(ctx, l, at) })
+		p.take(ctx, drain, func(ctx context.Context) error { return g.ServeListener(ctx, l, at) })
 	}
 	serve("", p.http)
 	for name, l := range p.gateway.further {

@@ -283,7 +283,7 @@ func (s *mirrorSetup) start(ctx context.Context, app *App, p *platform, l *mirro
 			return err
 		}
 	}
-	p.run(ctx, func(ctx context.Context) error { return srv.Serve(ctx, l.http) })
+	p.take(ctx, srv.Drain, func(ctx context.Context) error { return srv.Serve(ctx, l.http) })
 	return nil
 }
 
@@ -306,7 +306,7 @@ func (s *mirrorSetup) serveAdmin(ctx context.Context, app *App, p *platform, l *
 		return err
 	}
 	p.publish()
-	p.run(ctx, func(ctx context.Context) error { return h.Serve(ctx, l.admin) })
+	p.take(ctx, adminapi.DefaultDrain, func(ctx context.Context) error { return h.Serve(ctx, l.admin) })
 	warnOpenAPI(app, "mirror admin", s.Admin, len(l.tokens) > 0, l.tls != nil)
 	return nil
 }

@@ -36,7 +36,7 @@ type part struct {
 	listen func(context.Context, *platform) error
 	// serve returns when the part serves, over the platform's connection.
 	serve func(context.Context, *platform) error
-	// drain is how long it may take to stop, longer than the whole platform.
+	// drain is how long it may take to stop, beside what takes something from outside.
 	drain time.Duration
 	// quiet: standard output belongs to the part.
 	quiet bool

@@ -41,6 +41,13 @@ const (
 	upCutOff      = 1500 * time.Millisecond // then the connection is closed, whoever still needs it
 )
 
+// taker is a running part that takes what comes from outside, such as requests.
+type taker struct {
+	stop  func()
+	wait  func() error
+	drain time.Duration // how long it may take to stop
+}
+
 // platform is all that `skybus up` runs, or a part of it that runs alone. It is put together in one order and taken apart in the opposite one.
 type platform struct {
 	server  *embed.Server // nil where somebody else's is used
@@ -63,6 +70,7 @@ type platform struct {
 
 	figures []func(io.Writer) error // of the parts, for Prometheus
 
+	takers  []taker        // told to stop together, before all else
 	cutOff  time.Duration  // in place of upCutOff, where it is not 0
 	cleanup []func() error // in the order things were made
 	failed  chan error     // the first part that ended by itself
@@ -303,7 +311,23 @@ func (p *platform) startRunner(ctx context.Context, app *App, cfg micro.ClientCo
 
 // run runs a part until the platform is closed, which is in the opposite order of the starts.
 func (p *platform) run(ctx context.Context, part func(context.Context) error) {
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	stop, wait := p.begin(ctx, part)
+	p.onClose(func() error {
+		stop()
+		return wait()
+	})
+}
+
+// take runs a part that takes what comes from outside, until the platform is closed. All of them are told to stop at once, or some would take more
+// while others finish; what they use is there until the last has ended, for which each has its drain.
+func (p *platform) take(ctx context.Context, drain time.Duration, part func(context.Context) error) {
+	stop, wait := p.begin(ctx, part)
+	p.takers = append(p.takers, taker{stop, wait, drain})
+}
+
+// begin runs a part until stop is called. wait waits for its end, and tells of an error that wait of the platform did not tell of.
+func (p *platform) begin(ctx context.Context, part func(context.Context) error) (stop func(), wait func() error) {
+	ctx, stop = context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	var err error
 	running.Go(func() {
@@ -321,11 +345,10 @@ func (p *platform) run(ctx context.Context, part func(context.Context) error) {
 		default:
 		}
 	})
-	p.onClose(func() error {
-		stop()
+	return stop, func() error {
 		running.Wait()
 		return err
-	})
+	}
 }
 
 // wait returns when ctx ends, or with an error when a part of the platform does.
@@ -342,24 +365,37 @@ func (p *platform) wait(ctx context.Context) error {
 
 func (p *platform) onClose(f func() error) { p.cleanup = append(p.cleanup, f) }
 
-// close takes the platform apart. Where ctx has ended, what was cut off by that is logged and no error: who stops the
-// platform does not wait long, least of all for a server that is gone.
+// close takes the platform apart: first what takes something from outside, then the rest. Where ctx has ended, what was cut off by that is logged
+// and no error: who stops the platform does not wait long, least of all for a server that is gone.
 func (p *platform) close(ctx context.Context, log *slog.Logger) error {
-	if p.conn != nil {
-		nc := p.conn.NATS()
-		if !nc.IsConnected() {
-			nc.Close()
-		}
-		defer time.AfterFunc(cmp.Or(p.cutOff, upCutOff), nc.Close).Stop()
+	drain := time.Duration(0)
+	for _, t := range p.takers {
+		t.stop()
+		drain = max(drain, t.drain)
 	}
+	closeNATS := func() {}
+	if p.conn != nil {
+		closeNATS = p.conn.NATS().Close
+		if !p.conn.NATS().IsConnected() {
+			closeNATS()
+		}
+	}
+	cutOff := time.AfterFunc(drain+upCutOff, closeNATS)
+	defer cutOff.Stop()
 	var errs []error
-	for _, f := range slices.Backward(p.cleanup) {
-		err := f()
+	ended := func(err error) {
 		if err != nil && ctx.Err() != nil && isCutOff(err) {
 			log.WarnContext(ctx, "stopped before all was finished", "error", message(err))
-			continue
+			return
 		}
 		errs = append(errs, err)
+	}
+	for _, t := range slices.Backward(p.takers) {
+		ended(t.wait())
+	}
+	cutOff.Reset(cmp.Or(p.cutOff, upCutOff))
+	for _, f := range slices.Backward(p.cleanup) {
+		ended(f())
 	}
 	return errors.Join(errs...)
 }

@@ -225,7 +225,7 @@ func (p *platform) serveTimers(ctx context.Context, l net.Listener, cfg httpapi.
 		return err
 	}
 	p.timersAPI = h
-	p.run(ctx, func(ctx context.Context) error { return h.Serve(ctx, l) })
+	p.take(ctx, cfg.Drain, func(ctx context.Context) error { return h.Serve(ctx, l) })
 	return nil
 }
 

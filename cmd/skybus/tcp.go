@@ -143,7 +143,6 @@ func (c *tcpCmd) Run(ctx context.Context, app *App) error {
 	}
 	return c.run(ctx, app, part{
 		name:   "tcp",
-		drain:  s.drain(),
 		listen: func(ctx context.Context, p *platform) error { return s.listen(ctx, app, p) },
 		serve: func(ctx context.Context, p *platform) error {
 			client, runner, err := p.startRunner(ctx, app, micro.ClientConfig{Name: "tcp"})

@@ -62,9 +62,6 @@ listeners:
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(tcp.Config{}, "Errors")); diff != "" {
 		t.Error(diff)
 	}
-	if got.drain() != tcp.DefaultDrain {
-		t.Errorf("drain %v", got.drain())
-	}
 }
 
 func TestParseTCPRefuses(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/initiators/tcp"
@@ -62,18 +61,9 @@ func (s *tcpSetup) start(ctx context.Context, app *App, p *platform, from initia
 		if l.Files.ClientCA == "" {
 			warnOpen(app, "tcp "+l.Name, l.Listen)
 		}
-		p.run(ctx, func(ctx context.Context) error { return part.server.Serve(ctx, part.listener) })
+		p.take(ctx, cmp.Or(l.Drain, tcp.DefaultDrain), func(ctx context.Context) error { return part.server.Serve(ctx, part.listener) })
 	}
 	return nil
-}
-
-// drain is how long the slowest of them may take to stop.
-func (s *tcpSetup) drain() time.Duration {
-	longest := time.Duration(0)
-	for _, l := range s.Listeners {
-		longest = max(longest, cmp.Or(l.Drain, tcp.DefaultDrain))
-	}
-	return longest
 }
 
 // tcpServers are those of the listeners, by name.
