@@ -35,10 +35,11 @@ func (s *Scheduler) Create(ctx context.Context, spec Spec) (Timer, error) {
 	if err != nil {
 		return Timer{}, err
 	}
-	return s.createDraft(ctx, d)
+	return s.createDraft(ctx, d, false)
 }
 
-func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
+// createDraft stores a timer; unsure tells that it may be stored already.
+func (s *Scheduler) createDraft(ctx context.Context, d *draft, unsure bool) (Timer, error) {
 	sh := s.shard(d.id)
 	expect := uint64(0)
 	for range replaceTries {
@@ -46,7 +47,7 @@ func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
 		if err != nil {
 			return Timer{}, err
 		}
-		seq, err := s.store(ctx, sh, msg)
+		seq, err := s.storeUnsure(ctx, sh, msg, unsure)
 		if err == nil {
 			return s.created(d, seq), nil
 		}
@@ -63,6 +64,8 @@ func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
 			expect = 0
 		case err != nil:
 			return Timer{}, err
+		case d.is(last):
+			return s.created(d, seq), nil
 		case !isGone(last):
 			return Timer{}, d.taken()
 		default:
@@ -76,6 +79,12 @@ func (s *Scheduler) createDraft(ctx context.Context, d *draft) (Timer, error) {
 func (d *draft) size() int { return len(d.payload) + storedOverhead }
 
 const storedOverhead = 400 // of headers and the like
+
+// is tells whether d was stored, and has gone on since to be the pending message m: a recurring one, with its next occurrence.
+func (d *draft) is(m *nats.Msg) bool {
+	p, err := readStored(m.Subject, 0, time.Time{}, m.Header, m.Data)
+	return err == nil && p.record.Gen == d.record.Gen
+}
 
 // fired tells whether a timer whose creation was not answered is being delivered already.
 func (s *Scheduler) fired(ctx context.Context, sh *shard, d *draft) bool {
@@ -153,9 +162,10 @@ type creation struct {
 	shard *shard
 	size  int // of the payload
 	body  []byte
+	begun time.Time
 	seq   uint64
-	err   error
-	slow  bool // there is no plain yes, so it is asked for once more, by itself
+	err   error // nothing was sent, nor will be
+	again error // there is no plain yes, so it is asked for once more, by itself
 
 	known atomic.Bool // what came of it
 	news  chan<- struct{}
@@ -163,7 +173,7 @@ type creation struct {
 
 // answered is told what came of c.
 func (c *creation) answered(seq uint64, err error) {
-	c.seq, c.slow = seq, err != nil
+	c.seq, c.again = seq, err
 	c.known.Store(true)
 	select {
 	case c.news <- struct{}{}:
@@ -173,7 +183,7 @@ func (c *creation) answered(seq uint64, err error) {
 
 // begin sends a timer and waits for nothing. news hears when it is known what came of it.
 func (s *Scheduler) begin(ctx context.Context, spec Spec, news chan<- struct{}) *creation {
-	c := &creation{size: len(spec.Payload), news: news}
+	c := &creation{size: len(spec.Payload), begun: time.Now(), news: news}
 	if c.draft, c.err = s.draft(ctx, spec); c.err == nil {
 		c.err = s.room.take(ctx, c.draft.size())
 	}
@@ -199,30 +209,27 @@ func (s *Scheduler) finish(ctx context.Context, c *creation, news <-chan struct{
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return s.createAgain(ctx, c.draft)
+			return Timer{}, storeEnded(context.Cause(ctx), true)
 		}
 	}
 	if c.err != nil {
 		return Timer{}, c.err
 	}
-	if c.slow {
-		return s.createAgain(ctx, c.draft)
+	if c.again != nil {
+		return s.createAgain(ctx, c)
 	}
 	told.add(c.shard, noteOf(c.draft.id, c.seq, c.body, c.shard.clock.at(time.Now())))
 	return s.created(c.draft, c.seq), nil
 }
 
-// createAgain stores a timer that may be stored already.
-func (s *Scheduler) createAgain(ctx context.Context, d *draft) (Timer, error) {
-	t, err := s.createDraft(ctx, d)
-	if bus.CodeOf(err) != bus.AlreadyExists {
-		return t, err
+// createAgain stores a timer by itself, which may be stored already. As long as the servers are away those that wait for them do so side by side, not one
+// after the other.
+func (s *Scheduler) createAgain(ctx context.Context, c *creation) (Timer, error) {
+	unsure := unanswered(c.again)
+	wait, cancel := context.WithDeadline(ctx, c.begun.Add(storeTimeout))
+	defer cancel()
+	if err := s.conn.WaitConnected(wait); err != nil {
+		return Timer{}, storeEnded(err, unsure)
 	}
-	m, rerr := s.pending(ctx, s.shard(d.id), d.id)
-	if rerr == nil && m.record.Gen == d.record.Gen {
-		sh := s.shard(d.id)
-		s.note(sh, noteOf(d.id, m.seq, m.body, sh.clock.at(time.Now())))
-		return s.created(d, m.seq), nil
-	}
-	return t, err
+	return s.createDraft(ctx, c.draft, unsure)
 }

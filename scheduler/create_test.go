@@ -245,6 +245,7 @@ func TestNothingIsStoredWithoutServer(t *testing.T) {
 				{"create", func(ctx context.Context) error {
 					return second(s.Create(ctx, scheduler.Spec{ID: "b", After: time.Hour, Target: target()}))
 				}},
+				{"create many", func(context.Context) error { return createMany(t.Context(), s, "b", "c") }},
 				{"update", func(ctx context.Context) error {
 					return second(s.Update(ctx, "a", 0, scheduler.Spec{After: time.Hour, Target: target()}))
 				}},
@@ -263,10 +264,43 @@ func TestNothingIsStoredWithoutServer(t *testing.T) {
 		eventually(t, "the server is back", func() bool { return second(s.Get(t.Context(), "a")) == nil })
 		time.Sleep(time.Minute) // fake time: what was still under way would be stored by now
 		wantCode(t, second(s.Get(t.Context(), "b")), bus.NotFound)
+		wantCode(t, second(s.Get(t.Context(), "c")), bus.NotFound)
 		if tm, err := s.Get(t.Context(), "a"); err != nil || tm.State != scheduler.Scheduled || tm.Revision != 1 {
 			t.Errorf("the timer from before is %+v, %v", tm, err)
 		}
 	})
+}
+
+// Timers that wait for the servers do so side by side.
+func TestCreateManyWithoutServer(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		n := bustest.Server(t)
+		conn := connect(t, n)
+		s := (&rig{n, conn}).open(t, scheduler.Config{Shards: 1})
+		n.Stop()
+		eventually(t, "the loss is noticed", func() bool { return !conn.NATS().IsConnected() })
+		begin := time.Now()
+		err := createMany(t.Context(), s, "a", "b", "c", "d")
+		wantCode(t, err, bus.Unavailable)
+		if took := time.Since(begin); took > 15*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// createMany makes timers of those ids, and returns an error if one of them is not refused as the others are.
+func createMany(ctx context.Context, s *scheduler.Scheduler, ids ...string) (last error) {
+	var specs []scheduler.Spec
+	for _, id := range ids {
+		specs = append(specs, scheduler.Spec{ID: id, After: time.Hour, Target: target()})
+	}
+	for tm, err := range s.CreateMany(ctx, slices.Values(specs)) {
+		if err == nil || last != nil && bus.CodeOf(err) != bus.CodeOf(last) {
+			return fmt.Errorf("%+v: %w, before it %w", tm, err, last)
+		}
+		last = err
+	}
+	return last
 }
 
 func collect(t *testing.T, seq iter.Seq2[scheduler.Timer, error]) []scheduler.Timer {

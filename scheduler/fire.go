@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 // fireAll fires what is due until ctx ends.
@@ -47,13 +51,6 @@ func (o *owner) fire(ctx context.Context, m *stored, now time.Time) {
 		}
 		return
 	}
-	// Half a grace before the server would do it, nothing is sent any more: what arrives there late would meet what the server has begun.
-	overdue := m.overdue()
-	if half := overdue.Sub(time.Unix(0, m.due)) / 2; o.sh.clock.atMost(time.Now()).After(overdue.Add(-half)) && !o.s.cfg.VirtualTime {
-		o.s.counters.shed.Add(1)
-		o.lookLater(m)
-		return
-	}
 	select {
 	case o.window <- struct{}{}:
 	case <-ctx.Done():
@@ -61,9 +58,30 @@ func (o *owner) fire(ctx context.Context, m *stored, now time.Time) {
 		return
 	}
 	f := &fire{o, m, now}
-	if err := o.s.firing.send(o.sh.dueMessage(m, now), f); err != nil {
-		f.answered(0, err)
+	for {
+		err := f.send()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, nats.ErrConnectionReconnecting) || !backoff.Sleep(ctx, retryLater) {
+			f.answered(0, err)
+			return
+		}
 	}
+}
+
+// errLate says that it is the server who fires.
+var errLate = errors.New("too late to fire")
+
+// send sends the fire. Half a grace before the server would do it nothing is sent any more: what arrives there late would meet what the server has begun.
+func (f *fire) send() error {
+	overdue := f.m.overdue()
+	half := overdue.Sub(time.Unix(0, f.m.due)) / 2
+	if f.o.sh.clock.atMost(time.Now()).After(overdue.Add(-half)) && !f.o.s.cfg.VirtualTime {
+		f.o.s.counters.shed.Add(1)
+		return errLate
+	}
+	return f.o.s.firing.send(f.o.sh.dueMessage(f.m, f.at), f)
 }
 
 // fire is one on its way to the server.

@@ -47,8 +47,12 @@ func newOutbox(nc *nats.Conn, wait time.Duration) *outbox {
 	return &outbox{nc: nc, prefix: nc.NewInbox() + ".", wait: wait, underway: map[uint64]sending{}, oldest: 1}
 }
 
-// send publishes msg, and to is told of the answer; unless it returns an error.
+// send publishes msg, and to is told of the answer; unless it returns an error. Without a connection it takes nothing: nats.go would keep it, and send it
+// when it is not wanted any more.
 func (o *outbox) send(msg *nats.Msg, to waiter) error {
+	if !o.nc.IsConnected() {
+		return nats.ErrConnectionReconnecting
+	}
 	now := time.Now()
 	o.mu.Lock()
 	if err := o.openLocked(); err != nil {

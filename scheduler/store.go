@@ -29,9 +29,13 @@ var errConflict = errors.New("has changed meanwhile")
 // it, but for those of CreateMany. The message expects what it takes the place of, so it can be sent again when no answer comes; then
 // mine tells whether what is there now is what was sent.
 func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64, error) {
+	return s.storeUnsure(ctx, sh, msg, false)
+}
+
+// storeUnsure is store; unsure tells that an earlier attempt may have been stored.
+func (s *Scheduler) storeUnsure(ctx context.Context, sh *shard, msg *nats.Msg, unsure bool) (uint64, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
-	unsure := false // an earlier attempt may have been stored
 	try := s.publish
 	if isNew(msg) {
 		try = s.attempt
@@ -60,11 +64,24 @@ func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64
 		case !again(err):
 			return 0, err
 		}
-		unsure = unsure || !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse)
+		unsure = unsure || unanswered(err)
 		if !backoff.Sleep(ctx, storePause) {
 			return 0, storeEnded(fmt.Errorf("%w: %w", context.Cause(ctx), err), unsure)
 		}
 	}
+}
+
+// unanswered tells whether an attempt that ended so may have been stored: it was sent, and not refused.
+func unanswered(err error) bool {
+	if _, refused := errors.AsType[*jetstream.APIError](err); refused {
+		return false
+	}
+	for _, e := range []error{nats.ErrNoResponders, jetstream.ErrNoStreamResponse, nats.ErrConnectionReconnecting} {
+		if errors.Is(err, e) {
+			return false
+		}
+	}
+	return true
 }
 
 // isNew tells whether a message is to be a timer where there is none.

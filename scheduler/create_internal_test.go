@@ -1,0 +1,120 @@
+package scheduler
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/bus/bustest"
+)
+
+// A timer of CreateMany whose answer was lost is not made once more: neither while it is pending, nor when it has gone on or is being delivered.
+func TestCreateAgain(t *testing.T) {
+	t.Parallel()
+	r := newRetryRig(t, 0)
+	sh := r.shards[0]
+	for id, tt := range map[string]struct {
+		repeat *Repeat
+		then   func(m *stored) error
+	}{
+		"pending": {},
+		"fired":   {then: func(m *stored) error { return r.storeDue(t.Context(), sh.dueMessage(m, time.Now())) }},
+		"recurred": {&Repeat{Every: time.Hour}, func(m *stored) error {
+			next := m.draft()
+			next.record.N++
+			msg, err := next.message(sh, DefaultGrace, m.seq)
+			if err == nil {
+				_, err = r.store(t.Context(), sh, msg)
+			}
+			return err
+		}},
+	} {
+		c := lostCreation(t, r.Scheduler, Spec{ID: id, After: time.Hour, Repeat: tt.repeat, Target: Target{URI: "https://example.com/"}})
+		if _, err := r.createDraft(t.Context(), c.draft, false); err != nil {
+			t.Fatal(err)
+		}
+		m, err := r.pending(t.Context(), sh, id)
+		if err == nil && tt.then != nil {
+			err = tt.then(m)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := lastSequence(t, r.Scheduler)
+		if tm, err := r.createAgain(t.Context(), c); err != nil || tm.ID != id {
+			t.Errorf("%s: %+v, %v", id, tm, err)
+		}
+		if m, err := r.pending(t.Context(), sh, id); lastSequence(t, r.Scheduler) != before {
+			t.Errorf("%s: stored once more: %+v, %v", id, m, err)
+		}
+	}
+}
+
+// Of a timer that was sent, and whose answer was lost, nobody knows whether it was stored, as long as nobody can look.
+func TestCreateAgainWithoutServer(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		n := bustest.Server(t)
+		s := openIn(t, n, "dev")
+		c := lostCreation(t, s, Spec{ID: "a", After: time.Hour, Target: Target{URI: "http://127.0.0.1:9999/"}})
+		n.Stop()
+		poll(t, "the loss is noticed", func() bool { return !s.conn.NATS().IsConnected() })
+		if _, err := s.createAgain(t.Context(), c); bus.CodeOf(err) != bus.DeadlineExceeded {
+			t.Errorf("%v, want %s", err, bus.DeadlineExceeded)
+		}
+	})
+}
+
+// lostCreation is one whose answer did not come.
+func lostCreation(t *testing.T, s *Scheduler, spec Spec) *creation {
+	t.Helper()
+	d, err := s.draft(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &creation{draft: d, begun: time.Now(), again: jetstream.ErrAsyncPublishTimeout}
+}
+
+func lastSequence(t *testing.T, s *Scheduler) uint64 {
+	t.Helper()
+	info, err := s.shards[0].stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State.LastSeq
+}
+
+// What is due while there is no connection does not wait in a buffer for it, to arrive when the server has fired: until half the grace is over it is tried, and
+// then left to the server.
+func TestFireWithoutConnection(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		n := bustest.Server(t)
+		s := openIn(t, n, "dev")
+		if _, err := s.Create(t.Context(), Spec{ID: "a", After: time.Hour, Target: Target{URI: "http://127.0.0.1:9999/"}}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := s.pending(t.Context(), s.shard("a"), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := s.newOwner(s.shard("a"))
+		n.Stop()
+		poll(t, "the loss is noticed", func() bool { return !s.conn.NATS().IsConnected() })
+		held, err := s.conn.NATS().Buffered()
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(time.Unix(0, m.due))) // fake time
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		o.fire(ctx, m, time.Unix(0, m.due))
+		if more, err := s.conn.NATS().Buffered(); more != held || err != nil {
+			t.Errorf("%d bytes wait for a connection, %d did before: %v", more, held, err)
+		}
+		if _, late := o.overdue.byID["a"]; !late || s.counters.shed.Load() != 1 || ctx.Err() != nil {
+			t.Errorf("left to the server: %t, %d, %v", late, s.counters.shed.Load(), ctx.Err())
+		}
+	})
+}
