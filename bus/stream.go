@@ -250,14 +250,8 @@ func apiCode(err error) jetstream.ErrorCode {
 	return 0
 }
 
-// StoreLimit is the size of the JetStream store as far as it is known: that of [Config], or the limit of the account if that is lower, as
-// its info tells it. 0 means that nobody says.
-func (c *Conn) StoreLimit(account int64) int64 {
-	if account > 0 && (c.store == 0 || account < c.store) {
-		return account
-	}
-	return c.store
-}
+// StoreLimit is the size of the JetStream store of each server, as [Config] says. 0 means that it does not.
+func (c *Conn) StoreLimit() int64 { return c.store }
 
 // storeSize is what limits scale to, and whether somebody has said it.
 func (c *Conn) storeSize(ctx context.Context) (size int64, known bool) {

@@ -20,15 +20,16 @@ const (
 // room tells whether the store has room for more timers. To fire one takes a message more, before there is one less: in a store that timers
 // had filled none would fire, and so none would ever go.
 type room struct {
-	conn *bus.Conn
+	conn     *bus.Conn
+	replicas int64 // of the timers
 
-	left    atomic.Int64 // bytes, by the last look, less what was stored since
+	left    atomic.Int64 // bytes of one replica, by the last look, less what was stored since
 	looked  atomic.Int64 // when that was, Unix nanoseconds
 	looking atomic.Bool
 }
 
-func (r *room) open(conn *bus.Conn) {
-	r.conn = conn
+func (r *room) open(conn *bus.Conn, replicas int) {
+	r.conn, r.replicas = conn, int64(max(replicas, 1))
 	r.left.Store(math.MaxInt64 / 2)
 }
 
@@ -61,9 +62,17 @@ func (r *room) look(ctx context.Context) {
 	})
 	left := int64(math.MaxInt64 / 2)
 	if err == nil {
-		if size := r.conn.StoreLimit(info.Limits.MaxStore); size > 0 {
-			left = size/100*(100-roomKept) - int64(info.Store)
+		// What is used is the sum of all replicas, and so is the limit of the account. The store is that of one server, which has one of them.
+		used := int64(info.Store)
+		if size := r.conn.StoreLimit(); size > 0 {
+			left = timersShare(size) - used/r.replicas
+		}
+		if limit := info.Limits.MaxStore; limit > 0 {
+			left = min(left, (timersShare(limit)-used)/r.replicas)
 		}
 	}
 	r.left.Store(left)
 }
+
+// timersShare is how much of a store timers may fill.
+func timersShare(size int64) int64 { return size / 100 * (100 - roomKept) }

@@ -153,10 +153,10 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 	}
 	s := &Scheduler{conn: conn, cfg: cfg, log: cfg.Logger.With("component", "scheduler"), js: conn.JetStream(), outliers: newOutliers()}
 	s.creating, s.firing = newOutbox(conn.NATS(), createWait), newOutbox(conn.NATS(), createWait)
-	s.room.open(conn)
 	if err := s.openShards(ctx); err != nil {
 		return nil, err
 	}
+	s.room.open(conn, s.shards[0].stream.CachedInfo().Config.Replicas)
 	if s.transports, err = s.builtin(); err != nil {
 		return nil, err
 	}
