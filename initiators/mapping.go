@@ -43,7 +43,8 @@ const (
 type Mapping struct {
 	// Body is [BodyPass], [BodyMerge] or [BodyNone]. Empty means pass without Fields, else merge. What is merged has to be a JSON object
 	// or MessagePack map, or empty; it becomes JSON. Of members with the same name those of the path count before those of the body, and these before those of
-	// the query; Fields count before all.
+	// the query; Fields count before all, also a field that is left out. As decoders of JSON such as Go's take a name that differs in the case of its letters for the
+	// same, so does this, between what the path or Fields have and what a client has sent.
 	Body string `json:"body,omitempty"`
 	// Fields are members of the JSON object that is made, by path: "user.id" is the member id of the member user. At most [MaxFields].
 	Fields Fields `json:"fields,omitempty"`
@@ -61,6 +62,7 @@ func (m Mapping) Validate() error {
 type mapping struct {
 	body   string
 	fields []field
+	owned  *owned // by fields
 	header []field
 }
 
@@ -70,7 +72,7 @@ type field struct {
 }
 
 func (m Mapping) compile() (*mapping, error) {
-	out := &mapping{body: m.Body}
+	out := &mapping{body: m.Body, owned: newOwned()}
 	switch m.Body {
 	case "":
 		out.body = BodyPass
@@ -98,6 +100,7 @@ func (m Mapping) compile() (*mapping, error) {
 			return nil, invalid("fields."+name, "%w", err)
 		}
 		out.fields = append(out.fields, field{path, t})
+		out.owned.add(path)
 	}
 	names := nats.Header{}
 	for _, name := range slices.Sorted(maps.Keys(m.Header)) {
@@ -133,9 +136,11 @@ func (m *mapping) apply(contentType string, body []byte, values lookup, members 
 		if err != nil {
 			return "", nil, nil, err
 		}
-		for _, from := range []map[string]any{low, own, high} {
-			maps.Copy(object, from)
-		}
+		maps.Copy(object, low)
+		maps.Copy(object, own)
+		ownedBy(high).clear(object)
+		maps.Copy(object, high)
+		m.owned.clear(object)
 	} else if len(m.fields) == 0 {
 		return "", nil, header, nil
 	}
@@ -186,12 +191,8 @@ func bodyObject(contentType string, body []byte) (map[string]any, error) {
 		}
 		return object, nil
 	}
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(body, &raw); err != nil || raw == nil {
+	if object = members(json.RawMessage(body)); object == nil {
 		return nil, bus.Errorf(bus.InvalidArgument, "the body is no JSON object")
-	}
-	for name, v := range raw {
-		object[name] = v
 	}
 	return object, nil
 }
@@ -199,27 +200,33 @@ func bodyObject(contentType string, body []byte) (map[string]any, error) {
 // set puts v at a path of object. What is in the way and no object is replaced.
 func set(object map[string]any, path []string, v any) {
 	for _, name := range path[:len(path)-1] {
-		switch inner := object[name].(type) {
-		case map[string]any:
-			object = inner
-			continue
-		case json.RawMessage:
-			var members map[string]json.RawMessage
-			next := map[string]any{}
-			if json.Unmarshal(inner, &members) == nil {
-				for k, m := range members {
-					next[k] = m
-				}
-			}
-			object[name] = next
-			object = next
-		default:
-			next := map[string]any{}
-			object[name] = next
-			object = next
+		next := members(object[name])
+		if next == nil {
+			next = map[string]any{}
 		}
+		object[name] = next
+		object = next
 	}
 	object[path[len(path)-1]] = v
+}
+
+// members are those of a value that is an object; nil where it is none.
+func members(v any) map[string]any {
+	switch v := v.(type) {
+	case map[string]any:
+		return v
+	case json.RawMessage:
+		var raw map[string]json.RawMessage
+		if json.Unmarshal(v, &raw) != nil || raw == nil {
+			return nil
+		}
+		object := make(map[string]any, len(raw))
+		for name, inner := range raw {
+			object[name] = inner
+		}
+		return object
+	}
+	return nil
 }
 
 // member is a member of a JSON object, by path; strings are strings, all else is as it was written.
