@@ -134,10 +134,7 @@ func (a *eventAnswer) stored(ctx context.Context, id []string) error {
 			return nil
 		}
 	}
-	err = t.catchUp(ctx, a.sub, at, a.missed)
-	if err == nil {
-		err = a.flush()
-	}
+	err = a.catchUp(ctx, t, at)
 	switch {
 	case err == nil:
 		a.follow(ctx)
@@ -149,20 +146,37 @@ func (a *eventAnswer) stored(ctx context.Context, id []string) error {
 	return nil
 }
 
-// missed sends an event that the client missed.
-func (a *eventAnswer) missed(e event) error {
-	select {
-	case <-a.stopping:
-		return errStopping
-	case <-a.hub.closing:
-		return errStopping
-	default:
+// catchUp sends what the client missed, until it hears all that follows. It ends with errStopping when the gateway stops, whatever it waits for.
+func (a *eventAnswer) catchUp(ctx context.Context, t *topic, at place) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel(nil)
+	watching.Go(func() {
+		select {
+		case <-a.stopping:
+		case <-a.hub.closing:
+		case <-ctx.Done():
+		}
+		cancel(errStopping)
+	})
+	err := t.catchUp(ctx, a.sub, at, func(e event) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		a.hub.stats.events.Add(1)
+		if err := a.write(e.frame); err != nil || a.unsent < flushBytes {
+			return err
+		}
+		return a.flush()
+	})
+	if err == nil {
+		return a.flush()
 	}
-	a.hub.stats.events.Add(1)
-	if err := a.write(e.frame); err != nil || a.unsent < flushBytes {
-		return err
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
 	}
-	return a.flush()
+	return err
 }
 
 // call answers with the messages of a streaming endpoint.

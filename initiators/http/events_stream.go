@@ -221,11 +221,13 @@ func (is streamInfo) begins(src *eventSource, r resumption) (at place, reset *ev
 // says so was asked after the topic had begun, so what comes later the topic hears.
 func (t *topic) catchUp(ctx context.Context, s *subscriber, at place, out func(event) error) error {
 	for step := 1; ; step++ {
+		heard := t.heard(at)
 		e, found, err := t.next(ctx, at)
 		if err != nil {
 			return err
 		}
 		if !found {
+			at.after = max(at.after, heard) // what the topic gave out until then was removed, if there was something
 			attached, renewed := t.attach(s, at)
 			switch {
 			case attached:
@@ -317,6 +319,17 @@ func (t *topic) ask(ctx context.Context, req []byte, stream string) (e event, fo
 	return t.frame(eventID{m.Seq, stream}, m.Subject, header, m.Data), true, nil
 }
 
+// nextOf is the next message of a consumer, or nil: those that were pending may have been removed, of which nothing tells.
+func nextOf(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
+	wait, cancel := context.WithTimeout(ctx, streamAttempt)
+	defer cancel()
+	m, err := messages.Next(jetstream.NextContext(wait))
+	if err != nil && wait.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return m, err
+}
+
 // replay gives out what came after a place, by a consumer of its own, as far as that one sees, and returns the last sequence of it.
 func (t *topic) replay(ctx context.Context, at place, out func(event) error) (uint64, error) {
 	after := at.after
@@ -338,8 +351,8 @@ func (t *topic) replay(ctx context.Context, at place, out func(event) error) (ui
 	}
 	defer messages.Stop()
 	for {
-		m, err := messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
+		m, err := nextOf(ctx, messages)
+		if m == nil {
 			return after, err
 		}
 		meta, err := m.Metadata()

@@ -165,6 +165,16 @@ func (t *topic) publishLocked(e event) {
 	}
 }
 
+// heard is the sequence of the last event of a stream that was given out, if it is still the one of that place.
+func (t *topic) heard(at place) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.epoch != at.epoch {
+		return 0
+	}
+	return t.last
+}
+
 // attach makes s hear what comes after a place, and tells whether that is possible: it is not when more has come already, nor when the stream is
 // another one by now, which is renewed.
 func (t *topic) attach(s *subscriber, at place) (attached, renewed bool) {
