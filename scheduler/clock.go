@@ -15,6 +15,7 @@ import (
 const (
 	clockSamples = 3
 	clockMost    = 10 // samples, while they are not exact enough
+	clockTries   = 3  // where the leader changes meanwhile
 	clockFresh   = 10 * time.Second
 	clockStale   = time.Minute // then it is no longer believed
 	clockWarn    = 500 * time.Millisecond
@@ -29,6 +30,7 @@ type clock struct {
 	warn   func(skew time.Duration) // the server's clock is that far from this process's
 
 	last      atomic.Pointer[reading] // nil before the first
+	leader    atomic.Uint64           // counts the servers that may have led the shard
 	warned    atomic.Bool
 	measuring chan struct{} // of capacity 1: held by who measures
 }
@@ -38,19 +40,41 @@ type reading struct {
 	at     time.Time // of this process, when it was made
 	server time.Time
 	within time.Duration // how far the server's time may be from that, before and after
+	leader uint64
+}
+
+// drop is called when another server may lead the shard. Its clock is another one, too.
+func (c *clock) drop() { c.leader.Add(1) }
+
+// valid tells whether there is a measurement of the clock of who leads the shard.
+func (c *clock) valid() bool {
+	r := c.last.Load()
+	return r != nil && r.leader == c.leader.Load()
+}
+
+// ready returns once there is one, however old.
+func (c *clock) ready(ctx context.Context) error {
+	if c.valid() {
+		return nil
+	}
+	_, err := c.now(ctx)
+	return err
 }
 
 // now is the server's time, or a little before it: never later than the server's own.
 func (c *clock) now(ctx context.Context) (time.Time, error) {
-	r := c.last.Load()
-	if r != nil && time.Since(r.at) < clockFresh {
+	if c.youngerThan(clockFresh) {
 		return c.at(time.Now()), nil
 	}
-	err := c.refresh(ctx)
-	if r = c.last.Load(); r == nil || err != nil && time.Since(r.at) > clockStale {
+	if err := c.refresh(ctx); err != nil && !c.youngerThan(clockStale) {
 		return time.Time{}, err
 	}
 	return c.at(time.Now()), nil
+}
+
+// youngerThan tells whether a measurement is valid, and not so old.
+func (c *clock) youngerThan(age time.Duration) bool {
+	return c.valid() && time.Since(c.last.Load().at) < age
 }
 
 // latest is the server's time, or a little after it: never earlier than the server's own.
@@ -73,11 +97,10 @@ func (c *clock) at(t time.Time) time.Time {
 
 // atMost is the latest that the server's time may have been then.
 func (c *clock) atMost(t time.Time) time.Time {
-	r := c.last.Load()
-	if r == nil {
+	if !c.valid() {
 		return c.at(t).Add(c.grace)
 	}
-	return c.at(t).Add(2 * r.within)
+	return c.at(t).Add(2 * c.last.Load().within)
 }
 
 // skew is how far the server's clock is ahead of this process's, and how exact that is; 0 before the first measurement.
@@ -94,7 +117,7 @@ func (c *clock) refresh(ctx context.Context) error {
 	select {
 	case c.measuring <- struct{}{}:
 	default:
-		if r := c.last.Load(); r != nil && time.Since(r.at) < clockStale {
+		if c.youngerThan(clockStale) {
 			return nil
 		}
 		select {
@@ -104,19 +127,31 @@ func (c *clock) refresh(ctx context.Context) error {
 		}
 	}
 	defer func() { <-c.measuring }()
-	if r := c.last.Load(); r != nil && time.Since(r.at) < clockFresh {
-		return nil
+	for range clockTries {
+		if c.youngerThan(clockFresh) {
+			return nil
+		}
+		leader := c.leader.Load()
+		r, err := c.measure(ctx)
+		if err != nil {
+			return err
+		}
+		r.leader = leader
+		c.last.Store(&r)
+		c.compare()
 	}
-	r, err := c.measure(ctx)
-	if err != nil {
-		return err
+	if !c.valid() {
+		return bus.Errorf(bus.Unavailable, "scheduler: time of the server: its leader changes all the time")
 	}
-	c.last.Store(&r)
+	return nil
+}
+
+// compare warns where the clocks are far from each other.
+func (c *clock) compare() {
 	skew, within := c.skew()
 	if large := skew.Abs() > clockWarn+within; c.warned.Swap(large) != large && large {
 		c.warn(skew)
 	}
-	return nil
 }
 
 // measure asks the server for its time. The middle of the shortest exchange is taken for when it answered.

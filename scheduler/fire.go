@@ -13,6 +13,10 @@ import (
 // fireAll fires what is due until ctx ends.
 func (o *owner) fireAll(ctx context.Context) {
 	for ctx.Err() == nil {
+		if o.sh.clock.ready(ctx) != nil { // then the server fires, a little late
+			backoff.Sleep(ctx, storePause)
+			continue
+		}
 		now := o.sh.clock.at(time.Now())
 		m, wait := o.nextDue(now)
 		if m == nil {

@@ -115,10 +115,9 @@ func (o *owner) listen(ctx context.Context, loss chan<- struct{}) (stop func(), 
 			_ = sub.Unsubscribe() // fails only when the connection is closed
 		}
 	}
-	elected := "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + streamName(o.sh.shard)
 	err = o.s.listen(ctx, map[string]nats.MsgHandler{
 		o.sh.feed(): o.hear,
-		elected: func(*nats.Msg) {
+		o.sh.elected(): func(*nats.Msg) {
 			select {
 			case loss <- struct{}{}:
 			default:

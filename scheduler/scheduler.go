@@ -127,6 +127,7 @@ type Scheduler struct {
 	owned      atomic.Int64                    // shards that this process fires
 	epoch      atomic.Pointer[context.Context] // ends when answers of before may be lost
 	endEpochs  func()
+	endLeaders func()
 	counters   counters
 	outliers   *outlier.Detector // of destinations
 
@@ -169,7 +170,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 		}
 		s.transports[name] = t
 	}
-	s.endEpochs = s.keepEpochs()
+	s.endEpochs, s.endLeaders = s.keepEpochs(), s.hearLeaders(ctx)
 	return s, nil
 }
 
@@ -178,6 +179,7 @@ func Open(ctx context.Context, conn *bus.Conn, cfg Config) (*Scheduler, error) {
 func (s *Scheduler) Close() error {
 	s.closeOnce.Do(func() {
 		s.endEpochs()
+		s.endLeaders()
 		s.creating.close()
 		s.firing.close()
 		var errs []error

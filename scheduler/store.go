@@ -114,6 +114,9 @@ func (s *Scheduler) keepEpochs() (stop func()) {
 		for {
 			select {
 			case <-loss:
+				for _, sh := range s.shards {
+					sh.clock.drop()
+				}
 				next, end := context.WithCancel(context.Background())
 				s.epoch.Store(&next)
 				cancel()

@@ -68,6 +68,11 @@ func isHint(subject string) bool {
 // feed is where the owner hears of pending timers stored.
 func (s space) feed() string { return feedPrefix + strconv.Itoa(s.shard) + "." + s.namespace }
 
+// elected is where the servers tell that the shard has a leader, perhaps another one.
+func (s space) elected() string {
+	return "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + streamName(s.shard)
+}
+
 // idOf is the timer's id in any subject of this package.
 func idOf(subject string) string {
 	tokens := strings.SplitN(subject, ".", 8)

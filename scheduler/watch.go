@@ -95,6 +95,31 @@ func (w *watching) loop(ctx context.Context, yield func(Event, error) bool) {
 	}
 }
 
+// hearLeaders drops what is known of a shard's clock when it has another leader, until stop is called. Who may not hear of that measures anew after a
+// while, as all do.
+func (s *Scheduler) hearLeaders(ctx context.Context) (stop func()) {
+	handlers := map[string]nats.MsgHandler{}
+	for _, sh := range s.shards {
+		if sh.replicated() {
+			handlers[sh.elected()] = func(*nats.Msg) { sh.clock.drop() }
+		}
+	}
+	var subs []*nats.Subscription
+	stop = func() {
+		for _, sub := range subs {
+			_ = sub.Unsubscribe() // fails only when the connection is closed
+		}
+	}
+	if len(handlers) == 0 {
+		return stop
+	}
+	if err := s.listen(ctx, handlers, &subs); err != nil {
+		s.log.DebugContext(ctx, "a change of the servers' leader is not heard of", "error", err)
+		stop()
+	}
+	return stop
+}
+
 // listen subscribes, and returns when the server has heard of it, or refused it.
 func (s *Scheduler) listen(ctx context.Context, handlers map[string]nats.MsgHandler, subs *[]*nats.Subscription) error {
 	var access bus.Access

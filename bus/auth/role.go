@@ -231,6 +231,8 @@ func timers() Permissions {
 		"$JS.API.STREAM.MSG.DELETE." + shard, // to cancel in a full store
 		"$JS.API.DIRECT.GET." + shard,
 		"$JS.API.DIRECT.GET." + shard + ".skybus.tmr.*.*." + namespace + ".>",
+	}, Subscribe: []string{
+		"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + shard, // whose clock it goes by
 	}}
 }
 
@@ -253,7 +255,6 @@ func scheduler() Permissions {
 		},
 		Subscribe: []string{
 			"skybus.tmrn.*." + namespace,
-			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + shard,
 			"skybus.kv.skybus_secrets." + namespace + ".>",
 			"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.KV_skybus_secrets",
 		},

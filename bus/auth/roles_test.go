@@ -136,6 +136,7 @@ func timerRoleTests() []roleTest {
 		{auth.UserConfig{Role: auth.Client, Timers: true}, `
 			+p skybus.tmr.0.s.shop.prod.t1 -p skybus.tmr.0.s.shop.dev.t1 +p skybus.tmr.3.f.shop.prod.t1 -p skybus.tmr.3.f.shop.dev.t1
 			+p $JS.API.STREAM.INFO.SKYBUS_TMR_0 +p $JS.API.DIRECT.GET.SKYBUS_TMR_0 +p $JS.API.STREAM.MSG.DELETE.SKYBUS_TMR_0
+			+s $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.SKYBUS_TMR_0 -s $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ORDERS
 			+p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.prod.t1 -p $JS.API.DIRECT.GET.SKYBUS_TMR_0.skybus.tmr.0.s.shop.dev.t1
 			+p shop.prod.ev.timer.created.t1 -p shop.prod.ev.instance.orders.i1.online +s shop.prod.ev.timer.>
 			-p $JS.API.CONSUMER.CREATE.SKYBUS_TMR_0.shop=prod.skybus.tmr.0.f.shop.prod.> -p $KV.skybus_leases.shop.prod.timers.0 -p shop.prod.pub.x
