@@ -118,6 +118,7 @@ func (im *timerImport) run(ctx context.Context, s *scheduler.Scheduler, in io.Re
 		last = <-im.sent
 		im.count(last, t, err)
 		if hopeless(err) {
+			cancel() // or CreateMany would wait for lines that nobody takes, or that never come
 			return withHint(fmt.Errorf("stopped at line %d: %w", last, err), "--from-line %d goes on where it stopped", last)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 
@@ -67,7 +68,28 @@ func TestTimersInFullStore(t *testing.T) {
 	}
 	full := []string{"the store of the servers is full", "hint: `skybus timers cancel` and `skybus timers dead rm` make room", "--max-store", "--store-size"}
 	timersSay(t, url, exitFailed, full, "create", "--id", "b", "--after", "1h", "--publish", "default.dev.pub.x")
+	importIntoFullStore(t, url)
 	timersSay(t, url, exitOK, []string{"a "}, "ls")
 	timersSay(t, url, exitOK, []string{"cancelled"}, "cancel", "a")
 	timersSay(t, url, exitOK, []string{"there are no timers"}, "ls")
+}
+
+// importIntoFullStore wants an import to stop at the first line and say so: while its input has far more, and while that stays open.
+func importIntoFullStore(t *testing.T, url string) {
+	t.Helper()
+	const line = `{"after":"1h","target":{"transport":"nats","uri":"default.dev.pub.x"}}` + "\n"
+	open, input := io.Pipe()
+	defer func() { _ = input.Close() }()
+	go func() { _, _ = io.WriteString(input, line) }() // the test sees what comes of it
+	for name, in := range map[string]io.Reader{"many lines": strings.NewReader(strings.Repeat(line, 4*linesAhead)), "an open pipe": open} {
+		var stdout, stderr strings.Builder
+		done := make(chan int, 1)
+		go func() {
+			done <- execute(t.Context(), &cli{}, []string{"timers", "import", "-", "--server", url}, in, &stdout, &stderr)
+		}()
+		code := bustest.Receive(t, "the end of an import of "+name, done)
+		if code != exitFailed || !strings.Contains(stderr.String(), "--from-line 1 goes on where it stopped") {
+			t.Errorf("import of %s: exit %d: %s%s", name, code, stdout.String(), stderr.String())
+		}
+	}
 }
