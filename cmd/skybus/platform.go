@@ -180,7 +180,7 @@ func (c *upCmd) startCapabilities(ctx context.Context, app *App, p *platform, l 
 		}
 	}
 	// After whom timers call, so that it stops before.
-	if err := c.startTimers(ctx, app, p, scheduler.Config{Drain: upDrain, AllowNetworks: c.networks(c.local())}); err != nil {
+	if err := c.startTimers(ctx, app, p, scheduler.Config{Drain: upDrain, AllowNetworks: c.networks(c.local(app))}); err != nil {
 		return err
 	}
 	return p.serveTimers(ctx, l.timers, l.api)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,8 +39,8 @@ type upCmd struct {
 func (*upCmd) Help() string {
 	return `With --server or --context (or NATS_URL and the like) it uses that NATS server instead of starting one.
 
-Timers may call this machine itself as long as only this machine reaches the gateway and the timers API; --allow-network
-says what else, or none.
+Timers may call this machine itself as long as only this machine reaches those who set them: the gateway, the timers API
+and the NATS server, which is its own then. --allow-network says what else, or none.
 
 Examples:
 
@@ -233,7 +235,7 @@ func (c *upCmd) screen(app *App, p *platform, first string) string {
 	}
 	b.WriteString("\n")
 	line("Gateway", strings.TrimSpace(urls["http"]+"  "+p.gatewayText()))
-	line("Timers", urls["timers"]+"  (/timer /v1/timers, also at the gateway; they may call "+c.callable()+")")
+	line("Timers", urls["timers"]+"  (/timer /v1/timers, also at the gateway; they may call "+c.callable(app)+")")
 	if c.mirror != nil {
 		line("Mirror", urls["mirror"]+"  (admin API: "+cmp.Or(urls["mirror_admin"], "nowhere")+")")
 	}
@@ -258,26 +260,34 @@ func (c *upCmd) screen(app *App, p *platform, first string) string {
 		line("skybus", program+" services"+flags)
 		line("demo", program+" up --demo, in place of this one")
 	}
-	line("timer", `curl -d '{"after":"5s","target":{"uri":"http://127.0.0.1:8888/"},"payload":"hello"}' `+urls["timers"]+"/v1/timers")
-	line("", "beside: "+program+" listen")
+	if c.calls(app, netip.MustParseAddr(loopbackHost)) {
+		line("timer", `curl -d '{"after":"5s","target":{"uri":"http://127.0.0.1:8888/"},"payload":"hello"}' `+urls["timers"]+"/v1/timers")
+		line("", "beside: "+program+" listen")
+	}
 	b.WriteString("\nCtrl-C stops it.\n")
 	return b.String()
 }
 
-// local tells whether only this machine reaches those who may make timers: then those may call this machine.
-func (c *upCmd) local() bool {
-	for _, addr := range []string{c.HTTP, c.Timers} {
+// local tells whether only this machine reaches those who may make timers: then those may call this machine. Who reaches the NATS server makes them
+// without an API.
+func (c *upCmd) local(app *App) bool {
+	for _, addr := range []string{c.HTTP, c.Timers, c.NATS} {
 		if host, _, err := net.SplitHostPort(addr); err != nil || !loopback(host) {
 			return false
 		}
 	}
-	return true
+	return !c.external(app)
+}
+
+// calls tells whether timers may call an address.
+func (c *upCmd) calls(app *App, addr netip.Addr) bool {
+	return slices.ContainsFunc(c.networks(c.local(app)), func(n netip.Prefix) bool { return n.Contains(addr) })
 }
 
 // callable is what timers may call, for people.
-func (c *upCmd) callable() string {
+func (c *upCmd) callable(app *App) string {
 	switch {
-	case len(c.AllowNetwork) == 0 && c.local():
+	case len(c.AllowNetwork) == 0 && c.local(app):
 		return "this machine and public addresses"
 	case len(c.networks(false)) == 0:
 		return "public addresses only"
