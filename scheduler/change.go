@@ -14,7 +14,8 @@ import (
 )
 
 // Update replaces a pending timer by spec, whose ID and Key must be empty or its own. rev is the revision it must have, 0 means any.
-// After counts from now, not from the creation; a spec from [Scheduler.Get] keeps its time, which is in At.
+// After counts from now, not from the creation; a spec from [Scheduler.Get] keeps its time, which is in At. Of a recurring timer that keeps it, and that spec
+// does not pause any more, those of the pause do not happen, as with Resume.
 //
 // The error is not_found; aborted where the timer has another revision; failed_precondition with the detail "reason" already_due where
 // it is due or being delivered; else as Create's. A recurring timer can be updated at any time.
@@ -28,20 +29,48 @@ func (s *Scheduler) Update(ctx context.Context, id string, rev uint64, spec Spec
 	if spec.ID != id {
 		return Timer{}, invalid("id", "is %.64q, the timer's is %q: an id does not change", spec.ID, id)
 	}
-	d, err := s.draft(ctx, spec)
+	d, now, err := s.undated(ctx, spec)
 	if err != nil {
 		return Timer{}, err
 	}
 	return s.change(ctx, id, rev, func(m *stored) (*draft, error) {
+		own := spec.At.Equal(m.timer().At) // it keeps its time, however long ago that is
+		if !own {
+			if err := checkAge(spec, now); err != nil {
+				return nil, err
+			}
+		}
+		if err := s.schedule(d, spec, now); err != nil {
+			return nil, err
+		}
 		d.record.Created = m.record.Created // the new Gen keeps its deliveries apart from earlier ones
 		if d.record.Key == "" {
 			d.record.Key = m.record.Key
 		}
-		if d.record.Repeat != nil && m.record.Repeat != nil {
-			d.record.N = m.record.N // Repeat.Max counts on
+		if d.record.Repeat == nil || m.record.Repeat == nil {
+			return d, nil
+		}
+		d.record.N = m.record.N // Repeat.Max counts on
+		if own && m.record.Paused && !d.record.Paused {
+			return d, s.goOn(d, now)
 		}
 		return d, nil
 	})
+}
+
+// goOn has a recurring timer whose pause is over go on with its first occurrence after now.
+func (s *Scheduler) goOn(d *draft, now time.Time) error {
+	table, err := d.record.Repeat.timetable(d.record.Gen, s.zones)
+	if err != nil {
+		return err
+	}
+	o := occurrence{n: d.record.N, nominal: time.Unix(0, d.record.Nominal).UTC(), due: time.Unix(0, d.due).UTC()}
+	next, _, ok := table.resume(o, now)
+	if !ok {
+		return bus.Errorf(bus.FailedPrecondition, "timer %q has no occurrence left", d.id).With("reason", "ended")
+	}
+	d.due, d.record.Nominal, d.record.N = next.due.UnixNano(), next.nominal.UnixNano(), next.n
+	return nil
 }
 
 // Pause keeps a timer from firing until Resume. To pause a paused one does nothing. rev 0 means any revision. Errors are those of Update.
@@ -69,16 +98,7 @@ func (s *Scheduler) Resume(ctx context.Context, id string, rev uint64) (Timer, e
 		if err != nil {
 			return nil, err
 		}
-		table, err := m.record.Repeat.timetable(m.record.Gen, s.zones)
-		if err != nil {
-			return nil, err
-		}
-		next, _, ok := table.resume(m.occurrence(), now)
-		if !ok {
-			return nil, bus.Errorf(bus.FailedPrecondition, "timer %q has no occurrence left", id).With("reason", "ended")
-		}
-		d.due, d.record.Nominal, d.record.N = next.due.UnixNano(), next.nominal.UnixNano(), next.n
-		return d, nil
+		return d, s.goOn(d, now)
 	})
 }
 

@@ -184,3 +184,61 @@ func TestCancelEndsRetries(t *testing.T) {
 		t.Errorf("%q are left", ids(got))
 	}
 }
+
+// An update that ends a pause goes on as Resume does: nothing of the pause happens. And what is as old as the timer itself is no mistake.
+func TestUpdateEndsPause(t *testing.T) {
+	t.Parallel()
+	s, p, _ := newRig(t).run(t, scheduler.Config{VirtualTime: true, Shards: 1})
+	const day = 24 * time.Hour
+	repeat := &scheduler.Repeat{Every: day, Missed: scheduler.CatchUp, CatchUp: 10}
+	start := time.Now().Add(time.Hour).UTC()
+	for _, id := range []string{"updated", "resumed"} {
+		create(t, s, scheduler.Spec{ID: id, At: start, Repeat: repeat, Paused: true})
+	}
+	create(t, s, scheduler.Spec{ID: "once", At: start, Paused: true})
+	if err := s.Advance(t.Context(), 3*day); err != nil {
+		t.Fatal(err)
+	}
+	spec := func(id string) scheduler.Spec {
+		tm, err := s.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tm.Spec
+	}
+	change := spec("updated")
+	change.Paused = false
+	updated, err := s.Update(t.Context(), "updated", 0, change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resumed, err := s.Resume(t.Context(), "resumed", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := start.Add(3 * day); !updated.Due.Equal(want) || !resumed.Due.Equal(want) || updated.Occurrence != 4 || resumed.Occurrence != 4 {
+		t.Errorf("it goes on with %d, due %s; resumed with %d, due %s; want 4, due %s", updated.Occurrence, updated.Due, resumed.Occurrence, resumed.Due, want)
+	}
+	if n := len(p.all()); n != 0 {
+		t.Errorf("%d were delivered", n)
+	}
+
+	if _, err := s.Pause(t.Context(), "updated", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Cancel(t.Context(), "resumed", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Advance(t.Context(), 400*day); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"updated", "once"} {
+		change = spec(id)
+		change.Labels = map[string]string{"team": "shop"}
+		if tm, err := s.Update(t.Context(), id, 0, change); err != nil || !tm.At.Equal(change.At) {
+			t.Errorf("labels of one whose time was long ago: %+v, %v", tm, err)
+		}
+		change.At = change.At.Add(-time.Second)
+		wantCode(t, second(s.Update(t.Context(), id, 0, change)), bus.InvalidArgument, "field", "at")
+	}
+}

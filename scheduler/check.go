@@ -26,17 +26,29 @@ type draft struct {
 
 // draft checks spec and decides when it is due.
 func (s *Scheduler) draft(ctx context.Context, spec Spec) (*draft, error) {
-	id, err := checkID(spec)
+	d, now, err := s.undated(ctx, spec)
+	if err == nil {
+		err = checkAge(spec, now)
+	}
 	if err != nil {
 		return nil, err
 	}
+	return d, s.schedule(d, spec, now)
+}
+
+// undated checks spec, but for when it is due.
+func (s *Scheduler) undated(ctx context.Context, spec Spec) (d *draft, now time.Time, err error) {
+	id, err := checkID(spec)
+	if err != nil {
+		return nil, now, err
+	}
 	if err := checkData(spec); err != nil {
-		return nil, err
+		return nil, now, err
 	}
 	if err := spec.Retry.check(); err != nil {
-		return nil, err
+		return nil, now, err
 	}
-	d := &draft{id: id, payload: spec.Payload, record: record{
+	d = &draft{id: id, payload: spec.Payload, record: record{
 		name: s.shards[0].name(id),
 		Gen:  newGen(), N: 1, ContentType: spec.ContentType, Header: spec.Header, Retry: spec.Retry,
 		Repeat: spec.Repeat, Labels: spec.Labels, Key: spec.Key, Paused: spec.Paused,
@@ -45,14 +57,21 @@ func (s *Scheduler) draft(ctx context.Context, spec Spec) (*draft, error) {
 		d.record.ContentType = "application/octet-stream"
 	}
 	if d.record.Target, err = s.checkTarget(ctx, spec.Target, spec.Payload, d.record.ContentType, spec.Header); err != nil {
-		return nil, err
+		return nil, now, err
 	}
-	now, err := s.shard(id).clock.latest(ctx)
-	if err != nil {
-		return nil, err
+	if now, err = s.shard(id).clock.latest(ctx); err != nil {
+		return nil, now, err
 	}
 	d.record.Created = now.UnixNano()
-	return d, s.schedule(d, spec, now)
+	return d, now, nil
+}
+
+// checkAge refuses what is taken for a mistake.
+func checkAge(spec Spec, now time.Time) error {
+	if !spec.At.IsZero() && spec.At.Before(now.Add(-pastLimit)) {
+		return invalid("at", "is %s, more than a year ago", spec.At.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // schedule decides when the timer is due.
@@ -96,9 +115,6 @@ func startOf(spec Spec, now time.Time) (time.Time, error) {
 	case !spec.At.IsZero():
 		if spec.At.After(maxTime()) {
 			return time.Time{}, invalid("at", "is %s, it must be before %s", spec.At.Format(time.RFC3339), maxTime().Format(time.DateOnly))
-		}
-		if spec.At.Before(now.Add(-pastLimit)) {
-			return time.Time{}, invalid("at", "is %s, more than a year ago", spec.At.Format(time.RFC3339))
 		}
 		return spec.At, nil
 	case spec.Repeat == nil:

@@ -14,6 +14,9 @@ func Next(spec Spec, now time.Time, n int) ([]time.Time, error) {
 	if n < 1 || n > maxPreview {
 		return nil, bus.Errorf(bus.InvalidArgument, "scheduler: next %d times: it must be 1 to %d", n, maxPreview)
 	}
+	if err := checkAge(spec, now); err != nil {
+		return nil, err
+	}
 	start, err := startOf(spec, now)
 	if err != nil {
 		return nil, err
