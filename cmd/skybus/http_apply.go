@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/skybus-io/skybus/bus"
@@ -72,6 +73,9 @@ func (c *httpApplyCmd) Run(ctx context.Context, app *App) error {
 		if err != nil {
 			return err
 		}
+		if err := clash(all, wanted, c.Prune); err != nil {
+			return err
+		}
 		changes, err := planEntries(all, wanted, c.Prune)
 		if err != nil {
 			return err
@@ -79,9 +83,18 @@ func (c *httpApplyCmd) Run(ctx context.Context, app *App) error {
 		if c.DryRun {
 			return app.printChanges(changes, true)
 		}
-		last, names, err := app.applyEntries(ctx, store, changes)
+		last, left, err := app.applyEntries(ctx, store, changes)
 		if err != nil {
 			return err
+		}
+		if len(left) > 0 {
+			return withHint(left[0], "entries of the file take each other's place in a circle: remove one of them first")
+		}
+		var names []string
+		for _, ch := range changes {
+			if ch.Change == changeCreate || ch.Change == changeUpdate {
+				names = append(names, ch.Name)
+			}
 		}
 		if last > 0 {
 			if err := c.wait(ctx, app, conn, last, names...); err != nil {
@@ -92,15 +105,37 @@ func (c *httpApplyCmd) Run(ctx context.Context, app *App) error {
 	})
 }
 
-// planEntries finds out what there is to do, and whether all can be served together then.
+// clash is why an entry of a file cannot be served beside the others of it and those that stay.
+func clash(all []gateway.Stored, wanted []namedEntry, prune bool) error {
+	var then []gateway.Stored
+	if !prune {
+		for _, s := range all {
+			if s.Err == nil && !slices.ContainsFunc(wanted, func(w namedEntry) bool { return w.name == s.Name }) {
+				s.Revision = 0 // before those of the file, so that these are told of
+				then = append(then, s)
+			}
+		}
+	}
+	for i, w := range wanted {
+		then = append(then, gateway.Stored{Name: w.name, Entry: w.entry, Revision: uint64(i + 1)})
+	}
+	refused := gateway.Refusals(then)
+	for _, w := range wanted {
+		if err := refused[w.name]; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// planEntries finds out what there is to do.
 func planEntries(all []gateway.Stored, wanted []namedEntry, prune bool) ([]entryChange, error) {
 	stored := map[string]gateway.Stored{}
 	for _, s := range all {
 		stored[s.Name] = s
 	}
 	var changes []entryChange
-	var then []gateway.Stored
-	for i, w := range wanted {
+	for _, w := range wanted {
 		s, there := stored[w.name]
 		delete(stored, w.name)
 		ch := entryChange{Name: w.name, Change: changeCreate, Revision: s.Revision, After: &w.entry}
@@ -124,17 +159,9 @@ func planEntries(all []gateway.Stored, wanted []namedEntry, prune bool) ([]entry
 		}
 		ch.diff = diff(lines(before), lines(after))
 		changes = append(changes, ch)
-		then = append(then, gateway.Stored{Name: w.name, Entry: w.entry, Revision: uint64(i + 1)})
 	}
 	for _, s := range all {
-		if _, left := stored[s.Name]; !left {
-			continue
-		}
-		if !prune {
-			if s.Err == nil {
-				s.Revision = 0 // before those of the file, so that these are told of
-				then = append(then, s)
-			}
+		if _, left := stored[s.Name]; !left || !prune {
 			continue
 		}
 		ch := entryChange{Name: s.Name, Change: changeRemove, Revision: s.Revision}
@@ -147,18 +174,12 @@ func planEntries(all []gateway.Stored, wanted []namedEntry, prune bool) ([]entry
 		}
 		changes = append(changes, ch)
 	}
-	refused := gateway.Refusals(then)
-	for _, w := range wanted {
-		if err := refused[w.name]; err != nil {
-			return nil, err
-		}
-	}
 	return changes, nil
 }
 
 // applyEntries makes the changes and returns the revision of the last one. Where entries swap what they match, one is stored after the other has
-// made room for it.
-func (a *App) applyEntries(ctx context.Context, store *gateway.Store, changes []entryChange) (last uint64, names []string, err error) {
+// made room for it. Left is why those were not stored that conflict with others all the same.
+func (a *App) applyEntries(ctx context.Context, store *gateway.Store, changes []entryChange) (last uint64, left []error, err error) {
 	todo := make([]*entryChange, 0, len(changes))
 	for i := range changes {
 		if changes[i].Change == changeRemove {
@@ -168,29 +189,28 @@ func (a *App) applyEntries(ctx context.Context, store *gateway.Store, changes []
 	for i := range changes {
 		if c := changes[i].Change; c == changeCreate || c == changeUpdate {
 			todo = append(todo, &changes[i])
-			names = append(names, changes[i].Name)
 		}
 	}
 	for len(todo) > 0 {
 		var later []*entryChange
-		var conflict error
+		left = nil
 		for _, c := range todo {
 			revision, err := a.applyEntry(ctx, store, c)
 			switch {
 			case err == nil:
 				c.Revision, last = revision, revision
 			case bus.CodeOf(err) == bus.FailedPrecondition:
-				later, conflict = append(later, c), err
+				later, left = append(later, c), append(left, err)
 			default:
-				return last, names, putEntryHint(c.Name, err)
+				return last, nil, putEntryHint(c.Name, err)
 			}
 		}
 		if len(later) == len(todo) {
-			return last, names, withHint(conflict, "entries of the file take each other's place in a circle: remove one of them first")
+			break
 		}
 		todo = later
 	}
-	return last, names, nil
+	return last, left, nil
 }
 
 func (a *App) applyEntry(ctx context.Context, store *gateway.Store, c *entryChange) (uint64, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/skybus-io/skybus/bus"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 	"github.com/skybus-io/skybus/micro/route"
 )
@@ -36,7 +37,11 @@ func (p *platformFile) store(ctx context.Context, app *App, on *platform) error 
 	if err != nil {
 		return err
 	}
-	_, _, err = app.applyEntries(ctx, entries, changes)
+	_, left, err := app.applyEntries(ctx, entries, changes)
+	for _, why := range left { // somebody stored another one for the same requests, and needs a server to remove it
+		details := bus.AsError(why).Details
+		app.log.WarnContext(ctx, "an entry of the file is left out: `skybus http rm` makes room for it", "entry", details["entry"], "conflicts_with", details["conflict"], "error", message(why))
+	}
 	return err
 }
 
