@@ -69,7 +69,8 @@ type Config struct {
 
 	// Workers is how many deliveries Run makes at once. 0 means 256.
 	Workers int
-	// PerDestination is how many of them go to one destination (host and port, subject, service). 0 means 32.
+	// PerDestination is how many of them go to one destination (host and port, subject, service), so that one that hangs keeps nobody else waiting: at most half of
+	// Workers, whatever it says. 0 means 32.
 	PerDestination int
 	// Drain is how long Run, when it is stopped, lets deliveries finish. 0 means 10 s.
 	Drain time.Duration
@@ -94,6 +95,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Grace, DefaultGrace)
 	setDefault(&c.Workers, DefaultWorkers)
 	setDefault(&c.PerDestination, DefaultPerDestination)
+	c.PerDestination = max(1, min(c.PerDestination, c.Workers/2))
 	setDefault(&c.Drain, DefaultDrain)
 	if c.Name == "" {
 		host, _ := os.Hostname() // a name for people

@@ -64,6 +64,31 @@ func TestDeadDestinationDelaysNobody(t *testing.T) {
 	}
 }
 
+// However few places there are, a destination that hangs leaves some to others.
+func TestDeadDestinationLeavesPlaces(t *testing.T) {
+	t.Parallel()
+	m := newMemory(func(ctx context.Context, d *scheduler.Delivery) error {
+		if d.Target.URI == "memory://dead" {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	})
+	cfg := config(m)
+	cfg.Workers, cfg.Drain = 4, 100*time.Millisecond
+	s := launch(t, bustest.Server(t), cfg)
+	for i := range 8 {
+		set(t, s, scheduler.Spec{ID: fmt.Sprint("dead", i), Target: toMemory("dead")})
+	}
+	bustest.Eventually(t, "the dead one is called", func() bool { return s.Stats().InFlight == 2 })
+	set(t, s, scheduler.Spec{ID: "alive", Target: toMemory("alive")})
+	begin := time.Now()
+	bustest.Eventually(t, "the other one is, too", func() bool { return m.count() == 3 })
+	if took := time.Since(begin); took > 10*time.Second { // an attempt at the dead one lasts 15 s
+		t.Errorf("it took %s", took)
+	}
+}
+
 // What a slow destination does not take at once waits without an attempt, and is delivered all the same.
 func TestSlowDestination(t *testing.T) {
 	t.Parallel()

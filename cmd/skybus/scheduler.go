@@ -123,7 +123,7 @@ type schedulerCmd struct {
 	Compress       bool          `help:"Compress the streams of timers, where there are none yet: 220 bytes of disk each instead of 550, while those of a burst fire later (at 10,000 a second 99 % within 14 ms instead of 3)."`
 	Grace          time.Duration `help:"How late the NATS server itself fires what no scheduler has; the same for all." default:"1s"`
 	Workers        int           `help:"How many deliveries are made at a time." default:"256"`
-	PerDestination int           `help:"How many of them go to one destination: host and port, subject or service." default:"32"`
+	PerDestination int           `help:"How many of them go to one destination, at most half: host and port, subject or service." default:"32"`
 	Drain          time.Duration `help:"How long deliveries and requests may take to finish when it is stopped." default:"10s"`
 }
 

@@ -161,7 +161,7 @@ func (c *timersBenchCmd) Run(ctx context.Context, app *App) error {
 	b := &bench{cmd: c, app: app, conn: conn, due: make([]time.Time, c.Count), stored: make([]atomic.Bool, c.Count)}
 	b.sink = &benchSink{seen: make(map[string]bool, c.Count), stored: b.storedLate}
 	s, err := scheduler.Open(dial, conn, scheduler.Config{
-		Transports: map[string]scheduler.Transport{benchTransport: b.sink}, Workers: c.Workers, PerDestination: c.Workers, Drain: time.Second, Logger: app.log,
+		Transports: map[string]scheduler.Transport{benchTransport: b.sink}, Workers: 2 * c.Workers, PerDestination: c.Workers, Drain: time.Second, Logger: app.log,
 	})
 	if err != nil {
 		return err
