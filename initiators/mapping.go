@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 
@@ -37,8 +38,9 @@ const (
 // Fields and Header are templates. A placeholder stands for something that came: {path.id}, {query.q}, {header.X-User}, {form.a},
 // {remote}, {line}, {record.price}, {file}, {offset}, {claim.sub}; each initiator tells which it has. Every one has {body}, the body as a
 // string, {body.a.b}, a member of a JSON body, and {id}, the request id. In the mapping of a reply, {body} is the reply's.
-// {{ and }} are braces. Filters follow after bars: {query.n|int}, float, bool, json, lower, upper, trim, default:VALUE, and optional,
-// which leaves the field out where there is no value; otherwise a missing value is an error with the code invalid_argument. A template
+// {{ and }} are braces. Filters follow after bars: {query.n|int}, float, bool, json, lower, upper, trim, base64, default:VALUE, and optional,
+// which leaves the field out where there is no value; otherwise a missing value is an error with the code invalid_argument. What is not UTF-8 is
+// missing too, unless base64, which takes any bytes, comes first. A template
 // that is one placeholder keeps its type; {body.a} is whatever JSON it was, all else is a string. Constants of other types are {=2}, {=true} and so on (see [Fields]).
 type Mapping struct {
 	// Body is [BodyPass], [BodyMerge] or [BodyNone]. Empty means pass without Fields, else merge. What is merged has to be a JSON object
@@ -239,7 +241,7 @@ func member(object map[string]json.RawMessage, path []string) (any, bool) {
 		object, path = inner, path[1:]
 	}
 	v, ok := object[path[0]]
-	if !ok {
+	if !ok || !utf8.Valid(v) {
 		return nil, false
 	}
 	var s string

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
@@ -77,6 +78,7 @@ func TestMapping(t *testing.T) {
 		"members of the body":        {initiators.Mapping{Body: "none", Fields: fields{"a": "{body.x.y}", "b": "{body.n}", "c": "{body.s}"}}, `{"x":{"y":{"z":1e1}},"n":null,"s":"t"}`, `{"a":{"z":1e1},"b":null,"c":"t"}`},
 		"whole body":                 {initiators.Mapping{Body: "none", Fields: fields{"raw": "{body}", "id": "{id}"}}, "a\x00<", `{"id":"rid","raw":"a\u0000<"}`},
 		"MessagePack":                {initiators.Mapping{Body: "merge", Fields: fields{"x": "{body.m.a}"}}, string(msgpack), `{"id":"7","m":{"a":"x"},"n":5,"x":"x"}`},
+		"bytes":                      {initiators.Mapping{Body: "none", Fields: fields{"a": "{body|optional|base64}", "b": "{body|default:x}", "c": "{body|optional}", "d": "data:;base64,{body|base64}", "e": "{name|trim|base64}"}}, "\x89PNG\xff", `{"a":"iVBOR/8=","b":"x","d":"data:;base64,iVBOR/8=","e":"QWI="}`},
 		"MessagePack passes":         {initiators.Mapping{}, string(msgpack), string(msgpack)},
 		"twice the same, by ordered": {initiators.Mapping{Body: "none", Fields: fields{"a": "1", "a.b": "2"}}, ``, `{"a":{"b":"2"}}`},
 	} {
@@ -101,11 +103,19 @@ func TestMappingRefuses(t *testing.T) {
 		"infinite":    {"{path.x|default:inf|float}", ``, "want a number"},
 		"bool":        {"{path.x|default:ja|bool}", ``, "want true or false"},
 		"json":        {"{path.x|default:[|json}", ``, "want JSON"},
+		"bytes":       {"{body}", "\xff", "body is not UTF-8: {body|base64} would be"},
+		"bytes, low":  {"{body|lower|base64}", "\xff", "body is not UTF-8"},
+		"in a text":   {"x{body}", "\xff", "body is not UTF-8"},
+		"in a member": {"{body.a}", "{\"a\":\"\xff\"}", "body.a is missing"},
 		"body member": {"{body.x.y}", `{"x":1}`, "body.x.y is missing"},
 		"no object":   {"x", `[1]`, "no JSON object"},
 		"null":        {"x", `null`, "no JSON object"},
 	} {
-		_, err := mapBy(t, initiators.Mapping{Body: "merge", Fields: map[string]string{"a": tt.template}}, initiators.Request{Body: []byte(tt.body)})
+		how := initiators.BodyNone
+		if tt.template == "x" {
+			how = initiators.BodyMerge
+		}
+		_, err := mapBy(t, initiators.Mapping{Body: how, Fields: map[string]string{"a": tt.template}}, initiators.Request{Body: []byte(tt.body)})
 		if bus.CodeOf(err) != bus.InvalidArgument || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
@@ -177,8 +187,9 @@ func TestSpecValidate(t *testing.T) {
 }
 
 func FuzzTemplate(f *testing.F) {
-	for _, s := range []string{"", "a", "{path.id}", "x{a|int}y", "{{", "}}", "{a|default:b|lower}", "{", "}", "{}", "{a|default:}", "{{{a}}}"} {
+	for _, s := range []string{"", "a", "{path.id}", "x{a|int}y", "{{", "}}", "{a|default:b|lower}", "{", "}", "{}", "{a|default:}", "{{{a}}}", "{a|base64}", "{a|upper|base64}"} {
 		f.Add(s, "v")
+		f.Add(s, "\xff")
 	}
 	f.Fuzz(func(t *testing.T, source, value string) {
 		m := initiators.Mapping{Body: "none", Fields: map[string]string{"a": source}}
@@ -190,7 +201,8 @@ func FuzzTemplate(f *testing.F) {
 			asked = append(asked, name)
 			return value, true
 		}})
-		if err == nil && !strings.HasPrefix(got, `{`) {
+		changed := strings.ContainsRune(got, utf8.RuneError) && !strings.ContainsRune(source+value, utf8.RuneError)
+		if err == nil && (!strings.HasPrefix(got, `{`) || changed) {
 			t.Errorf("%q with %q: %s", source, value, got)
 		}
 		if !strings.Contains(source, "{") && len(asked) > 0 {

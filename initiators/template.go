@@ -1,10 +1,13 @@
 package initiators
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/skybus-io/skybus/bus"
 )
@@ -94,13 +97,13 @@ func parsePlaceholder(s string) (part, error) {
 		f := filter{}
 		f.name, f.arg, _ = strings.Cut(strings.TrimSpace(one), ":")
 		switch f.name {
-		case "int", "float", "bool", "json", "lower", "upper", "trim", "optional":
+		case "int", "float", "bool", "json", "lower", "upper", "trim", "base64", "optional":
 			if f.arg != "" {
 				return p, fmt.Errorf("placeholder {%.80s}: filter %s takes no value", s, f.name)
 			}
 		case "default":
 		default:
-			return p, fmt.Errorf("placeholder {%.80s}: there is no filter %.40q: want int, float, bool, json, lower, upper, trim, optional or default:VALUE", s, f.name)
+			return p, fmt.Errorf("placeholder {%.80s}: there is no filter %.40q: want int, float, bool, json, lower, upper, trim, base64, optional or default:VALUE", s, f.name)
 		}
 		p.filters = append(p.filters, f)
 	}
@@ -171,6 +174,10 @@ type lookup func(name string) (any, bool)
 // value is what p stands for; false leaves out what it is for.
 func (p part) value(values lookup) (any, bool, error) {
 	v, ok := values(p.name)
+	fault := "is missing"
+	if ok && !isText(v) && !p.takesBytes() {
+		ok, fault = false, "is not UTF-8: {"+p.name+"|base64} would be"
+	}
 	optional := false
 	for _, f := range p.filters {
 		switch {
@@ -184,7 +191,7 @@ func (p part) value(values lookup) (any, bool, error) {
 		if optional {
 			return nil, false, nil
 		}
-		return nil, false, bus.Errorf(bus.InvalidArgument, "%s is missing", p.name).With("field", p.name)
+		return nil, false, bus.Errorf(bus.InvalidArgument, "%s %s", p.name, fault).With("field", p.name)
 	}
 	for _, f := range p.filters {
 		var err error
@@ -193,6 +200,18 @@ func (p part) value(values lookup) (any, bool, error) {
 		}
 	}
 	return v, true, nil
+}
+
+// isText tells whether a value can stand in JSON as it is.
+func isText(v any) bool {
+	s, ok := v.(string)
+	return !ok || utf8.ValidString(s)
+}
+
+// takesBytes tells whether the first filter that does something to a value takes any bytes.
+func (p part) takesBytes() bool {
+	i := slices.IndexFunc(p.filters, func(f filter) bool { return f.name != "default" && f.name != "optional" })
+	return i >= 0 && p.filters[i].name == "base64"
 }
 
 func (f filter) apply(v any) (any, error) {
@@ -227,6 +246,8 @@ func (f filter) apply(v any) (any, error) {
 		return strings.ToUpper(s), nil
 	case "trim":
 		return strings.TrimSpace(s), nil
+	case "base64":
+		return base64.StdEncoding.EncodeToString([]byte(s)), nil
 	}
 	return v, nil
 }

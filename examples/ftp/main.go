@@ -5,7 +5,7 @@
 //	FTP_USER=me FTP_PASSWORD=secret go run ./examples/ftp --listen 127.0.0.1:2121 --call getwidgets.get
 //	curl -T order.json ftp://me:secret@127.0.0.1:2121/
 //
-// By default the file's name and content are the members name and content of the request; --raw passes the content as it is.
+// By default the file's name, and its content in base64, are the members name and content of the request; --raw passes the content as it is.
 package main
 
 import (
@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		return errors.New("FTP_USER and FTP_PASSWORD say who may upload: set both")
 	}
 	if !*raw {
-		spec.Request = &initiators.Mapping{Body: initiators.BodyNone, Fields: map[string]string{"name": "{file}", "content": "{body}"}}
+		spec.Request = &initiators.Mapping{Body: initiators.BodyNone, Fields: map[string]string{"name": "{file}", "content": "{body|base64}"}}
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	conn, err := bus.Connect(ctx, bus.Config{Server: *server, Name: "ftp", Logger: log})

@@ -26,7 +26,10 @@ func (l logged) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-type file struct{ Name, Content string }
+type file struct {
+	Name    string
+	Content []byte
+}
 
 // start runs the example in front of a service, which tells what it was sent and refuses files called bad.
 func start(t *testing.T) (addr string, files <-chan file) {
@@ -89,11 +92,13 @@ func TestUploads(t *testing.T) {
 	if err := c.Login("me", "me"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Stor("/dir/../a.txt", strings.NewReader("line 1\r\nline 2\n")); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-files; got != (file{"a.txt", "line 1\r\nline 2\n"}) {
-		t.Errorf("%+v", got)
+	for _, content := range []string{"line 1\r\nline 2\n", "\x89PNG\r\n\x1a\n\x00\xff\xfe"} {
+		if err := c.Stor("/dir/../a.txt", strings.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-files; got.Name != "a.txt" || string(got.Content) != content {
+			t.Errorf("%q came as %q", content, got)
+		}
 	}
 	if err := c.Stor("bad", strings.NewReader("x")); err == nil || !strings.Contains(err.Error(), "no bad files here") {
 		t.Errorf("a file that is refused: %v", err)

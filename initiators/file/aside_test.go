@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skybus-io/skybus/initiators"
 	"github.com/skybus-io/skybus/initiators/file"
 )
 
@@ -156,6 +157,37 @@ func TestRefusedFileAgain(t *testing.T) {
 			data, reasons := aside(t, dir, "in")
 			if data != "bad" || len(reasons) != 1 || read(t, dir, first+reasonsOf) == before || time.Since(reasons[0].Time) > time.Minute {
 				t.Errorf("put aside is %q, because of %+v", data, reasons)
+			}
+		})
+	}
+}
+
+// TestBytes sends what is no text as what it is, or not at all.
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	for name, tt := range map[string]struct {
+		format file.Format
+		field  string
+		want   []string // nil: it is refused
+	}{
+		"body":        {file.Whole, "{body}", nil},
+		"body_base64": {file.Whole, "{body|base64}", []string{`{"a":"iVBOR/8="}`}},
+		"line":        {file.Lines, "{line}", nil},
+		"line_base64": {file.Lines, "{line|base64}", []string{`{"a":"iVBOR/8="}`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, s := t.TempDir(), &sink{}
+			target, err := initiators.Mapped(s, &initiators.Mapping{Body: initiators.BodyNone, Fields: initiators.Fields{"a": tt.field}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir, "f.png", "\x89PNG\xff")
+			done(t, conn, target, file.Config{Name: name, Dir: dir, Format: tt.format, ContentType: "application/octet-stream"})
+			data, reasons := aside(t, dir, "f")
+			if got := s.bodies(); !slices.Equal(got, tt.want) || (tt.want == nil) != (len(reasons) == 1) {
+				t.Errorf("sent %q, put aside is %q because of %+v", got, data, reasons)
 			}
 		})
 	}

@@ -278,7 +278,7 @@ func TestRequests(t *testing.T) {
 		{`{"a":1}`, "", `{"a":1}`, "eyJhIjoxfQ=="},
 		{`"text"`, "", `"text"`, "InRleHQi"},
 		{`text`, "application/octet-stream", "text", "dGV4dA=="},
-		{"\xff\xfe", "application/octet-stream", "(none)", "//4="},
+		{"\xff\xfe", "application/octet-stream", "\xff\xfe", "//4="},
 		{`{"a":1}{"b":2}`, "application/octet-stream", `{"a":1}{"b":2}`, "eyJhIjoxfXsiYiI6Mn0="},
 	} {
 		c.write(tt.in + "\n")

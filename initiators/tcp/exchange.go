@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/nats-io/nuid"
 
@@ -196,9 +195,6 @@ func (c *conn) request(id string, frame []byte, number uint64) initiators.Reques
 	return initiators.Request{ID: id, ContentType: c.contentType(frame), Body: frame, Values: func(name string) (string, bool) {
 		switch name {
 		case "line":
-			if !utf8.Valid(frame) {
-				return "", false
-			}
 			return string(frame), true
 		case "frame":
 			return base64.StdEncoding.EncodeToString(frame), true
