@@ -326,7 +326,7 @@ func (s *Scheduler) FireNow(ctx context.Context, id string, rev uint64) (string,
 		if err != nil {
 			return "", err
 		}
-		if err := s.storeDue(ctx, msg); errors.Is(err, errConflict) {
+		if _, err := s.store(ctx, sh, msg); errors.Is(err, errConflict) {
 			continue
 		} else if err != nil {
 			return "", err
@@ -368,8 +368,8 @@ func (s *Scheduler) removeFired(ctx context.Context, sh *shard, m *stored) error
 	return bus.Errorf(bus.Aborted, "timer %q was fired, and is being changed by others", m.id)
 }
 
-// storeDue publishes the message that fires a timer, and tells what was made of it: all fires pass here, but for the many of an owner.
-// An attempt whose answer was lost is not repeated: whoever owns the timer fires it again if need be.
+// storeDue publishes the message that fires a timer whose time has come, for whoever sees to it that it does; the many of an owner go their own way.
+// An attempt whose answer was lost is not repeated: they come again if need be.
 func (s *Scheduler) storeDue(ctx context.Context, msg *nats.Msg) error {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()

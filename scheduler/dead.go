@@ -171,7 +171,7 @@ func (d *DeadLetters) raw(ctx context.Context, id string) (jetstream.Stream, *je
 		return nil, nil, bus.Wrap(bus.NotFound, fmt.Sprintf("there is no dead letter %q", id), err)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("scheduler: dead letter %q: %w", id, err)
+		return nil, nil, unread(fmt.Errorf("scheduler: dead letter %q: %w", id, err))
 	}
 	return stream, raw, nil
 }
@@ -213,7 +213,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, id string) error {
 	if err := x.historyTo(h); err != nil {
 		return err
 	}
-	if _, err := d.s.publish(ctx, &nats.Msg{Subject: sh.subject(kindDue, m.id), Header: h, Data: body}); err != nil {
+	if _, err := d.s.store(ctx, sh, &nats.Msg{Subject: sh.subject(kindDue, m.id), Header: h, Data: body}); err != nil {
 		return fmt.Errorf("scheduler: redrive dead letter %q: %w", id, err)
 	}
 	return d.purge(ctx, stream, raw)

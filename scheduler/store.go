@@ -25,7 +25,7 @@ const (
 // errConflict says that the message expected at a subject is not the last one there.
 var errConflict = errors.New("has changed meanwhile")
 
-// store publishes what is to be the pending message of a timer, and returns its sequence. All creates, updates and cancels pass through
+// store publishes what is to be the pending message of a timer, or to be delivered by somebody's will, and returns its sequence. All creates, updates and cancels pass through
 // it, but for those of CreateMany. The message expects what it takes the place of, so it can be sent again when no answer comes; then
 // mine tells whether what is there now is what was sent.
 func (s *Scheduler) store(ctx context.Context, sh *shard, msg *nats.Msg) (uint64, error) {
@@ -214,7 +214,7 @@ func whatIsFull(code jetstream.ErrorCode) string {
 // again tells whether an attempt may be repeated: no answer came, or the servers are about to choose a leader.
 func again(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return api.ErrorCode == jscode.Busy || api.Code == 503 && !jscode.Full(err)
+		return api.ErrorCode == jscode.Busy || api.ErrorCode == jscode.InFlight || api.Code == 503 && !jscode.Full(err)
 	}
 	if e, ok := errors.AsType[*bus.Error](err); ok {
 		return e.Code == bus.Unavailable || e.Code == bus.DeadlineExceeded
