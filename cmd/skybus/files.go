@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -178,7 +179,8 @@ func (c *filesRunCmd) Run(ctx context.Context, app *App) error {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	return c.run(ctx, app, part{name: "files", serve: func(ctx context.Context, p *platform) error {
+	failed := make(chan error, len(s.Sources))
+	err = c.run(ctx, app, part{name: "files", serve: func(ctx context.Context, p *platform) error {
 		_, runner, err := p.startRunner(ctx, app, micro.ClientConfig{Name: "files"})
 		if err != nil {
 			return err
@@ -186,12 +188,17 @@ func (c *filesRunCmd) Run(ctx context.Context, app *App) error {
 		bar := newProgress(app, "records", 1) // how much there is turns up later
 		log := slog.New(clearing{p.conn.Logger().Handler(), bar})
 		from := p.sources(p.client, runner, s.PublishPrefixes)
-		if err := s.start(ctx, p, from, log, func() { stop(errAllSent) }); err != nil {
+		if err := s.start(ctx, p, from, log, func(err error) { failed <- err }, func() { stop(errAllSent) }); err != nil {
 			return err
 		}
 		p.run(ctx, func(ctx context.Context) error { showFiles(ctx, bar, p.files); return nil })
 		return nil
 	}})
+	close(failed) // all have ended
+	for why := range failed {
+		err = errors.Join(err, why)
+	}
+	return err
 }
 
 // report says that nothing is wrong.

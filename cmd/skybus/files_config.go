@@ -283,9 +283,10 @@ func tokenOf(text string) string {
 	}, text)
 }
 
-// start makes the sources with their targets, and runs them until the platform is closed. over is called when all of them have
-// ended by themselves. PublishPrefixes are to be among those of from.
-func (s *filesSetup) start(ctx context.Context, p *platform, from initiators.Sources, log *slog.Logger, over func()) error {
+// start makes the sources with their targets, and runs them until the platform is closed. failed is told why one that is read once has failed, and
+// over that all have ended by themselves. PublishPrefixes are to be among those of from.
+func (s *filesSetup) start(ctx context.Context, p *platform, from initiators.Sources, log *slog.Logger, failed func(error), over func()) error {
+	drain := time.Duration(0)
 	for _, src := range s.Sources {
 		target, err := from.Target(src.Target)
 		if err != nil {
@@ -301,13 +302,11 @@ func (s *filesSetup) start(ctx context.Context, p *platform, from initiators.Sou
 			return err
 		}
 		p.files = append(p.files, made)
-	}
-	all, drain := p.files, time.Duration(0)
-	for _, src := range s.Sources {
 		drain = max(drain, cmp.Or(src.Drain, file.DefaultDrain))
 	}
+	all := p.files
 	p.take(ctx, drain, func(ctx context.Context) error {
-		if err := runSources(ctx, all); err != nil || ctx.Err() != nil {
+		if err := s.run(ctx, all, failed); err != nil || ctx.Err() != nil {
 			return err
 		}
 		over()
@@ -333,15 +332,20 @@ func checkPlace(cfg file.Config) error {
 	return err
 }
 
-// runSources runs all sources until all have ended, or one has failed.
-func runSources(ctx context.Context, all []*file.Source) error {
+// run runs all sources until all have ended. One that is read once and fails is no matter of the others, any other ends them.
+func (s *filesSetup) run(ctx context.Context, all []*file.Source, failed func(error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
 	errs := make(chan error, len(all))
-	for _, s := range all {
+	for i, source := range all {
 		running.Go(func() {
-			if err := s.Run(ctx); err != nil {
+			err := source.Run(ctx)
+			switch {
+			case err == nil:
+			case s.Sources[i].Once && ctx.Err() == nil:
+				failed(err)
+			default:
 				errs <- err
 				cancel(err)
 			}

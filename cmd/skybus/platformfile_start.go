@@ -76,7 +76,9 @@ func (p *platformFile) start(ctx context.Context, app *App, on *platform, runner
 	if p.files == nil {
 		return nil
 	}
-	return p.files.start(ctx, on, on.sources(on.client, runner, p.files.PublishPrefixes), on.conn.Logger(), func() {
+	return p.files.start(ctx, on, on.sources(on.client, runner, p.files.PublishPrefixes), on.conn.Logger(), func(err error) {
+		app.log.ErrorContext(ctx, "files that were to be read once are not all read", "error", message(err))
+	}, func() {
 		app.log.InfoContext(ctx, "all files that were to be read once are read")
 	})
 }
