@@ -53,6 +53,28 @@ func TestCreateAgain(t *testing.T) {
 	}
 }
 
+// A timer whose answer was lost, and that somebody has cancelled meanwhile, is not made again.
+func TestCreateAgainAfterCancel(t *testing.T) {
+	t.Parallel()
+	r := newRetryRig(t, 0)
+	c := lostCreation(t, r.Scheduler, Spec{ID: "a", After: time.Hour, Target: Target{URI: "https://example.com/"}})
+	if _, err := r.createDraft(t.Context(), c.draft, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Cancel(t.Context(), "a", 0); err != nil {
+		t.Fatal(err)
+	}
+	if tm, err := r.createAgain(t.Context(), c); bus.CodeOf(err) != bus.DeadlineExceeded || reason(err) != "uncertain" {
+		t.Errorf("%+v, %v, want it to be uncertain", tm, err)
+	}
+	if _, err := r.Get(t.Context(), "a"); bus.CodeOf(err) != bus.NotFound {
+		t.Errorf("it is there again: %v", err)
+	}
+	if _, err := r.Create(t.Context(), Spec{ID: "a", After: time.Hour, Target: Target{URI: "https://example.com/"}}); err != nil {
+		t.Errorf("another one under its id: %v", err)
+	}
+}
+
 // Of a timer that was sent, and whose answer was lost, nobody knows whether it was stored, as long as nobody can look.
 func TestCreateAgainWithoutServer(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {

@@ -157,7 +157,7 @@ func (s *Scheduler) storedBefore(ctx context.Context, sh *shard, msg *nats.Msg) 
 func (s *Scheduler) findStored(ctx context.Context, sh *shard, msg *nats.Msg) (uint64, error) {
 	last, seq, err := s.last(ctx, sh, msg.Subject)
 	switch {
-	case errors.Is(err, errNone):
+	case errors.Is(err, errNone), err == nil && isGone(last) && isNew(msg): // to make it again would undo the cancel
 		return 0, bus.Errorf(bus.DeadlineExceeded, "scheduler: the answer was lost, and the timer is gone: nobody knows which came first").With("reason", "uncertain")
 	case err != nil:
 		return 0, err
