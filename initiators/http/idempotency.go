@@ -282,7 +282,7 @@ type onceClaim struct {
 	req  onceRequest
 	rec  onceRecord
 
-	mu       sync.Mutex
+	// Of who renews it, until that has ended.
 	revision uint64
 	lost     bool
 }
@@ -356,20 +356,35 @@ func (c *onceClaim) renew(ctx context.Context) {
 }
 
 func (c *onceClaim) write(ctx context.Context, rec onceRecord, ttl time.Duration) error {
-	c.mu.Lock()
-	revision, lost := c.revision, c.lost
-	c.mu.Unlock()
-	if lost {
+	return c.owning(ctx, func(revision uint64) (uint64, error) {
+		return c.once.records.Update(ctx, c.req.key, rec, revision, kv.TTL(ttl))
+	})
+}
+
+// owning writes over the revision that the claim has. That may be another one than is known here: of a renewal that was stored without an answer.
+func (c *onceClaim) owning(ctx context.Context, write func(revision uint64) (uint64, error)) error {
+	if c.lost {
 		return kv.ErrConflict
 	}
-	revision, err := c.once.records.Update(ctx, c.req.key, rec, revision, kv.TTL(ttl))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil {
-		c.revision = revision
+	for {
+		revision, err := write(c.revision)
+		if err == nil {
+			c.revision = revision
+			return nil
+		}
+		if !errors.Is(err, kv.ErrConflict) {
+			return err
+		}
+		e, gerr := c.once.records.Get(ctx, c.req.key)
+		switch {
+		case gerr != nil && !errors.Is(gerr, kv.ErrNotFound):
+			return gerr // whose it is may be known the next time
+		case gerr != nil || e.Value.Owner != c.rec.Owner || e.Revision == c.revision:
+			c.lost = true
+			return err
+		}
+		c.revision = e.Revision
 	}
-	c.lost = errors.Is(err, kv.ErrConflict)
-	return err
 }
 
 // store keeps the answer.
@@ -383,10 +398,9 @@ func (c *onceClaim) store(ctx context.Context, answer *keptAnswer) error {
 func (c *onceClaim) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTimeout)
 	defer cancel()
-	c.mu.Lock()
-	revision := c.revision
-	c.mu.Unlock()
-	err := c.once.records.Delete(ctx, c.req.key, kv.IfRevision(revision))
+	err := c.owning(ctx, func(revision uint64) (uint64, error) {
+		return revision, c.once.records.Delete(ctx, c.req.key, kv.IfRevision(revision))
+	})
 	if err != nil && !errors.Is(err, kv.ErrConflict) {
 		c.once.log.WarnContext(ctx, "a request with a key that failed can be repeated only later", "entry", c.req.entry, "error", err)
 	}

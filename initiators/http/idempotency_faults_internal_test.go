@@ -140,3 +140,48 @@ func TestIdempotencyInTime(t *testing.T) {
 		}
 	})
 }
+
+// A renewal that was stored without an answer costs nothing: what is stored is still the claim's own, and it is renewed, answered or given back by that.
+func TestIdempotencyRenewalNotHeard(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		r := bareRig(t, bustest.Server(t))
+		o := r.once(t)
+		var calls atomic.Int64
+		var takes time.Duration
+		status := http.StatusOK
+		cfg := Idempotency{Wait: route.Duration(time.Minute)}
+		h := onceHandler(t, o, cfg, "pay", func(w http.ResponseWriter, req *http.Request) {
+			key := "default.dev.once.pay." + keyOf(req.Context())
+			e, err := o.records.Get(req.Context(), key)
+			if err == nil {
+				_, err = o.records.Update(req.Context(), key, e.Value, e.Revision, kv.TTL(15*time.Second))
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			time.Sleep(takes)
+			w.WriteHeader(status)
+			_, _ = fmt.Fprint(w, calls.Add(1))
+		})
+		for _, takes = range []time.Duration{0, 50 * time.Second} {
+			calls.Store(0)
+			var asking sync.WaitGroup
+			for range 2 {
+				asking.Go(func() {
+					if resp := ask(h, http.MethodPost, "/", "", "Idempotency-Key", takes.String()); text(t, resp) != "1" || resp.Header.Get(headerStored) != "" {
+						t.Errorf("of what takes %v: %s %v", takes, resp.Status, resp.Header)
+					}
+				})
+			}
+			asking.Wait()
+		}
+		takes, status = 0, http.StatusInternalServerError // which is done again
+		begin := time.Now()
+		for range 2 {
+			ask(h, http.MethodPost, "/", "", "Idempotency-Key", "fails")
+		}
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("after a failure the key was held for %v", took)
+		}
+	})
+}
