@@ -24,7 +24,6 @@ const headerRedriven = "Skybus-Redriven" // how often from a dead letter, "@", a
 const (
 	maxAttemptError = 200    // bytes
 	maxHistory      = 12_000 // bytes of the attempts in a message; a header has room for 64 KiB altogether
-	maxRetryAfter   = 24 * time.Hour
 	laterFirst      = 2 * time.Second // until what cannot be settled comes again
 	laterLast       = 10 * time.Second
 	scheduleTries   = 5
@@ -88,7 +87,7 @@ func (x *parcel) next(now time.Time, failure *DeliveryError) (at time.Time, why 
 	wait := backoff.Full(n, cmp.Or(retry.First, DefaultFirst), max(cmp.Or(retry.Last, DefaultLast), retry.First))
 	plain := now.Add(wait)
 	if failure != nil {
-		wait = max(wait, min(failure.RetryAfter, maxRetryAfter))
+		wait = max(wait, failure.RetryAfter)
 	}
 	if at = now.Add(wait); at.After(x.deadline()) && !plain.After(x.deadline()) {
 		at = x.deadline() // asked for more time than there is: once more at its end

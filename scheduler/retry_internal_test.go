@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func TestWaitGrows(t *testing.T) {
 	}
 }
 
-// What a target asks for counts where it is longer than the wait, up to a day, and to the end of the time that there is.
+// What a target asks for counts where it is longer than the wait, up to the end of the time that there is.
 func TestNextAttempt(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -41,7 +42,8 @@ func TestNextAttempt(t *testing.T) {
 		why     string
 	}{
 		"asks for a minute":         {1, quick, &DeliveryError{RetryAfter: time.Minute}, time.Minute, ""},
-		"asks for too long":         {1, quick, &DeliveryError{RetryAfter: 40 * time.Hour}, 24 * time.Hour, ""},
+		"asks for days":             {1, quick, &DeliveryError{RetryAfter: 40 * time.Hour}, 40 * time.Hour, ""},
+		"asks for centuries":        {1, quick, &DeliveryError{RetryAfter: math.MaxInt64}, 48 * time.Hour, ""},
 		"asks for all there is":     {1, short, &DeliveryError{RetryAfter: time.Hour}, time.Minute, ""},
 		"no attempt left":           {3, quick, nil, 0, "attempt 3 of 3"},
 		"will never take it":        {1, quick, &DeliveryError{Permanent: true}, 0, "no attempt will succeed"},
