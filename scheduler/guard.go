@@ -63,6 +63,7 @@ func special() []netip.Prefix {
 		"100.64.0.0/10",     // shared by customers of a provider
 		"127.0.0.0/8",       // loopback
 		"169.254.0.0/16",    // link-local, with the metadata of cloud machines
+		"168.63.129.16/32",  // what a machine at Azure asks for its secrets
 		"172.16.0.0/12",     // private
 		"192.0.0.0/24",      // protocol assignments
 		"192.0.2.0/24",      // documentation
@@ -92,7 +93,10 @@ func special() []netip.Prefix {
 
 // metadata are networks in which cloud machines find their credentials. To call them takes who knows that to allow it: nobody is told how.
 func metadata() []netip.Prefix {
-	return []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("100.100.100.200/32")}
+	return []netip.Prefix{
+		netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("100.100.100.200/32"),
+		netip.MustParsePrefix("168.63.129.16/32"),
+	}
 }
 
 // refusal says why an address may not be called, and which network would have to be allowed. It is nil for one that may.
