@@ -44,7 +44,8 @@ func (q *queue) put(id string, due int64, seq uint64) {
 	q.up(len(q.heap) - 1)
 }
 
-// guess puts a timer that may be due then, as of a sequence not before seq. Of what is known already the earlier time counts.
+// guess puts a timer that may be due then, as of a sequence not before seq. Of what is known already the earlier time counts: there may be deliveries of
+// earlier lives of the id besides, in any order.
 func (q *queue) guess(id string, due int64, seq uint64) {
 	i, ok := q.byID[id]
 	if !ok {
@@ -52,11 +53,7 @@ func (q *queue) guess(id string, due int64, seq uint64) {
 		return
 	}
 	e := &q.entries[i]
-	if e.seq <= seq {
-		e.seq, e.due = seq, due
-	} else {
-		e.due = min(e.due, due)
-	}
+	e.seq, e.due = max(e.seq, seq), min(e.due, due)
 	q.down(q.up(int(e.pos)))
 }
 

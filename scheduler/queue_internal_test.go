@@ -60,3 +60,17 @@ func checkQueue(t *testing.T, q *queue, want map[string]entry) {
 		}
 	}
 }
+
+// Of several guesses of one timer the earliest counts, in whatever order they come: to look too early costs nothing but that.
+func TestQueueGuesses(t *testing.T) {
+	t.Parallel()
+	for _, dues := range [][]entry{{{due: 10, seq: 1}, {due: 70, seq: 1}}, {{due: 70, seq: 1}, {due: 10, seq: 1}}, {{due: 10, seq: 1}, {due: 70, seq: 500}}} {
+		q := newQueue()
+		for _, e := range dues {
+			q.guess("a", e.due, e.seq)
+		}
+		if e, ok := q.first(); !ok || e.due != 10 {
+			t.Errorf("after %+v it is due at %d", dues, e.due)
+		}
+	}
+}

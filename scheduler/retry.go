@@ -22,8 +22,8 @@ import (
 const headerRedriven = "Skybus-Redriven" // how often from a dead letter, "@", and when the last time, in Unix nanoseconds
 
 const (
-	maxAttemptError = 200    // bytes
-	maxHistory      = 12_000 // bytes of the attempts in a message; a header has room for 64 KiB altogether
+	maxAttemptError = 200             // bytes
+	maxHistory      = 12_000          // bytes of the attempts in a message; a header has room for 64 KiB altogether
 	laterFirst      = 2 * time.Second // until what cannot be settled comes again
 	laterLast       = 10 * time.Second
 	scheduleTries   = 5
