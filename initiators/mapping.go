@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/msgjson"
 )
 
 // What a Mapping does with the body that came from outside.
@@ -183,17 +183,18 @@ func (m *mapping) headers(values lookup) (nats.Header, error) {
 
 // bodyObject is a body as the members of an object. Values of JSON stay as they were written.
 func bodyObject(contentType string, body []byte) (map[string]any, error) {
-	object := map[string]any{}
 	if len(bytes.TrimSpace(body)) == 0 {
-		return object, nil
+		return map[string]any{}, nil
 	}
 	if contentType == typeMessagePack {
-		if err := (bus.MessagePack{}).Unmarshal(body, &object); err != nil {
-			return nil, bus.Errorf(bus.InvalidArgument, "the body is no MessagePack map: %w", err)
+		text, err := msgjson.ToJSON(body)
+		if err != nil {
+			return nil, bus.Errorf(bus.InvalidArgument, "the body has no place in JSON: %w", err)
 		}
-		return object, nil
+		body = text
 	}
-	if object = members(json.RawMessage(body)); object == nil {
+	object := members(json.RawMessage(body))
+	if object == nil {
 		return nil, bus.Errorf(bus.InvalidArgument, "the body is no JSON object")
 	}
 	return object, nil
@@ -241,7 +242,7 @@ func member(object map[string]json.RawMessage, path []string) (any, bool) {
 		object, path = inner, path[1:]
 	}
 	v, ok := object[path[0]]
-	if !ok || !utf8.Valid(v) {
+	if !ok || !msgjson.Text(v) {
 		return nil, false
 	}
 	var s string
@@ -254,13 +255,11 @@ func member(object map[string]json.RawMessage, path []string) (any, bool) {
 // topMembers are the members of a body; none of one that is no object.
 func topMembers(contentType string, body []byte) map[string]json.RawMessage {
 	if contentType == typeMessagePack {
-		object, err := bodyObject(contentType, body)
+		text, err := msgjson.ToJSON(body)
 		if err != nil {
 			return nil
 		}
-		if body, err = json.Marshal(object); err != nil {
-			return nil
-		}
+		body = text
 	}
 	var members map[string]json.RawMessage
 	if json.Unmarshal(body, &members) != nil {

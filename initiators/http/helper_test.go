@@ -143,7 +143,7 @@ func (h *house) serve(t testing.TB) {
 				left = time.Until(at)
 			}
 			err := errors.Join(micro.SetReplyHeader(ctx, "X-Reply", "yes"), micro.SetReplyHeader(ctx, "etag", "\"1\""))
-			return seen{info.RequestID, info.Traceparent, info.ContentType, string(body), left.Milliseconds(), micro.RequestHeader(ctx)}, err
+			return seen{info.RequestID, info.Traceparent, info.ContentType, strings.ToValidUTF8(string(body), "?"), left.Milliseconds(), micro.RequestHeader(ctx)}, err
 		}),
 		micro.Handle(s, "wait", func(ctx context.Context, body []byte) ([]byte, error) {
 			h.waiting.Add(1)
