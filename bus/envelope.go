@@ -63,9 +63,11 @@ type Envelope struct {
 // Header is the envelope as NATS headers. A timeout of more than 24 h is sent as 24 h, the most [ReadEnvelope] takes.
 func (e Envelope) Header() nats.Header {
 	h := nats.Header{}
+	values := make([]string, 0, 9) // of all fields, in one piece: every call has some
 	set := func(key, value string) {
 		if value != "" {
-			h[key] = []string{value}
+			values = append(values, value)
+			h[key] = values[len(values)-1 : len(values) : len(values)]
 		}
 	}
 	set(HeaderContentType, e.ContentType)
@@ -73,20 +75,19 @@ func (e Envelope) Header() nats.Header {
 	set(HeaderFrom, joinFrom(e.Origin, e.From))
 	set(HeaderTraceparent, e.Traceparent)
 	if e.Attempt > 1 {
-		h[HeaderAttempt] = []string{strconv.Itoa(min(e.Attempt, maxAttempt))}
+		set(HeaderAttempt, strconv.Itoa(min(e.Attempt, maxAttempt)))
 	}
 	if e.Timeout > 0 {
-		ms := max(1, min(e.Timeout, maxTimeout).Milliseconds())
-		h[HeaderTimeout] = []string{strconv.FormatInt(ms, 10)}
+		set(HeaderTimeout, strconv.FormatInt(max(1, min(e.Timeout, maxTimeout).Milliseconds()), 10))
 	}
 	if e.Prior > 0 {
-		h[HeaderPrior] = []string{strconv.Itoa(e.Prior)}
+		set(HeaderPrior, strconv.Itoa(e.Prior))
 	}
 	if e.OneWay {
-		h[HeaderOneWay] = []string{"1"}
+		set(HeaderOneWay, "1")
 	}
 	if e.Trace {
-		h[HeaderTrace] = []string{"1"}
+		set(HeaderTrace, "1")
 	}
 	return h
 }
