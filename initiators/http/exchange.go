@@ -98,14 +98,19 @@ func (e *served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve takes a request through all that happens to it.
 func (x *exchange) serve(e *served, r *http.Request) {
+	x.meet(e, r)
+	if err := x.run(); err != nil {
+		x.gateway.fail(x, r, x.answer, err)
+	}
+}
+
+// meet makes it a request for an entry.
+func (x *exchange) meet(e *served, r *http.Request) {
 	x.entry, x.request = e, r
 	x.answer = Answer{Route: e.name, RequestID: requestID(r), entry: e}
 	x.set(requestIDHeader, x.answer.RequestID)
 	x.trace = childTrace(r.Header)
 	e.metrics.begin()
-	if err := x.run(); err != nil {
-		x.gateway.fail(x, r, x.answer, err)
-	}
 }
 
 // run is the way of a request from the door to its answer. An error is the answer then.

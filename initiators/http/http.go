@@ -95,7 +95,8 @@ type Config struct {
 	Listeners []string
 	// Pages serves GET and HEAD of any path that is no route's. What an http.ServeMux has no pattern for is answered as the gateway's other errors are. Nil means one page that tells how to run a route.
 	Pages http.Handler
-	// Mux is asked first: what it has a pattern for is its own, and passes none of the gateway's checks but Policy. Nil means nothing.
+	// Mux is asked first: what it has a pattern for is its own, and passes none of the gateway's checks but Policy, Rates and MaxInFlight. It is counted and logged as the
+	// entry "(mux)". Nil means nothing.
 	Mux *http.ServeMux
 	// Answer is the page that shows a browser what came of its request, executed with an [Answer]. Nil means a plain one.
 	Answer *template.Template
@@ -127,6 +128,7 @@ type Gateway struct {
 	byRoute *served // for routes that the path names
 	byCall  *served // for endpoints that it names, and for who lists them
 	byPage  *served // for the page that shows what there is
+	byMux   *served // for what Config.Mux has a pattern for, where there is one
 	table   atomic.Pointer[table]
 	live    *live     // nil where there are no entries to follow
 	hub     *eventHub // nil without a client
@@ -219,6 +221,13 @@ func (g *Gateway) makeOwn() error {
 	g.byCall, g.byPage = new(*g.byRoute), new(*g.byRoute)
 	g.byCall.access, g.byCall.find = byCall, (*exchange).callTarget
 	g.byPage.access = access{}
+	if cfg.Mux != nil {
+		g.byMux = new(*g.byRoute)
+		g.byMux.name, g.byMux.metrics = muxName, g.metrics.entry(muxName)
+		if p := byRoute.policy; cfg.Guard == nil || p != nil && p.Anonymous {
+			g.byMux.policy = nil // it may take credentials of its own
+		}
+	}
 	return nil
 }
 
@@ -280,10 +289,7 @@ func (g *Gateway) Close() error {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if g.cfg.Mux != nil {
 		if _, pattern := g.cfg.Mux.Handler(r); pattern != "" {
-			if !g.admitMux(w, r) {
-				return
-			}
-			g.cfg.Mux.ServeHTTP(w, r) // which sets the values of the path
+			g.serveMux(w, r)
 			return
 		}
 	}

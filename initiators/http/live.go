@@ -95,7 +95,7 @@ func (l *live) apply(g *Gateway, batch []kv.Entry[value]) {
 	g.keeper.need(next)
 	g.metrics.keep(func(name string) bool {
 		_, there := l.all[name]
-		return there || name == ""
+		return there || name == "" || name == muxName
 	})
 	l.reporter.changed()
 }

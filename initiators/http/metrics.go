@@ -111,7 +111,7 @@ func (g *Gateway) Metrics() http.Handler {
 }
 
 // WriteMetrics writes the gateway's figures in Prometheus's text format: requests by entry and status with their latencies, what is in flight,
-// and the entries in service and refused. The label entry is the name of one, or empty for routes that were named by their path.
+// and the entries in service and refused. The label entry is the name of one, empty for routes that were named by their path, or (mux) for what Config.Mux serves.
 func (g *Gateway) WriteMetrics(w io.Writer) error {
 	f := figures{prom.NewWriter(w, "skybus_http_")}
 	g.metrics.mu.Lock()
