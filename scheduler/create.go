@@ -18,6 +18,7 @@ const (
 	createWindow = 4096            // timers of one CreateMany that are under way at once
 	createBytes  = 32 << 20        // of their payloads
 	createWait   = 5 * time.Second // for an answer, before a timer is stored once more by itself
+	againAtOnce  = 64              // of those
 	replaceTries = 5
 )
 
@@ -127,6 +128,7 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 		defer wg.Wait()
 		defer cancel()
 		window, news := make(chan *creation, createWindow), make(chan struct{}, 1)
+		unsure := make(chan *creation, createWindow+2) // all there are: nobody who tells waits
 		room := newBudget(createBytes)
 		told := &notes{s: s, of: map[*shard]*notesOf{}}
 		defer told.flush()
@@ -140,12 +142,13 @@ func (s *Scheduler) CreateMany(ctx context.Context, specs iter.Seq[Spec]) iter.S
 					return
 				}
 				select {
-				case window <- s.begin(ctx, spec, news):
+				case window <- s.begin(ctx, spec, news, unsure):
 				case <-ctx.Done():
 					return
 				}
 			}
 		})
+		wg.Go(func() { s.createAll(ctx, unsure) })
 		for c := range window {
 			tm, err := s.finish(ctx, c, news, told)
 			room.give(c.size)
@@ -163,17 +166,27 @@ type creation struct {
 	size  int // of the payload
 	body  []byte
 	begun time.Time
-	seq   uint64
-	err   error // nothing was sent, nor will be
-	again error // there is no plain yes, so it is asked for once more, by itself
+	first error // of the first attempt, where that was no plain yes
 
-	known atomic.Bool // what came of it
-	news  chan<- struct{}
+	known  atomic.Bool // what came of it
+	seq    uint64      // by the first attempt
+	made   Timer       // by another one
+	err    error
+	news   chan<- struct{}
+	unsure chan<- *creation
 }
 
-// answered is told what came of c.
+// answered is told what came of the first attempt.
 func (c *creation) answered(seq uint64, err error) {
-	c.seq, c.again = seq, err
+	if c.first = err; err != nil {
+		c.unsure <- c
+		return
+	}
+	c.seq = seq
+	c.ended()
+}
+
+func (c *creation) ended() {
 	c.known.Store(true)
 	select {
 	case c.news <- struct{}{}:
@@ -181,9 +194,9 @@ func (c *creation) answered(seq uint64, err error) {
 	}
 }
 
-// begin sends a timer and waits for nothing. news hears when it is known what came of it.
-func (s *Scheduler) begin(ctx context.Context, spec Spec, news chan<- struct{}) *creation {
-	c := &creation{size: len(spec.Payload), begun: time.Now(), news: news}
+// begin sends a timer and waits for nothing. news hears when it is known what came of it, unsure takes it where that is no plain yes.
+func (s *Scheduler) begin(ctx context.Context, spec Spec, news chan<- struct{}, unsure chan<- *creation) *creation {
+	c := &creation{size: len(spec.Payload), begun: time.Now(), news: news, unsure: unsure}
 	if c.draft, c.err = s.draft(ctx, spec); c.err == nil {
 		c.err = s.room.take(ctx, c.draft.size())
 	}
@@ -203,7 +216,7 @@ func (s *Scheduler) begin(ctx context.Context, spec Spec, news chan<- struct{}) 
 	return c
 }
 
-// finish waits for the answer. Whatever is not a plain yes is asked for once more, by itself: a timer that was stored is recognised.
+// finish waits until it is known what came of a timer.
 func (s *Scheduler) finish(ctx context.Context, c *creation, news <-chan struct{}, told *notes) (Timer, error) {
 	for !c.known.Load() {
 		select {
@@ -212,20 +225,41 @@ func (s *Scheduler) finish(ctx context.Context, c *creation, news <-chan struct{
 			return Timer{}, storeEnded(context.Cause(ctx), true)
 		}
 	}
-	if c.err != nil {
-		return Timer{}, c.err
-	}
-	if c.again != nil {
-		return s.createAgain(ctx, c)
+	if c.err != nil || c.first != nil {
+		return c.made, c.err
 	}
 	told.add(c.shard, noteOf(c.draft.id, c.seq, c.body, c.shard.clock.at(time.Now())))
 	return s.created(c.draft, c.seq), nil
 }
 
-// createAgain stores a timer by itself, which may be stored already. As long as the servers are away those that wait for them do so side by side, not one
-// after the other.
+// createAll stores timers by themselves, many at a time: one that was stored is recognised as long as it is pending or being delivered, so nobody waits for
+// others, nor for who takes the results.
+func (s *Scheduler) createAll(ctx context.Context, unsure <-chan *creation) {
+	places := make(chan struct{}, againAtOnce)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case c := <-unsure:
+			wg.Go(func() {
+				c.made, c.err = s.createAgain(ctx, c)
+				c.ended()
+				<-places
+			})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// createAgain stores a timer that may be stored already. As long as the servers are away all that wait for them do so for the same time.
 func (s *Scheduler) createAgain(ctx context.Context, c *creation) (Timer, error) {
-	unsure := unanswered(c.again)
+	unsure := unanswered(c.first)
 	wait, cancel := context.WithDeadline(ctx, c.begun.Add(storeTimeout))
 	defer cancel()
 	if err := s.conn.WaitConnected(wait); err != nil {

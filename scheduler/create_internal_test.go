@@ -96,7 +96,7 @@ func lostCreation(t *testing.T, s *Scheduler, spec Spec) *creation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &creation{draft: d, begun: time.Now(), again: jetstream.ErrAsyncPublishTimeout}
+	return &creation{draft: d, begun: time.Now(), first: jetstream.ErrAsyncPublishTimeout}
 }
 
 func lastSequence(t *testing.T, s *Scheduler) uint64 {

@@ -288,6 +288,35 @@ func TestCreateManyWithoutServer(t *testing.T) {
 	})
 }
 
+// What was not stored at the first attempt is looked after at once, whoever takes the results at what pace: later it could not be told any more from what has
+// been delivered.
+func TestCreateManyLooksAtOnce(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		n := bustest.Server(t)
+		conn := connect(t, n)
+		s := (&rig{n, conn}).open(t, scheduler.Config{Shards: 1})
+		create(t, s, scheduler.Spec{ID: "before", After: time.Hour})
+		n.Stop()
+		eventually(t, "the loss is noticed", func() bool { return !conn.NATS().IsConnected() })
+		const many = 200
+		specs := func(yield func(scheduler.Spec) bool) {
+			for i := range many {
+				if !yield(scheduler.Spec{ID: fmt.Sprint(i), After: time.Hour, Target: target()}) {
+					return
+				}
+			}
+		}
+		next, stop := iter.Pull2(s.CreateMany(t.Context(), specs))
+		defer stop()
+		n.Start(t)
+		if tm, err, ok := next(); !ok || err != nil || tm.ID != "0" {
+			t.Fatal(tm, err, ok)
+		}
+		// Nobody takes the rest.
+		eventually(t, "all are stored", func() bool { return second(s.Get(t.Context(), fmt.Sprint(many-1))) == nil })
+	})
+}
+
 // createMany makes timers of those ids, and returns an error if one of them is not refused as the others are.
 func createMany(ctx context.Context, s *scheduler.Scheduler, ids ...string) (last error) {
 	var specs []scheduler.Spec

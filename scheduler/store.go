@@ -117,6 +117,7 @@ func (s *Scheduler) keepEpochs() (stop func()) {
 				for _, sh := range s.shards {
 					sh.clock.drop()
 				}
+				s.creating.lookAround() // for what was under way no answer comes
 				next, end := context.WithCancel(context.Background())
 				s.epoch.Store(&next)
 				cancel()
