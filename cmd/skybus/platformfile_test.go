@@ -217,6 +217,7 @@ func TestPlatformDoesNotGoTogether(t *testing.T) {
 		{"conflict at all listeners", entry(`{path: /x, listener: "*", call: x.y}`) + `    c: {path: /x, listener: inner, call: x.y}`, `line 5: gateway.entries.c: conflicts with entry "b": `},
 		{"listeners apart", entry(`{path: /x, listener: other, call: x.y}`) + `    c: {path: /x, listener: inner, call: x.y}`, ""},
 		{"no such parameter", entry(`{path: "/x/{id}", call: x.y, request: {fields: {a: "{path.ids}"}}}`), "line 4: gateway.entries.b.request.fields.a: {path.ids} is never there: want a parameter"},
+		{"a credential", entry(`{path: /x, call: x.y, request: {fields: {a: "{header.authorization}"}}}`), "line 4: gateway.entries.b.request.fields.a: {header.authorization} is never there: want a parameter"},
 		{"constants", entry(`{path: /x, call: x.y, request: {fields: {a: 2, b: true, c: null, d: [1, x]}}}`), ""},
 		{"constants of a frame", listener(`target: {call: x.y, request: {fields: {a: 2, b: [true]}}}`), ""},
 		{"template in a list", entry(`{path: "/x/{id}", call: x.y, request: {fields: {a: ["{path.id}"]}}}`), "line 4: gateway.entries.b.request.fields.a: constant"},

@@ -266,9 +266,8 @@ const headerRoom = 4 << 10 // of a message, for what goes beside its body
 // newWork is r as it is stored, without what proves who asks.
 func newWork(r *http.Request, entry string, body []byte, path map[string]string) laterWork {
 	header := r.Header.Clone()
-	for _, name := range []string{
-		"Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "Prefer", "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length",
-	} {
+	maps.DeleteFunc(header, func(name string, _ []string) bool { return isCredential(name) })
+	for _, name := range []string{"Prefer", "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length"} {
 		header.Del(name)
 	}
 	id := rand.Text()

@@ -197,7 +197,7 @@ func (e Entry) checkTarget(f *faults) {
 }
 
 // wantValues is what requests have values of, for people.
-const wantValues = "a parameter of the path as {path.NAME}, {query.NAME}, {form.NAME}, {header.NAME}, {cookie.NAME}, {body.NAME}, {auth.id}, {claim.NAME}, " +
+const wantValues = "a parameter of the path as {path.NAME}, {query.NAME}, {form.NAME}, {header.NAME} but for credentials, {cookie.NAME}, {body.NAME}, {auth.id}, {claim.NAME}, " +
 	"{method}, {host}, {path}, {remote} or {id}"
 
 // hasValue tells whether a placeholder of the mapping may stand for something (see exchange.value).
@@ -206,10 +206,13 @@ func (e Entry) hasValue(name string) bool {
 	if !dotted {
 		return slices.Contains([]string{"method", "host", "path", "remote"}, name)
 	}
-	if kind == "path" {
+	switch kind {
+	case "path":
 		return slices.Contains(parameters(e.Path), rest)
+	case "header":
+		return !isCredential(rest)
 	}
-	return slices.Contains([]string{"query", "form", "auth", "claim", "header", "cookie"}, kind)
+	return slices.Contains([]string{"query", "form", "auth", "claim", "cookie"}, kind)
 }
 
 func (e Entry) checkEvents(f *faults) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
+	"github.com/skybus-io/skybus/initiators"
 	gateway "github.com/skybus-io/skybus/initiators/http"
 )
 
@@ -477,5 +478,31 @@ func TestServerTiming(t *testing.T) {
 		if a := send(t, method, s.at+path, ""); a.header.Get("Server-Timing") != "" {
 			t.Errorf("%s: nobody asked for %q", path, a.header.Get("Server-Timing"))
 		}
+	}
+}
+
+// Headers that prove who asks stand for nothing in what is made of a request, also where nobody is asked; single cookies do.
+func TestCredentialsHidden(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	fields := map[string]string{"kept": "{header.X-A}", "cookie": "{cookie.lang}"}
+	var headers []string
+	for _, name := range []string{"Authorization", "authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "x_api_key"} {
+		fields[name] = "{header." + name + "|default:none}"
+		headers = append(headers, name, "lang=secret")
+		spec := initiators.Spec{Call: "app.echo", Request: &initiators.Mapping{Fields: initiators.Fields{"a": "{header." + name + "}"}}}
+		if err := (gateway.Entry{Path: "/x", Spec: spec}).Validate(); err == nil || !strings.Contains(err.Error(), "is never there") {
+			t.Errorf("an entry with {header.%s}: %v", name, err)
+		}
+	}
+	entry, err := json.Marshal(gateway.Entry{Path: "/x", Spec: initiators.Spec{Call: "app.echo", Request: &initiators.Mapping{Body: initiators.BodyNone, Fields: fields}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := h.open(t, gateway.Config{}, map[string]string{"x": string(entry)})
+	a := post(t, s.at+"/x", "{}", append(headers, "X-A", "v")...)
+	const want = `{"Authorization":"none","Cookie":"none","Proxy-Authorization":"none","X-Api-Key":"none","authorization":"none","cookie":"secret","kept":"v","x_api_key":"none"}`
+	if a.status != 200 || a.body != want {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }

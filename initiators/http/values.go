@@ -12,7 +12,7 @@ import (
 
 // value is what placeholders of a mapping stand for: path.id, query.q, header.X-User, cookie.session, form.a, and method, host, path, remote; of who
 // sends it auth.id and what else [auth.Principal.Value] knows. Of what was sent several times it is the first. What path, query and form have of a name is
-// there also where it is empty. Headers that hold credentials, or that the gateway itself sets, are not there.
+// there also where it is empty. Headers that hold credentials, or that the gateway itself sets, are not there, but for single cookies.
 func (x *exchange) value(name string) (string, bool) {
 	r := x.request
 	kind, rest, dotted := strings.Cut(name, ".")
@@ -41,7 +41,7 @@ func (x *exchange) value(name string) (string, bool) {
 			return x.who.Value(name)
 		}
 	case "header":
-		if guard := x.gateway.cfg.Guard; guard == nil || !guard.Hides(rest) {
+		if guard := x.gateway.cfg.Guard; !isCredential(rest) && (guard == nil || !guard.Hides(rest)) {
 			return first(r.Header[http.CanonicalHeaderKey(rest)])
 		}
 	case "cookie":
@@ -50,6 +50,16 @@ func (x *exchange) value(name string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// isCredential tells whether a header proves who asks, whatever this gateway takes for proof: such is neither stored nor put into bodies. Names that
+// differ by underscores are the same, as for [auth.Guard.Hides].
+func isCredential(name string) bool {
+	switch http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")) {
+	case "Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key":
+		return true
+	}
+	return false
 }
 
 func first(values []string) (string, bool) {
