@@ -266,10 +266,7 @@ const headerRoom = 4 << 10 // of a message, for what goes beside its body
 // newWork is r as it is stored, without what proves who asks.
 func newWork(r *http.Request, entry string, body []byte, path map[string]string) laterWork {
 	header := r.Header.Clone()
-	maps.DeleteFunc(header, func(name string, _ []string) bool { return isCredential(name) })
-	for _, name := range []string{"Prefer", "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length"} {
-		header.Del(name)
-	}
+	maps.DeleteFunc(header, func(name string, _ []string) bool { return isLost(name) })
 	id := rand.Text()
 	return laterWork{
 		ID: id, Entry: entry, Key: cmp.Or(keyOf(r.Context()), id), Method: r.Method, URL: r.URL.RequestURI(), Host: r.Host, Remote: r.RemoteAddr,

@@ -190,6 +190,7 @@ func (e Entry) checkTarget(f *faults) {
 	}
 	if e.Async != nil {
 		f.take(e.Async.Validate())
+		e.checkLater(f)
 	}
 	if e.Idempotency != nil {
 		f.take(e.Idempotency.Validate())

@@ -141,6 +141,24 @@ func TestEntryValidate(t *testing.T) {
 	}
 }
 
+// What is not stored with a request that is answered later cannot be asked for there: it would be accepted, and fail for good.
+func TestEntryValidateAsync(t *testing.T) {
+	t.Parallel()
+	for text, field := range map[string]string{
+		`{"path":"/a","call":"a.b","async":{},"request":{"fields":{"a":"{cookie.sid}"}}}`:                             "request.fields.a",
+		`{"path":"/a","call":"a.b","async":{},"request":{"header":{"a":"{header.x-api-key}"}}}`:                       "request.header.a",
+		`{"path":"/a","stream":"a.{cookie.sid}","async":{"always":true}}`:                                             "stream",
+		`{"path":"/a","call":"a.b","async":{},"headers":{"forward":["X-A","cookie"]}}`:                                "headers.forward[1]",
+		`{"path":"/a","call":"a.b","async":{},"request":{"fields":{"a":"{header.X-A}","b":"{cookie.sid|optional}"}}}`: "",
+		`{"path":"/a","call":"a.b","request":{"fields":{"a":"{cookie.sid}"}},"headers":{"forward":["Cookie"]}}`:       "",
+	} {
+		err := parse(t, text).Validate()
+		if fe, ok := errors.AsType[*gateway.FieldError](err); (err == nil) != (field == "") || ok && fe.Field != field {
+			t.Errorf("%s: error %v, want one of field %q", text, err, field)
+		}
+	}
+}
+
 func TestParseJSONRefuses(t *testing.T) {
 	t.Parallel()
 	for text, says := range map[string]string{
