@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"path/filepath"
 	"reflect"
 	"strings"
 
@@ -90,7 +91,17 @@ func readAccess(name string) (gatewayAccess, error) {
 	if err != nil {
 		return a, usagef("%s", message(err))
 	}
+	a.relativeTo(filepath.Dir(name))
 	return a, nil
+}
+
+// relativeTo takes files for those of a directory, where they do not say.
+func (a *gatewayAccess) relativeTo(dir string) {
+	for i := range a.JWT {
+		if file := &a.JWT[i].File; *file != "" && !filepath.IsAbs(*file) {
+			*file = filepath.Join(dir, *file)
+		}
+	}
 }
 
 // parseAccess reads it from YAML, of which JSON is a part. Mistakes are told with their lines and fields.

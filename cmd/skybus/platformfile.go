@@ -243,6 +243,9 @@ func (p *platformFile) relativeTo(dir string) error {
 	if p.tcp != nil {
 		p.tcp.relativeTo(dir)
 	}
+	if p.access != nil {
+		p.access.relativeTo(dir)
+	}
 	if p.files != nil {
 		return p.files.resolve(dir)
 	}
