@@ -165,7 +165,7 @@ func (g *Gateway) apiInfo(left int) apiInfo {
 		Description: cfg.Description,
 	}
 	if left > 0 {
-		info.Description = strings.TrimSpace(fmt.Sprintf("%s\n\nThis is not all: %d operations or schemas do not fit.", info.Description, left))
+		info.Description = strings.TrimSpace(fmt.Sprintf("%s\n\nThis is not all: %d operations or schemas do not fit, as there are too many, or several for one path.", info.Description, left))
 	}
 	return info
 }

@@ -26,11 +26,12 @@ type docBuilder struct {
 	room     int  // for operations
 	left     int  // what did not fit
 	shapes   map[string]shapedPath
+	entryOf  map[*apiOperation]*served
 }
 
 func newDocBuilder(g *Gateway, schemas bool, room int) *docBuilder {
 	return &docBuilder{
-		g: g, services: g.runner.Client().Registry().Services(), schemas: schemas, room: room, shapes: map[string]shapedPath{},
+		g: g, services: g.runner.Client().Registry().Services(), schemas: schemas, room: room, shapes: map[string]shapedPath{}, entryOf: map[*apiOperation]*served{},
 		doc: &apiDocument{
 			OpenAPI: "3.1.0", Servers: []apiServer{{"/"}}, Tags: []apiTag{}, Paths: map[string]map[string]any{}, Components: sharedComponents(),
 		},

@@ -25,7 +25,12 @@ func (b *docBuilder) entries() {
 		}
 		added := false
 		for _, method := range list {
-			added = b.add(path, method, b.entry(e, method, params, len(list) > 1)) || added
+			op := b.entry(e, method, params, len(list) > 1)
+			if b.add(path, method, op) {
+				added, b.entryOf[op] = true, e
+			} else {
+				b.elsewhere(path, method, e)
+			}
 		}
 		for _, tag := range entryTags(e) {
 			if added {
@@ -33,6 +38,29 @@ func (b *docBuilder) entries() {
 			}
 		}
 	}
+}
+
+// elsewhere tells of an entry at another host or listener where one is for the same path and method: OpenAPI has one operation for both.
+func (b *docBuilder) elsewhere(path, method string, e *served) {
+	op, _ := b.doc.Paths[path][strings.ToLower(method)].(*apiOperation)
+	there := b.entryOf[op]
+	if there == nil || there.Host == e.Host && there.Listener == e.Listener {
+		return
+	}
+	b.left++
+	op.Description = cut(strings.TrimSpace(op.Description + "\n\nThe entry " + e.name + " is for the same " + e.where() + "."))
+}
+
+// where is the host and the listener of an entry, for people.
+func (e *served) where() string {
+	host, listener := "at any host", ""
+	if e.Host != "" {
+		host = "at " + e.Host
+	}
+	if e.Listener != "" && e.Listener != AllListeners {
+		listener = ", at the listener " + e.Listener
+	}
+	return host + listener
 }
 
 func entryTags(e *served) []string {

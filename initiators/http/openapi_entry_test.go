@@ -104,6 +104,27 @@ func TestOpenAPIEntries(t *testing.T) {
 	}
 }
 
+// Of entries for the same path at several hosts or listeners each is told of, though OpenAPI has one operation for all.
+func TestOpenAPIElsewhere(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.open(t, gateway.Config{Listeners: []string{"inner"}}, map[string]string{
+		"a": `{"method":"GET","host":"a.example","path":"/orders/{id}","call":"app.echo","description":"Of a."}`,
+		"b": `{"method":"GET","host":"b.example","path":"/orders/{order}","call":"app.echo"}`,
+		"c": `{"method":"GET","listener":"inner","path":"/orders/{id}","call":"app.echo"}`,
+		"d": `{"path":"/one","call":"app.echo"}`,
+		"e": `{"method":"GET","path":"/one","call":"app.echo"}`, // takes the place of d
+	})
+	doc := document(t, s.at)
+	want := "Of a.\n\nThe entry b is for the same at b.example.\n\nThe entry c is for the same at any host, at the listener inner."
+	if got := doc.Paths.Find("/orders/{id}").Get.Description; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if !strings.Contains(doc.Info.Description, "This is not all: 2 operations") {
+		t.Errorf("%q", doc.Info.Description)
+	}
+}
+
 // Requests to entries and what they are answered fit the document.
 func TestOpenAPIEntriesFit(t *testing.T) {
 	t.Parallel()
