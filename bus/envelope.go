@@ -13,6 +13,7 @@ const (
 	HeaderContentType = "Content-Type"
 	HeaderRequestID   = "Skybus-Request-Id"
 	HeaderAttempt     = "Skybus-Attempt"
+	HeaderCall        = "Skybus-Call"
 	HeaderTimeout     = "Skybus-Timeout" // milliseconds left
 	HeaderFrom        = "Skybus-From"
 	HeaderOneWay      = "Skybus-One-Way"
@@ -43,6 +44,9 @@ type Envelope struct {
 	RequestID string
 	// Attempt counts from 1 to 1000; more is sent as 1000. 0 is sent as nothing and read as 1.
 	Attempt int
+	// Call tells attempts apart that RequestID and Attempt do not, for who gives one of them up: a handler's calls all have its request id. Empty
+	// where the request id is new.
+	Call string
 	// Timeout is how long the caller still waits. 0 means it did not say.
 	Timeout time.Duration
 	// Origin is the address of who began the chain of calls that led to this one, From that of the caller. One header
@@ -63,7 +67,7 @@ type Envelope struct {
 // Header is the envelope as NATS headers. A timeout of more than 24 h is sent as 24 h, the most [ReadEnvelope] takes.
 func (e Envelope) Header() nats.Header {
 	h := nats.Header{}
-	values := make([]string, 0, 9) // of all fields, in one piece: every call has some
+	values := make([]string, 0, 10) // of all fields, in one piece: every call has some
 	set := func(key, value string) {
 		if value != "" {
 			values = append(values, value)
@@ -72,6 +76,7 @@ func (e Envelope) Header() nats.Header {
 	}
 	set(HeaderContentType, e.ContentType)
 	set(HeaderRequestID, e.RequestID)
+	set(HeaderCall, e.Call)
 	set(HeaderFrom, joinFrom(e.Origin, e.From))
 	set(HeaderTraceparent, e.Traceparent)
 	if e.Attempt > 1 {
@@ -98,6 +103,7 @@ func ReadEnvelope(h nats.Header) (Envelope, error) {
 	e := Envelope{
 		ContentType: first(h, HeaderContentType),
 		RequestID:   first(h, HeaderRequestID),
+		Call:        first(h, HeaderCall),
 		OneWay:      first(h, HeaderOneWay) != "",
 		Traceparent: first(h, HeaderTraceparent),
 		Trace:       first(h, HeaderTrace) != "",
@@ -106,6 +112,7 @@ func ReadEnvelope(h nats.Header) (Envelope, error) {
 	for _, f := range [...]struct{ name, value string }{
 		{HeaderContentType, e.ContentType},
 		{HeaderRequestID, e.RequestID},
+		{HeaderCall, e.Call},
 		{HeaderFrom, first(h, HeaderFrom)},
 		{HeaderTraceparent, e.Traceparent},
 	} {

@@ -22,6 +22,7 @@ func fullEnvelope() bus.Envelope {
 		ContentType: "application/msgpack",
 		RequestID:   "Zx7_-9",
 		Attempt:     3,
+		Call:        "call-1",
 		Timeout:     1500 * time.Millisecond,
 		Origin:      gateway,
 		From:        cart,
@@ -37,6 +38,7 @@ func TestEnvelopeHeader(t *testing.T) {
 		"Content-Type":      {"application/msgpack"},
 		"Skybus-Request-Id": {"Zx7_-9"},
 		"Skybus-Attempt":    {"3"},
+		"Skybus-Call":       {"call-1"},
 		"Skybus-Timeout":    {"1500"},
 		"Skybus-From":       {gateway + " " + cart},
 		"Skybus-Prior":      {"42"},
@@ -125,6 +127,7 @@ func TestReadEnvelopeRefuses(t *testing.T) {
 	tests := map[string][]string{
 		bus.HeaderContentType: {long},
 		bus.HeaderRequestID:   {long},
+		bus.HeaderCall:        {long},
 		bus.HeaderFrom:        {long, strings.Repeat("a ", 301)},
 		bus.HeaderTraceparent: {long},
 		bus.HeaderAttempt:     {"0", "-1", "1001", "x", "1.5", "1e2", " 1", "99999999999999999999", long},

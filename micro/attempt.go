@@ -182,13 +182,12 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 	if deadline, ok := ctx.Deadline(); ok { // the attempt's: nobody hears an answer after it
 		env.Timeout = time.Until(deadline)
 	}
+	if a.inherited {
+		env.Call = nuid.Next()
+	}
 	t.msg.Header = env.Header()
 	maps.Copy(t.msg.Header, a.req.Header)
 	begun := ctx.Err() == nil
-	key := cancelKey{a.req.Service, a.req.Endpoint, env.RequestID, t.n}
-	if a.inherited {
-		a.client.siblings.enter(key)
-	}
 	var start time.Time
 	if t.observe != nil {
 		start = time.Now()
@@ -212,9 +211,8 @@ func (a *attempts) run(ctx context.Context, t *attempt) {
 	if fault != nil || answer != nil && a.peer.suspects() {
 		a.client.report(a.peer, a.req.Service, a.instance(t), fault)
 	}
-	last := !a.inherited || a.client.siblings.leave(key)
-	if last && begun && answer == nil && errors.Is(ctx.Err(), context.Canceled) && t.foreign == nil {
-		a.client.cancelRemote(key, a.client.conn.NATS().NewRespInbox())
+	if begun && answer == nil && errors.Is(ctx.Err(), context.Canceled) && t.foreign == nil {
+		a.client.cancelRemote(a.req, env, a.client.conn.NATS().NewRespInbox())
 	}
 }
 

@@ -124,7 +124,7 @@ func (c *Client) gather(ctx context.Context, r *Request, each func(Reply, error)
 		}
 		err = g.run(ctx, each)
 		if g.abandons(ctx, err) {
-			c.cancelRemote(cancelKey{r.Service, r.Endpoint, env.RequestID, 1}, inbox+".1")
+			c.cancelRemote(r, env, inbox+".1")
 		}
 		return err
 	})

@@ -74,15 +74,15 @@ func (r *requests) remove(in *inbound) {
 	}
 }
 
-// cancel ends the ctx of the requests that have the id and the attempt and were made by who has the inbox; endpoint, where
-// it is not empty, restricts that to one endpoint. It tells whether there were any, and whether any of another sender.
-func (r *requests) cancel(id string, attempt int, inbox, endpoint string) (found, foreign bool) {
-	sh := r.shard(id)
+// cancel ends the ctx of the requests that have the id, the attempt and the call of env, and were made by who has the inbox; endpoint, where it is
+// not empty, restricts that to one endpoint. It tells whether there were any, and whether any of another sender.
+func (r *requests) cancel(env bus.Envelope, inbox, endpoint string) (found, foreign bool) {
+	sh := r.shard(env.RequestID)
 	sh.mu.Lock()
 	var ours []*inbound
-	for in := sh.byID[id]; in != nil; in = in.next {
+	for in := sh.byID[env.RequestID]; in != nil; in = in.next {
 		switch {
-		case in.env.Attempt != attempt || endpoint != "" && in.ep.name != endpoint:
+		case in.env.Attempt != env.Attempt || in.env.Call != env.Call || endpoint != "" && in.ep.name != endpoint:
 		case inboxOf(in.msg.Reply) != inbox:
 			foreign = true
 		default:
@@ -109,7 +109,7 @@ func (s *Service) cancelRequest(m *nats.Msg) {
 		s.drops.add(DropForeignCancel)
 		return
 	}
-	switch found, foreign := s.requests.cancel(env.RequestID, env.Attempt, inbox, string(m.Data)); {
+	switch found, foreign := s.requests.cancel(env, inbox, string(m.Data)); {
 	case found:
 	case foreign:
 		s.drops.add(DropForeignCancel)

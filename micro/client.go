@@ -72,7 +72,6 @@ type Client struct {
 	peers    peers
 	settings *liveSettings
 	foreign  foreigners
-	siblings siblings
 	mux      *stream.Mux
 	bodies   *bodies
 }

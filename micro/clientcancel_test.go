@@ -49,7 +49,7 @@ func TestCancelMessage(t *testing.T) {
 		cancel()
 		wantCode(t, bustest.Receive(t, "the call", failed), bus.Canceled)
 		m := bustest.Receive(t, "the message", cancels)
-		if m.Header.Get(bus.HeaderRequestID) != request.Header.Get(bus.HeaderRequestID) || m.Header.Get(bus.HeaderAttempt) != "1" || string(m.Data) != "x" {
+		if m.Header.Get(bus.HeaderRequestID) != request.Header.Get(bus.HeaderRequestID) || m.Header.Get(bus.HeaderCall) != request.Header.Get(bus.HeaderCall) || string(m.Data) != "x" {
 			t.Errorf("headers %v, body %q", m.Header, m.Data)
 		}
 		if prefix := request.Reply[:len("_INBOX.")+22]; m.Reply[:len(prefix)] != prefix || m.Reply == request.Reply {
@@ -144,49 +144,56 @@ func TestCancelOfHedges(t *testing.T) {
 	}
 }
 
-// Calls of one handler to one endpoint cannot be told apart: none is cancelled while another may be meant.
+// Of the calls of one handler to one endpoint, which all have its request id, the one that is given up ends, and no other: not one either that is made
+// after it.
 func TestCancelSiblings(t *testing.T) {
 	t.Parallel()
 	s := bustest.Server(t)
-	nc := s.Connect(t)
-	requests, cancels := make(chan *nats.Msg, 10), make(chan *nats.Msg, 10)
-	if _, err := nc.Subscribe("default.dev.svc.slow.x", func(m *nats.Msg) { requests <- m }); err != nil {
-		t.Fatal(err)
+	type handled struct {
+		call  string
+		ended <-chan struct{}
 	}
-	if _, err := nc.Subscribe("default.dev.ctl.slow.all.cancel", func(m *nats.Msg) { cancels <- m }); err != nil {
-		t.Fatal(err)
+	entered, release := make(chan handled, 10), make(chan struct{})
+	serve(t, connect(t, s), micro.Config{Name: "slow"}, endpoint("wait", func(ctx context.Context, req hello) (greeting, error) {
+		entered <- handled{req.Name, ctx.Done()}
+		select {
+		case <-ctx.Done():
+		case <-release:
+		}
+		return greeting{}, ctx.Err()
+	}))
+	c := newClient(t, connect(t, s), micro.ClientConfig{Timeout: time.Minute})
+	sees(t, c, "slow", 1)
+	type call struct {
+		stop   context.CancelFunc
+		failed chan error
+		at     handled
 	}
-	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	c := newClient(t, connect(t, s), micro.ClientConfig{})
-	failed := make(chan error, 2)
-	var stop [2]context.CancelFunc
-	for i := range stop {
-		var ctx context.Context
-		ctx, stop[i] = context.WithCancel(micro.WithRequestID(t.Context(), "shared"))
+	calls := map[string]*call{}
+	begin := func(name string) {
+		ctx, cancel := context.WithCancel(micro.WithRequestID(t.Context(), "shared"))
+		made := &call{stop: cancel, failed: make(chan error, 1)}
+		calls[name] = made
 		go func() {
-			_, err := micro.Call[hello](ctx, c, "slow.x", hello{})
-			failed <- err
+			_, err := micro.Call[greeting](ctx, c, "slow.wait", hello{Name: name})
+			made.failed <- err
 		}()
-		bustest.Receive(t, "the request", requests)
+		made.at = bustest.Receive(t, "the handler of "+name, entered)
 	}
-	stop[0]()
-	wantCode(t, bustest.Receive(t, "the first", failed), bus.Canceled)
-	if err := c.Conn().NATS().Flush(); err != nil {
-		t.Fatal(err)
+	begin("first")
+	begin("second")
+	calls["first"].stop()
+	begin("third")
+	wantCode(t, bustest.Receive(t, "the first", calls["first"].failed), bus.Canceled)
+	bustest.Receive(t, "the end of the first handler", calls["first"].at.ended)
+	calls["second"].stop()
+	wantCode(t, bustest.Receive(t, "the second", calls["second"].failed), bus.Canceled)
+	bustest.Receive(t, "the end of the second handler", calls["second"].at.ended)
+	close(release)
+	if err := bustest.Receive(t, "the third", calls["third"].failed); err != nil {
+		t.Errorf("the third ended too: %v", err)
 	}
-	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	if len(cancels) > 0 {
-		t.Error("one was cancelled while the other goes on")
-	}
-	stop[1]()
-	wantCode(t, bustest.Receive(t, "the second", failed), bus.Canceled)
-	if m := bustest.Receive(t, "the message for both", cancels); m.Header.Get(bus.HeaderRequestID) != "shared" {
-		t.Errorf("headers %v", m.Header)
-	}
+	calls["third"].stop()
 }
 
 func cancelled(ctx context.Context) context.Context {

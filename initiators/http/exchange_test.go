@@ -506,3 +506,37 @@ func TestCredentialsHidden(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }
+
+// A client that goes ends its own request, not the one that a proxy has sent again meanwhile with the same X-Request-Id.
+func TestClientGoneSameID(t *testing.T) {
+	t.Parallel()
+	h := build(t)
+	s := h.open(t, gateway.Config{}, map[string]string{"slow": `{"method":"POST","path":"/slow","call":"app.wait","timeout":"5m"}`})
+	ctx, leave := context.WithCancel(t.Context())
+	statuses := make(chan int, 2)
+	for i, ctx := range []context.Context{ctx, t.Context()} {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.at+"/slow", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Request-Id", "mine")
+		go func() {
+			status := 0
+			if resp, err := client(t).Do(req); err == nil {
+				status = resp.StatusCode
+				_ = resp.Body.Close()
+			}
+			statuses <- status
+		}()
+		bustest.Eventually(t, "the request", func() bool { return h.waiting.Load() == int64(i+1) })
+	}
+	leave()
+	if status := bustest.Receive(t, "the end of the first", statuses); status != 0 {
+		t.Errorf("the first is answered with %d", status)
+	}
+	bustest.Eventually(t, "the end of its handler", func() bool { return h.waiting.Load() == 1 })
+	h.release()
+	if status := bustest.Receive(t, "the second", statuses); status != http.StatusOK {
+		t.Errorf("the second is answered with %d", status)
+	}
+}
