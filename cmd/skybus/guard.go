@@ -35,7 +35,7 @@ func (n *network) UnmarshalText(text []byte) error {
 
 // guardFlags say what timers may call beside what anybody may.
 type guardFlags struct {
-	AllowNetwork  []network `help:"Network that is not public and that timers may call nevertheless, or none; may be repeated. Default: this machine itself; none for skybus scheduler." placeholder:"CIDR" group:"guard"`
+	AllowNetwork  []network `help:"Network that is not public and that timers may call nevertheless, or none; may be repeated. Default: this machine itself, for skybus up only where nobody else can set timers; none for skybus scheduler." placeholder:"CIDR" group:"guard"`
 	AllowPort     []uint16  `help:"Port that timers may call; may be repeated. Default: 80, 443 and those from 1024 on." placeholder:"PORT" group:"guard"`
 	PublishPrefix []string  `help:"What subjects begin with that timers may publish to; may be repeated. Default: APP.ENV.pub." placeholder:"PREFIX" group:"guard"`
 }
