@@ -1,5 +1,5 @@
 // Command ftp is an initiator of its own making: what is uploaded to it by FTP becomes requests to a service, a route, a stream or a timer. ftp.go is
-// all of it; this file reads flags. It has one user, whose name and password are in FTP_USER and FTP_PASSWORD.
+// all of it; server.go is what the FTP library wants, and this file reads flags. It has one user, whose name and password are in FTP_USER and FTP_PASSWORD.
 //
 //	skybus up --demo
 //	FTP_USER=me FTP_PASSWORD=secret go run ./examples/ftp --listen 127.0.0.1:2121 --call getwidgets.get
@@ -19,8 +19,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	ftpserver "github.com/fclairamb/ftpserverlib"
 
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/initiators"
@@ -81,20 +79,5 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		return err
 	}
 	log.InfoContext(ctx, "serving", "ftp", "ftp://"+l.Addr().String(), "target", spec.String())
-	return serve(ctx, l, &uploads{target: target, user: getenv("FTP_USER"), password: getenv("FTP_PASSWORD")})
-}
-
-// serve takes uploads until ctx ends.
-func serve(ctx context.Context, l net.Listener, u *uploads) error {
-	u.settings = ftpserver.Settings{Listener: l, DisableActiveMode: true, IdleTimeout: 300, ConnectionTimeout: 30, DefaultTransferType: ftpserver.TransferTypeBinary}
-	srv := ftpserver.NewFtpServer(u)
-	if err := srv.Listen(); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Stop() }) // Serve tells
-	defer stop()
-	if err := srv.Serve(); ctx.Err() == nil {
-		return err
-	}
-	return nil
+	return (&users{target: target, user: getenv("FTP_USER"), password: getenv("FTP_PASSWORD")}).serve(ctx, l)
 }
