@@ -197,6 +197,9 @@ func bodyObject(contentType string, body []byte) (map[string]any, error) {
 	if object == nil {
 		return nil, bus.Errorf(bus.InvalidArgument, "the body is no JSON object")
 	}
+	if len(object) != countMembers(body) {
+		return nil, bus.Errorf(bus.InvalidArgument, "the body has two members of one name")
+	}
 	return object, nil
 }
 
@@ -230,6 +233,27 @@ func members(v any) map[string]any {
 		return object
 	}
 	return nil
+}
+
+// countMembers counts those of a valid JSON object, each as often as it is there.
+func countMembers(object []byte) (n int) {
+	depth, text := 0, false
+	for i := 0; i < len(object); i++ {
+		switch c := object[i]; {
+		case text && c == '\\':
+			i++
+		case c == '"':
+			text = !text
+		case text:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		case c == ':' && depth == 1:
+			n++
+		}
+	}
+	return n
 }
 
 // member is a member of a JSON object, by path; strings are strings, all else is as it was written.

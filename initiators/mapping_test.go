@@ -64,6 +64,7 @@ func TestMapping(t *testing.T) {
 	}{
 		"pass":                       {initiators.Mapping{}, `not JSON`, `not JSON`},
 		"merge":                      {initiators.Mapping{Body: "merge"}, `{"id":1,"x":1.0e2,"n":3}`, `{"id":"7","n":3,"x":1.0e2}`},
+		"merge what has colons":      {initiators.Mapping{Body: "merge"}, `{"a:":":\"}:","b\\":{"c":1,"c":[{":":2}]}, "d" : []}`, `{"a:":":\"}:","b\\":{"c":1,"c":[{":":2}]},"d":[],"id":"7","n":"12"}`},
 		"merge nothing":              {initiators.Mapping{Body: "merge"}, ` `, `{"id":"7","n":"12"}`},
 		"none":                       {initiators.Mapping{Body: "none"}, `{"a":1}`, ``},
 		"fields alone":               {initiators.Mapping{Body: "none", Fields: fields{"a": "{path.id}"}}, `{"b":1}`, `{"a":"7"}`},
@@ -109,6 +110,8 @@ func TestMappingRefuses(t *testing.T) {
 		"in a member": {"{body.a}", "{\"a\":\"\xff\"}", "body.a is missing"},
 		"body member": {"{body.x.y}", `{"x":1}`, "body.x.y is missing"},
 		"no object":   {"x", `[1]`, "no JSON object"},
+		"twice":       {"x", `{"b":{"c":1,"c":1},"b":[":"]}`, "two members of one name"},
+		"twice so":    {"x", `{"b\"":1, "\u0062\"" : "\\"}`, "two members of one name"},
 		"null":        {"x", `null`, "no JSON object"},
 	} {
 		how := initiators.BodyNone

@@ -42,11 +42,12 @@ func TestTranscode(t *testing.T) {
 		"a name twice in it":   {plain, "\x82\xa1a\x01\xa1a\x02", 400, "two members"},
 		"an extension":         {plain, "\xd4\x05\x00", 400, "no timestamp"},
 		"merged":               {merged, "\x81\xa1n\xcf\xff\xff\xff\xff\xff\xff\xff\xff", 200, `{"id":"7","n":18446744073709551615}`},
+		"a name twice in JSON": {merged, `{"a":1,"\u0061":2}`, 400, "two members"},
 		"a name twice, merged": {merged, "\x82\xa1a\x01\xa1a\x02", 400, "two members"},
 		"no UTF-8, merged":     {merged, "\x81\xa1a\xa1\xff", 400, "UTF-8"},
 	} {
 		contentType := typeMsgpack
-		if tt.path == packed {
+		if tt.path == packed || strings.HasPrefix(tt.body, "{") {
 			contentType = typeJSON
 		}
 		a := post(t, s.at+tt.path, tt.body, "Content-Type", contentType, "Accept", typeJSON)
