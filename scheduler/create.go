@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -232,29 +233,79 @@ func (s *Scheduler) finish(ctx context.Context, c *creation, news <-chan struct{
 	return s.created(c.draft, c.seq), nil
 }
 
-// createAll stores timers by themselves, many at a time: one that was stored is recognised as long as it is pending or being delivered, so nobody waits for
-// others, nor for who takes the results.
+// createAll finds or stores timers whose first attempt was no plain yes, whoever takes the results at what pace. One that was stored is recognised only as long
+// as it is pending or being delivered, so that is looked at first, for many at a time.
 func (s *Scheduler) createAll(ctx context.Context, unsure <-chan *creation) {
 	places := make(chan struct{}, againAtOnce)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
+		var some []*creation
 		select {
 		case c := <-unsure:
-			wg.Go(func() {
-				c.made, c.err = s.createAgain(ctx, c)
-				c.ended()
-				<-places
-			})
+			some = append(some, c)
 		case <-ctx.Done():
 			return
 		}
+		for more := true; more && len(some) < fetchSize; {
+			select {
+			case c := <-unsure:
+				some = append(some, c)
+			default:
+				more = false
+			}
+		}
+		for _, c := range s.unknown(ctx, some) {
+			wg.Go(func() {
+				select {
+				case places <- struct{}{}:
+					c.made, c.err = s.createAgain(ctx, c)
+					<-places
+				case <-ctx.Done():
+					c.err = storeEnded(context.Cause(ctx), unanswered(c.first))
+				}
+				c.ended()
+			})
+		}
 	}
+}
+
+// unknown is those of which it is not seen at once that they are stored. The others it ends.
+func (s *Scheduler) unknown(ctx context.Context, some []*creation) (rest []*creation) {
+	shards := map[*shard][]*creation{}
+	for _, c := range some {
+		if !unanswered(c.first) || !s.conn.NATS().IsConnected() {
+			rest = append(rest, c)
+			continue
+		}
+		shards[c.shard] = append(shards[c.shard], c)
+	}
+	for sh, some := range shards {
+		ids := make([]string, len(some))
+		for i, c := range some {
+			ids[i] = c.draft.id
+		}
+		pending, due, err := s.pendingAndDue(ctx, sh, ids)
+		if err != nil {
+			s.log.DebugContext(ctx, "timers whose answers were lost not looked for together", "error", err)
+		}
+		for _, c := range some {
+			m, fired := due[c.draft.id]
+			if !fired { // else what is pending a server that was killed has forgotten to remove
+				m = pending[c.draft.id]
+			}
+			if m == nil || !bytes.Equal(m.body, c.body) {
+				rest = append(rest, c)
+				continue
+			}
+			if !fired {
+				s.note(sh, noteOf(c.draft.id, m.seq, m.body, sh.clock.at(time.Now())))
+			}
+			c.made = s.created(c.draft, m.seq)
+			c.ended()
+		}
+	}
+	return rest
 }
 
 // createAgain stores a timer that may be stored already. As long as the servers are away all that wait for them do so for the same time.

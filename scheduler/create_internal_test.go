@@ -2,9 +2,11 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
@@ -53,6 +55,42 @@ func TestCreateAgain(t *testing.T) {
 	}
 }
 
+// Of many whose answers were lost those that are stored are told at once.
+func TestCreationsAreRecognised(t *testing.T) {
+	t.Parallel()
+	r := newRetryRig(t, 0)
+	all := map[string]*creation{}
+	var some []*creation
+	for _, id := range []string{"pending", "fired", "lost", "refused", "another"} {
+		c := lostCreation(t, r.Scheduler, Spec{ID: id, After: time.Hour, Target: Target{URI: "https://example.com/"}})
+		all[id], some = c, append(some, c)
+	}
+	all["refused"].first = nats.ErrNoResponders
+	twice := lostCreation(t, r.Scheduler, Spec{ID: "pending", After: time.Hour, Target: Target{URI: "https://example.com/"}})
+	some = append(some, twice)
+	for _, id := range []string{"pending", "fired"} {
+		if _, err := r.createDraft(t.Context(), all[id].draft, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.FireNow(t.Context(), "fired", 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Create(t.Context(), Spec{ID: "another", After: time.Hour, Target: Target{URI: "https://example.com/"}}); err != nil {
+		t.Fatal(err)
+	}
+	rest := r.unknown(t.Context(), some)
+	for id, c := range all {
+		known := id == "pending" || id == "fired"
+		if c.known.Load() != known || slices.Contains(rest, c) == known || known && c.made.ID != id {
+			t.Errorf("%s: known %t, %+v; to be stored %t", id, c.known.Load(), c.made, slices.Contains(rest, c))
+		}
+	}
+	if !slices.Contains(rest, twice) || len(rest) != 4 {
+		t.Errorf("%d are to be stored, want 4", len(rest))
+	}
+}
+
 // A timer whose answer was lost, and that somebody has cancelled meanwhile, is not made again.
 func TestCreateAgainAfterCancel(t *testing.T) {
 	t.Parallel()
@@ -96,7 +134,11 @@ func lostCreation(t *testing.T, s *Scheduler, spec Spec) *creation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &creation{draft: d, begun: time.Now(), first: jetstream.ErrAsyncPublishTimeout}
+	msg, err := d.message(s.shard(d.id), s.cfg.Grace, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &creation{draft: d, shard: s.shard(d.id), body: msg.Data, begun: time.Now(), first: jetstream.ErrAsyncPublishTimeout}
 }
 
 func lastSequence(t *testing.T, s *Scheduler) uint64 {

@@ -103,10 +103,14 @@ func (f *fire) answered(_ uint64, err error) {
 	case err == nil:
 		o.s.counters.fired.Add(1)
 		o.s.tellFired(f.m, f.at)
+		o.remember(f.m)
 		o.done(1)
 	case errors.Is(storeError(err), errConflict):
 		o.lookAtOnce(f.m) // somebody fired, changed or cancelled it
 	default:
+		if unanswered(err) {
+			o.remember(f.m)
+		}
 		o.lookLater(f.m)
 	}
 }

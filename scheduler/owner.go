@@ -47,6 +47,7 @@ type owner struct {
 	since   time.Time // when the server may have begun to fire what is overdue: since its start, or the last change of its leader
 	moved   time.Time // when it was last seen to fire
 	busy    int       // timers that were taken out and are not done with
+	lately  fifo[firedTimer]
 }
 
 func (s *Scheduler) newOwner(sh *shard) *owner {
@@ -219,6 +220,7 @@ func (o *owner) load(ctx context.Context, loss <-chan struct{}) {
 		case <-timer.C:
 		case <-loss:
 			o.begins()
+			o.removeForgotten(ctx)
 		case <-ctx.Done():
 		}
 		timer.Stop()

@@ -19,6 +19,9 @@ func (q *fifo[T]) push(v T) {
 	q.items = append(q.items, v)
 }
 
+// oldest stays where it is. There must be one.
+func (q *fifo[T]) oldest() T { return q.items[q.head] }
+
 // pop is the oldest. There must be one.
 func (q *fifo[T]) pop() T {
 	var zero T
