@@ -25,7 +25,7 @@ type wrongServer struct {
 func (w *wrongServer) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	w.asked++
 	time.Sleep(w.takes / 2) // fake time
-	defer time.Sleep(w.takes / 2)
+	defer time.Sleep(w.takes / 2) // fake time: the way back
 	return &jetstream.StreamInfo{TimeStamp: time.Now().Add(w.ahead)}, nil
 }
 
@@ -52,7 +52,7 @@ func TestClock(t *testing.T) {
 			t.Errorf("%s to %s, %v, want %s", early, late, err, want)
 		}
 		asked := w.asked
-		time.Sleep(clockFresh - time.Second)
+		time.Sleep(clockFresh - time.Second) // fake time: the reading is still fresh then
 		if _, err := c.now(t.Context()); err != nil || w.asked != asked {
 			t.Errorf("measured again after a moment: %v", err)
 		}
@@ -99,11 +99,11 @@ func TestClockTooUncertain(t *testing.T) {
 			t.Errorf("told within %s: %v", w.takes, err)
 		}
 		w.takes = c.grace * 11 / 10
-		time.Sleep(clockStale / 2)
+		time.Sleep(clockStale / 2) // fake time: the reading is still believed then
 		if _, err := c.now(t.Context()); err != nil {
 			t.Errorf("%s old: %v", clockStale/2, err)
 		}
-		time.Sleep(clockStale)
+		time.Sleep(clockStale) // fake time: and not any more then
 		if _, err := c.now(t.Context()); bus.CodeOf(err) != bus.Unavailable {
 			t.Errorf("%s old: %v", clockStale*3/2, err)
 		}
@@ -120,7 +120,7 @@ func TestClockWarns(t *testing.T) {
 			times int
 		}{{450 * time.Millisecond, 0}, {-450 * time.Millisecond, 0}, {550 * time.Millisecond, 1}, {600 * time.Millisecond, 1}, {0, 1}, {-550 * time.Millisecond, 2}} {
 			w.ahead = tt.ahead
-			time.Sleep(clockFresh)
+			time.Sleep(clockFresh) // fake time: the next reading is due
 			if _, err := c.now(t.Context()); err != nil {
 				t.Fatal(err)
 			}

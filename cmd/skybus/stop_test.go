@@ -48,7 +48,7 @@ func TestTakersStopTogether(t *testing.T) { // not parallel: a bubble
 			p.take(t.Context(), drain, func(ctx context.Context) error {
 				<-ctx.Done()
 				note("told")
-				time.Sleep(takes)
+				time.Sleep(takes) // fake time: as long as a listener takes to drain
 				if !conn.NATS().IsConnected() {
 					t.Errorf("without a connection after %v", takes)
 				}

@@ -159,7 +159,7 @@ func TestIdempotencyRenewalNotHeard(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			time.Sleep(takes)
+			time.Sleep(takes) // fake time: as long as the answer takes
 			w.WriteHeader(status)
 			_, _ = fmt.Fprint(w, calls.Add(1))
 		})
