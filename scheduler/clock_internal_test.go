@@ -24,7 +24,7 @@ type wrongServer struct {
 // Info tells the time of the server.
 func (w *wrongServer) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	w.asked++
-	time.Sleep(w.takes / 2) // fake time
+	time.Sleep(w.takes / 2)       // fake time
 	defer time.Sleep(w.takes / 2) // fake time: the way back
 	return &jetstream.StreamInfo{TimeStamp: time.Now().Add(w.ahead)}, nil
 }
