@@ -3,13 +3,9 @@ package scheduler_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,88 +99,6 @@ func TestOwnersTakeOver(t *testing.T) {
 		create(t, s, scheduler.Spec{ID: fmt.Sprint("after-", i), After: 10 * time.Millisecond})
 	}
 	eventually(t, "delivered by who is left", func() bool { return len(p1.all())+len(p2.all()) == 40 })
-}
-
-// What is acknowledged is what happens, however close to the time due it was asked for.
-func TestChangesRaceWithFires(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	s, p, _ := r.run(t, scheduler.Config{})
-	n := 2000
-	if v, err := strconv.Atoi(os.Getenv("SKYBUS_RACES")); err == nil {
-		n = v
-	}
-	var outcome sync.Map // id -> payload that has to come, "" for none, "?" for unknown
-	var wg sync.WaitGroup
-	next := atomic.Int64{}
-	for range 16 {
-		wg.Go(func() {
-			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
-				id := strconv.FormatInt(i, 10)
-				outcome.Store(id, race(t, s, id))
-			}
-		})
-	}
-	wg.Wait()
-	want := 0
-	outcome.Range(func(_, v any) bool {
-		if v != "" && v != "?" {
-			want++
-		}
-		return true
-	})
-	p.wait(t, want)
-	// One more that is due later: all before it are through.
-	create(t, s, scheduler.Spec{ID: "last", After: 3 * time.Second})
-	got := map[string][]string{}
-	eventually(t, "the last one", func() bool {
-		clear(got)
-		for _, d := range p.all() {
-			got[d.TimerID] = append(got[d.TimerID], string(d.Payload))
-		}
-		return len(got["last"]) > 0
-	})
-	counts := map[string]int{}
-	outcome.Range(func(id, v any) bool {
-		came := strings.Join(got[id.(string)], " ")
-		counts[v.(string)]++
-		if v != "?" && came != v {
-			t.Errorf("timer %s: %q came, want %q", id, came, v)
-		}
-		return true
-	})
-	t.Logf("as created %d, updated %d, cancelled %d, unknown %d", counts["old"], counts["new"], counts[""], counts["?"])
-	if counts["old"] == 0 || counts["new"] == 0 || counts[""] == 0 || counts["?"] > n/4 {
-		t.Error("the race was none")
-	}
-}
-
-// race creates a timer, cancels or updates it about when it is due, and returns what has to come.
-func race(t *testing.T, s *scheduler.Scheduler, id string) string {
-	t.Helper()
-	after := time.Duration(1+rand.IntN(10)) * time.Millisecond
-	if _, err := s.Create(t.Context(), scheduler.Spec{ID: id, After: after, Target: target(), Payload: []byte("old")}); err != nil {
-		t.Errorf("create: %v", err)
-		return "?"
-	}
-	<-time.After(time.Duration(rand.IntN(12)) * time.Millisecond) // about when it is due
-	var err error
-	won := ""
-	if rand.IntN(2) == 0 {
-		err = s.Cancel(t.Context(), id, 0)
-	} else {
-		won = "new"
-		_, err = s.Update(t.Context(), id, 0, scheduler.Spec{After: after, Target: target(), Payload: []byte("new")})
-	}
-	switch code := bus.CodeOf(err); {
-	case err == nil:
-		return won
-	case code == bus.NotFound, code == bus.FailedPrecondition:
-		return "old"
-	default:
-		t.Logf("unknown: %v", err)
-		return "?"
-	}
 }
 
 // A full store refuses new timers at once; those that were stored fire as soon as there is room, also those that the server itself
