@@ -78,11 +78,12 @@ type ledger struct {
 	acked     map[string]time.Time // created, by id, and when it is due
 	cancelled map[string]bool      // the cancel was acknowledged
 	unknown   map[string]bool      // nobody knows whether it was created, or whether the cancel was in time
+	refused   map[string]bool      // nothing was stored
 	errors    map[string]int
 }
 
 func newLedger() *ledger {
-	return &ledger{acked: map[string]time.Time{}, cancelled: map[string]bool{}, unknown: map[string]bool{}, errors: map[string]int{}}
+	return &ledger{acked: map[string]time.Time{}, cancelled: map[string]bool{}, unknown: map[string]bool{}, refused: map[string]bool{}, errors: map[string]int{}}
 }
 
 func (l *ledger) created(id string, tm scheduler.Timer, err error) {
@@ -92,8 +93,12 @@ func (l *ledger) created(id string, tm scheduler.Timer, err error) {
 		l.acked[id] = tm.Due
 		return
 	}
-	l.unknown[id] = true
 	l.errors["create: "+string(bus.CodeOf(err))]++
+	if e := bus.AsError(err); e.Code == bus.Unavailable && e.Details["reason"] != "uncertain" {
+		l.refused[id] = true
+		return
+	}
+	l.unknown[id] = true
 }
 
 func (l *ledger) ended(id string, err error) {
@@ -119,11 +124,11 @@ func (l *ledger) size() int {
 
 // verdict is what came of it all.
 type verdict struct {
-	acked, lost, cancelled, afterCancel, early, foreign int
-	repeats                                             []repeat
-	p50, p99, max                                       time.Duration // of the lateness
-	errors                                              map[string]int
-	missing                                             []string
+	acked, lost, cancelled, afterCancel, afterRefusal, early, foreign int
+	repeats                                                           []repeat
+	p50, p99, max                                                     time.Duration // of the lateness
+	errors                                                            map[string]int
+	missing                                                           []string
 }
 
 // repeat is a delivery that came more than once: when it came before, and when again.
@@ -209,6 +214,11 @@ func (l *ledger) judge(t *testing.T, s *sink, within time.Duration) verdict {
 			late = append(late, got[0].at.Sub(got[0].due))
 		}
 	}
+	for id := range l.refused {
+		if len(s.got[id]) > 0 {
+			v.afterRefusal++
+		}
+	}
 	slices.Sort(late)
 	if n := len(late); n > 0 {
 		v.p50, v.p99, v.max = late[n/2], late[n*99/100], late[n-1]
@@ -240,8 +250,9 @@ func (v verdict) check(t *testing.T) {
 	if v.lost > 0 {
 		t.Errorf("%d acknowledged timers never fired, such as %q", v.lost, v.missing[:min(5, len(v.missing))])
 	}
-	if v.early > 0 || v.afterCancel > 0 || v.foreign > 0 {
-		t.Errorf("%d fired early, %d after an acknowledged cancel, %d twice under different ids", v.early, v.afterCancel, v.foreign)
+	if v.early > 0 || v.afterCancel > 0 || v.afterRefusal > 0 || v.foreign > 0 {
+		t.Errorf("%d fired early, %d after an acknowledged cancel, %d of which it was said that they were not stored, %d twice under different ids",
+			v.early, v.afterCancel, v.afterRefusal, v.foreign)
 	}
 }
 
@@ -256,6 +267,33 @@ func (l *ledger) setters(ctx context.Context, wg *sync.WaitGroup, s *scheduler.S
 				case <-time.After(pause):
 				case <-ctx.Done():
 				}
+			}
+		})
+	}
+}
+
+// bulkSetters keep creating timers by CreateMany until ctx ends.
+func (l *ledger) bulkSetters(ctx context.Context, wg *sync.WaitGroup, s *scheduler.Scheduler, target scheduler.Target, callers int, pause time.Duration) {
+	for c := range callers {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(c), 2))
+			id := func(i int) string { return fmt.Sprintf("m-%d-%d", c, i) }
+			specs := func(yield func(scheduler.Spec) bool) {
+				for i := 0; ctx.Err() == nil; i++ {
+					after := 50*time.Millisecond + time.Duration(r.IntN(1450))*time.Millisecond
+					if !yield(scheduler.Spec{ID: id(i), After: after, Target: target, Payload: []byte(id(i))}) {
+						return
+					}
+					select {
+					case <-time.After(pause):
+					case <-ctx.Done():
+					}
+				}
+			}
+			i := 0
+			for tm, err := range s.CreateMany(context.WithoutCancel(ctx), specs) {
+				l.created(id(i), tm, err)
+				i++
 			}
 		})
 	}
