@@ -48,7 +48,7 @@ func (m *Mirror) readBody(w http.ResponseWriter, r *http.Request, limit int64) (
 	if httpx.TooLong(w, r, limit) { // said before a byte of it is read
 		return nil, release, bodyError(&http.MaxBytesError{Limit: limit}, limit)
 	}
-	if r.ContentLength == 0 || r.Body == nil {
+	if httpx.NoBody(r) {
 		return nil, release, nil
 	}
 	size := int64(firstRead)

@@ -11,11 +11,11 @@ import (
 )
 
 // leftOut tells of which fields of a request or an answer, by their canonical names, nothing is passed on: those for the next hop
-// only, also those that Connection names, and our own, which nobody else may set.
+// only, also those that Connection names, our own, which nobody else may set, and Host, which net/http leaves among the fields of HTTP/2.
 func leftOut(h http.Header) func(name string) bool {
 	named := connectionFields(h)
 	return func(name string) bool {
-		return isHopByHop(name) || httpx.HopByHop(name) || isOurs(dashed(name)) || slices.Contains(named, name)
+		return isHopByHop(name) || httpx.HopByHop(name) || name == "Host" || isOurs(dashed(name)) || slices.Contains(named, name)
 	}
 }
 

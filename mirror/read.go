@@ -128,6 +128,9 @@ func (m *Mirror) ask(r *http.Request, nodes []*node, body []byte) (readAnswer, e
 		if r.Context().Err() != nil { // the client has gone, which says nothing of the backend
 			return a, bus.AsError(context.Cause(r.Context()))
 		}
+		if errors.Is(err, leanhttp.ErrRequest) { // nor does this
+			return a, bus.Wrap(bus.InvalidArgument, "the head of the request has what no backend may be sent", err)
+		}
 		m.report(n, false)
 		n.counts.read(0, 0)
 		err = fmt.Errorf("backend %q: %w", n.Name, err)

@@ -76,7 +76,7 @@ func (p *places) cutOff() bool {
 
 // readBody reads the whole body of a request to w, which closes the connections of bodies that are too large.
 func (p *places) readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength == 0 || r.Body == nil {
+	if httpx.NoBody(r) {
 		return nil, nil
 	}
 	b := &bodyReader{since: time.Now(), rc: http.NewResponseController(w)}

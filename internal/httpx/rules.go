@@ -219,13 +219,18 @@ func validHost(host string) bool {
 // trusted is how much memory the length that a client announces gets before any of the body has come.
 const trusted = 64 << 10
 
+// NoBody tells whether a request has no body, or an empty one. Over HTTP/2 a length of 0 does not say so: net/http takes one that is no number for that.
+func NoBody(r *http.Request) bool {
+	return r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 && r.ProtoMajor < 2
+}
+
 // ReadBody reads the whole body of a request before anything of it is passed on. A problem is 413 if it has more than limit bytes, which is
 // said before it is read where its length is announced, 408 if it did not come in time, and 400 if it breaks off or is malformed.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *Problem) {
 	if TooLong(w, r, limit) {
 		return nil, tooLarge(limit)
 	}
-	if r.Body == nil || r.ContentLength == 0 {
+	if NoBody(r) {
 		return nil, nil
 	}
 	var body []byte
