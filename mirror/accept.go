@@ -81,7 +81,7 @@ func (m *Mirror) accept(w http.ResponseWriter, r *http.Request, to string, ack A
 	}
 	lane := m.lane(r)
 	ctx := context.WithoutCancel(r.Context()) // the client may leave, the write is stored nevertheless
-	done, err := m.store(ctx, req, m.space.write(lane), m.messageID(req), to, ack)
+	done, err := m.store(ctx, req, m.space.write(lane), m.messageID(req, lane), to, ack)
 	if err != nil {
 		w.Header().Set(headerIdempotency, req.get(headerIdempotency)) // the one to repeat it with
 		return accepted{}, err
@@ -121,8 +121,8 @@ func idempotencyKey(h http.Header) (string, error) {
 }
 
 // messageID is by what the server knows a write again. All that makes it another one is part of it, also who says it: somebody who is not who he says
-// must not be able to take the place of the one who is. So is which mirror of the name it was sent to: the server knows writes of one that was removed.
-func (m *Mirror) messageID(r *request) string {
+// must not be able to take the place of the one who is, by whatever field that is told. So is which mirror of the name it was sent to: the server knows writes of one that was removed.
+func (m *Mirror) messageID(r *request, lane int) string {
 	h := sha256.New()
 	var size [8]byte
 	add := func(s string) {
@@ -130,20 +130,43 @@ func (m *Mirror) messageID(r *request) string {
 		h.Write(size[:])
 		h.Write([]byte(s))
 	}
-	for _, s := range []string{m.space.ns.String(), m.space.mirror, m.origin.String(), r.get(headerIdempotency), r.method, r.host, r.target} {
+	for _, s := range []string{
+		m.space.ns.String(), m.space.mirror, m.origin.String(), strconv.Itoa(lane), r.get(headerIdempotency), r.method, r.host, r.target,
+	} {
 		add(s)
 	}
 	for _, f := range r.fields {
-		switch f.Name {
-		case "Authorization":
-			add("a" + f.Value)
-		case "Cookie":
-			add("c" + withoutCookie(f.Value, m.cfg.Cookie))
+		if variesByTry(f.Name) {
+			continue
 		}
+		if f.Name == "Cookie" {
+			if f.Value = withoutCookie(f.Value, m.cfg.Cookie); f.Value == "" {
+				continue
+			}
+		}
+		add(f.Name)
+		add(f.Value)
 	}
-	add("b")
+	add("")
 	h.Write(r.body)
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// variesByTry tells whether a field, by its canonical name, may be another one when a client sends the same write again: what says by which way, when and as which
+// try it came. It says nothing of who sent it that could be believed.
+func variesByTry(name string) bool {
+	switch name {
+	case "Accept", "Age", "B3", "Baggage", "Cache-Control", "Cf-Ray", "Date", "Dnt", "Forwarded", "Origin", "Pragma", "Priority", "Referer", "Sentry-Trace",
+		"Traceparent", "Tracestate", "Uber-Trace-Id", "User-Agent", "Via", "X-Amzn-Trace-Id", "X-Cloud-Trace-Context", "X-Correlation-Id", "X-Forwarded-For",
+		"X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip", "X-Request-Id":
+		return true
+	}
+	for _, prefix := range []string{"Accept-", "Sec-", "X-B3-", "X-Datadog-", "X-Envoy-"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // withoutCookie is a Cookie field without the cookie called name.

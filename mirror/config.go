@@ -109,7 +109,7 @@ type Config struct {
 	// StatusPath is where clients ask for the state of a write, followed by its number. Empty means /.well-known/skybus/writes/.
 	StatusPath string
 
-	// TryTimeout is how long one attempt at one backend may take. 0 means 10 s.
+	// TryTimeout is how long one attempt at one backend may take, and a second more for each MiB of the body. 0 means 10 s.
 	TryTimeout time.Duration
 	// Tries is how often a write is sent to a backend that answers 5xx, but 502, 503 and 504, which are tried again as connection errors are. 0 means 5.
 	Tries int

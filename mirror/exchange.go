@@ -21,7 +21,15 @@ import (
 // hashBody is what the ledger keeps of a body.
 func hashBody(body []byte) uint32 { return crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) }
 
-// exchange makes one attempt to send a write to a backend. It ends after Config.TryTimeout, or with ctx; then the backend may apply the write all the same.
+// trySpeed is how fast a backend has to take a body at least, in bytes a second.
+const trySpeed = 1 << 20
+
+// tryTimeout is how long an attempt with that body may take.
+func (m *Mirror) tryTimeout(body []byte) time.Duration {
+	return m.cfg.TryTimeout + time.Duration(len(body)/trySpeed)*time.Second
+}
+
+// exchange makes one attempt to send a write to a backend. It ends after tryTimeout, or with ctx; then the backend may apply the write all the same.
 // ready is asked last, right before the network has all of the request, whether it may still be sent: this process may have been stopped since it began. Nil means
 // that it may.
 func (m *Mirror) exchange(ctx context.Context, n *node, w *write, body []byte, ready func() error) (*answer, error) {
@@ -34,7 +42,7 @@ func (m *Mirror) exchange(ctx context.Context, n *node, w *write, body []byte, r
 	}
 	resp, err := client.Do(ctx, &leanhttp.Request{
 		Method: w.method, Target: w.target, Host: w.host, Header: w.fields, Body: body,
-		Deadline: time.Now().Add(m.cfg.TryTimeout), Repeatable: true, Ready: ready,
+		Deadline: time.Now().Add(m.tryTimeout(body)), Repeatable: true, Ready: ready,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("mirror: backend %q: %w", n.Name, err)
@@ -145,7 +153,7 @@ func (m *Mirror) roundTrip(ctx context.Context, n *node, w *write, body []byte, 
 			return nil, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.TryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, m.tryTimeout(body))
 	defer cancel()
 	base, err := url.Parse(n.URL)
 	if err != nil {

@@ -72,7 +72,7 @@ func TestRepeats(t *testing.T) {
 		s := do(t, "GET", front.URL+mirror.DefaultStatusPath+first.header.Get("Skybus-Seq"), "")
 		return s.status == http.StatusOK && statusOf(t, s).State == "applied"
 	})
-	again := do(t, "PUT", front.URL+"/x", "one", "Idempotency-Key", "k", "Cookie", "a=1; mirror=2.2")
+	again := do(t, "PUT", front.URL+"/x", "one", "Idempotency-Key", "k", "Cookie", "a=1; mirror=2.2", "Traceparent", "another", "Date", "later")
 	if again.status != http.StatusAccepted || again.header.Get("Skybus-Duplicate") != "true" || again.header.Get("Skybus-Seq") != first.header.Get("Skybus-Seq") {
 		t.Errorf("repeat: %d %q, header %v", again.status, again.body, again.header)
 	}
@@ -86,14 +86,52 @@ func TestRepeats(t *testing.T) {
 		do(t, "POST", front.URL+"/x", "one", "Idempotency-Key", "k", "Cookie", "a=1"),
 		do(t, "PUT", front.URL+"/x", "one", "Idempotency-Key", "k", "Cookie", "a=2"),
 		do(t, "PUT", front.URL+"/x", "one", "Idempotency-Key", "k", "Cookie", "a=1", "Authorization", "Bearer stolen"),
+		do(t, "PUT", front.URL+"/x", "one", "Idempotency-Key", "k", "Cookie", "a=1", "X-Api-Key", "stolen"),
 		do(t, "PUT", front.URL+"/x", "one", "Idempotency-Key", "l", "Cookie", "a=1"),
 	} {
 		if other.status != http.StatusOK {
 			t.Errorf("%d: %d %q", i, other.status, other.body)
 		}
 	}
-	if n := lastSeq(t, m) - before; n != 6 {
-		t.Errorf("%d of 6 others were stored", n)
+	if n := lastSeq(t, m) - before; n != 7 {
+		t.Errorf("%d of 7 others were stored", n)
+	}
+}
+
+// Two that differ only in what chooses the lane are two.
+func TestRepeatsInLanes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	m := r.open(t, mirror.Config{Key: "header:X-Tenant"})
+	run(t, m)
+	front := serve(t, m)
+	for i, tenant := range []string{"a", "b", "a"} {
+		got := do(t, "PUT", front.URL+"/settings", "one", "Idempotency-Key", "1", "X-Tenant", tenant)
+		if repeated := got.header.Get("Skybus-Duplicate") == "true"; repeated != (i == 2) {
+			t.Errorf("%d, %s: %d, duplicate %t", i, tenant, got.status, repeated)
+		}
+	}
+	if n := lastSeq(t, m); n != 2 {
+		t.Errorf("%d writes stored, want 2", n)
+	}
+}
+
+// A large body has more time than a small one.
+func TestLargeBodiesHaveTime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	m := r.open(t, mirror.Config{TryTimeout: 200 * time.Millisecond})
+	run(t, m)
+	front := serve(t, m)
+	r.backends[0].setRefuse(func(http.ResponseWriter, *http.Request) bool {
+		time.Sleep(500 * time.Millisecond) // as long as a slow link takes
+		return false
+	})
+	if got := do(t, "PUT", front.URL+"/x", strings.Repeat("x", 2<<20)); got.status != http.StatusOK {
+		t.Errorf("%d %q", got.status, got.body)
+	}
+	if n := len(r.backends[0].all()); n != 1 {
+		t.Errorf("sent %d times", n)
 	}
 }
 
