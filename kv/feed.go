@@ -21,8 +21,11 @@ const (
 type held struct {
 	seq     uint64
 	time    time.Time
+	ttl     time.Duration
 	deleted bool
 }
+
+func (r *record) held() held { return held{r.seq, r.time, r.ttl, r.deleted} }
 
 // feed follows a bucket: it hears what is written, and sends for what it may have missed. Its state belongs to the
 // goroutine of run. What it asks the servers is asked by another one, one question at a time, so that it never waits for
@@ -211,7 +214,7 @@ func (f *feed) apply(r record) {
 	if r.seq <= f.keys[r.key].seq {
 		return
 	}
-	f.keys[r.key] = held{r.seq, r.time, r.deleted}
+	f.keys[r.key] = r.held()
 	f.high = max(f.high, r.seq)
 	f.out.put(r)
 }
@@ -243,7 +246,7 @@ func (f *feed) merge(s snapshot) {
 	present := make(map[string]struct{}, len(s.records))
 	for _, r := range s.records {
 		present[r.key] = struct{}{}
-		if h := (held{r.seq, r.time, r.deleted}); f.before[r.key] == h && f.keys[r.key].seq == 0 {
+		if h := r.held(); f.before[r.key] == h && f.keys[r.key].seq == 0 {
 			f.keys[r.key], f.high = h, max(f.high, r.seq) // restored as it was
 			continue
 		}
@@ -262,6 +265,7 @@ func (f *feed) merge(s snapshot) {
 		}
 	}
 	f.before = nil
+	f.expire()
 	f.loadedTo = s.upTo
 	f.advance(s.upTo)
 }
@@ -269,5 +273,16 @@ func (f *feed) merge(s snapshot) {
 func (f *feed) gone(key string, h held) {
 	if !h.deleted {
 		f.out.put(record{key: key, seq: h.seq, deleted: true})
+	}
+}
+
+// expire tells of keys that were there when they were heard of and should have expired long ago.
+func (f *feed) expire() {
+	for key, h := range f.keys {
+		if f.b.stale(record{time: h.time, ttl: h.ttl, deleted: h.deleted}) {
+			f.gone(key, h)
+			h.deleted = true
+			f.keys[key] = h
+		}
 	}
 }

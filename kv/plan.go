@@ -171,6 +171,7 @@ func (f *feed) rest() {
 func (f *feed) check(info streamInfo) {
 	before := f.state
 	f.state, f.missing = info, 0
+	f.expire()
 	shrunk := info.State.LastSeq == before.State.LastSeq && info.State.Messages < before.State.Messages
 	switch {
 	case !info.Created.Equal(f.created), info.State.LastSeq < f.floor:

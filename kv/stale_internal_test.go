@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 )
@@ -77,5 +79,54 @@ func TestParseTTL(t *testing.T) {
 		if got := parseTTL(in); got != want {
 			t.Errorf("%q is %v, want %v", in, got, want)
 		}
+	}
+}
+
+// Followers judge anew what they hold: a key that was heard of in time, and whose TTL the server does not count down, is gone for them too.
+func TestFollowersSeeStale(t *testing.T) {
+	for _, pattern := range []string{">", "a.*"} {
+		t.Run(pattern, func(t *testing.T) {
+			bustest.Bubble(t, func(t *testing.T) {
+				ctx := t.Context()
+				conn, err := bus.Connect(ctx, bus.Config{InProcess: bustest.Server(t)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = conn.Close() })
+				table, err := Open[int](ctx, conn, "numbers", Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				msg := nats.NewMsg("$KV.numbers.a.x")
+				msg.Data = []byte("1")
+				msg.Header[headerTTL] = []string{"3600", "10"} // the server goes by the first, skybus by the last
+				if err := conn.NATS().PublishMsg(msg); err != nil {
+					t.Fatal(err)
+				}
+				bustest.Eventually(t, "the key", func() bool {
+					_, err := table.Get(ctx, "a.x")
+					return err == nil
+				})
+				c, err := table.Copy(ctx, pattern)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = c.Close() }()
+				if _, ok := c.Get("a.x"); !ok {
+					t.Fatal("not there at first")
+				}
+				time.Sleep(20*time.Second + staleGrace + 2*table.b.cfg.Check)
+				if e, ok := c.Get("a.x"); ok {
+					t.Errorf("there for ever: %+v", e)
+				}
+				if _, err := table.Create(ctx, "a.x", 2); err != nil {
+					t.Error(err)
+				}
+				bustest.Eventually(t, "the new value", func() bool {
+					e, ok := c.Get("a.x")
+					return ok && e.Value == 2
+				})
+			})
+		})
 	}
 }
