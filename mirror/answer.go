@@ -67,9 +67,11 @@ type outcome struct {
 	primary string   // for the policy of that name
 	voters  []string // in priority order
 	tell    func(*answer)
+	room    *room // for bodies of answers that do not decide yet
 
 	mu      sync.Mutex
 	answers []*answer // in the order they came
+	held    int64     // bytes of their bodies
 	decided bool
 }
 
@@ -82,13 +84,39 @@ func (o *outcome) add(a *answer) {
 	}
 	o.answers = append(o.answers, a)
 	chosen := o.decide()
-	if o.decided = chosen != nil; o.decided {
-		o.answers = nil // their bodies may be large
+	if chosen != nil {
+		o.endLocked()
+	} else {
+		o.holdLocked(a)
 	}
 	o.mu.Unlock()
 	if chosen != nil {
 		o.tell(chosen)
 	}
+}
+
+// holdLocked keeps the last answer, a, without its body where there is no room for that.
+func (o *outcome) holdLocked(a *answer) {
+	size := int64(len(a.body))
+	if o.room.take(size) {
+		o.held += size
+		return
+	}
+	short := *a
+	short.body, short.tooLarge = nil, true
+	o.answers[len(o.answers)-1] = &short
+}
+
+// giveUp is called when nobody waits any more. The write itself may wait for a backend for long, and its answers with it.
+func (o *outcome) giveUp() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.endLocked()
+}
+
+func (o *outcome) endLocked() {
+	o.room.give(o.held)
+	o.answers, o.held, o.decided = nil, 0, true
 }
 
 func (o *outcome) decide() *answer {

@@ -19,9 +19,10 @@ const (
 	alarmShare = 50   // percent of the stream's limit; when more is used no history is kept
 )
 
-// housekeep removes writes that all backends have applied.
+// housekeep removes writes that all backends have applied, and answers that nobody waits for.
 func (s *sender) housekeep(ctx context.Context) {
 	for backoff.Sleep(ctx, purgeEvery) {
+		s.outcomes.sweep()
 		switch err := s.purge(ctx); {
 		case ctx.Err() != nil:
 		case errors.Is(err, errAnew):

@@ -305,7 +305,7 @@ func (s *sender) expect(w *write) {
 		return
 	}
 	w.outcome = s.outcomes.of(w.seq, func() *outcome {
-		o := &outcome{ack: w.ack, primary: s.m.cfg.Primary}
+		o := &outcome{ack: w.ack, primary: s.m.cfg.Primary, room: &s.outcomes.room}
 		for _, n := range *s.m.nodes.Load() {
 			if n.Active && !n.Maintenance && n.State() != StateGap {
 				o.voters = append(o.voters, n.Name)
@@ -336,12 +336,17 @@ func (s *sender) tell(to string, a *answer) {
 // outcomesKept is how many of the last writes may have somebody who still waits, when a sender begins.
 const outcomesKept = 4096
 
+// answersHeld is how many bytes of answers wait for others.
+const answersHeld = 64 << 20
+
 // outcomes are those not decided yet, by sequence.
 type outcomes struct {
-	mu      sync.Mutex
 	timeout time.Duration
-	all     map[uint64]*timedOutcome
-	swept   time.Time
+	room    room
+
+	mu    sync.Mutex
+	all   map[uint64]*timedOutcome
+	swept time.Time
 }
 
 type timedOutcome struct {
@@ -351,6 +356,7 @@ type timedOutcome struct {
 
 func (o *outcomes) open(timeout time.Duration) {
 	o.timeout, o.all, o.swept = timeout, map[uint64]*timedOutcome{}, time.Now()
+	o.room.limit = answersHeld
 }
 
 // of is the outcome of a write, as made by the first who asks.
@@ -361,7 +367,7 @@ func (o *outcomes) of(seq uint64, build func() *outcome) *outcome {
 	if !ok {
 		t = &timedOutcome{build(), time.Now()}
 		o.all[seq] = t
-		o.sweep(t.since)
+		o.sweepLocked(t.since)
 	}
 	return t.outcome
 }
@@ -372,14 +378,21 @@ func (o *outcomes) forget(seq uint64) {
 	o.mu.Unlock()
 }
 
-// sweep forgets those for which nobody waits any more.
-func (o *outcomes) sweep(now time.Time) {
+// sweep gives up those for which nobody waits any more.
+func (o *outcomes) sweep() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sweepLocked(time.Now())
+}
+
+func (o *outcomes) sweepLocked(now time.Time) {
 	if now.Sub(o.swept) < o.timeout/4 {
 		return
 	}
 	o.swept = now
 	for seq, t := range o.all {
 		if now.Sub(t.since) > o.timeout {
+			t.giveUp()
 			delete(o.all, seq)
 		}
 	}
