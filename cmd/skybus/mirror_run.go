@@ -277,6 +277,7 @@ func (s *mirrorSetup) start(ctx context.Context, app *App, p *platform, l *mirro
 	srv := httpx.Server{
 		Handler: m, Timeout: max(cfg.AnswerTimeout, mirror.DefaultAnswerTimeout) + max(cfg.ReadTimeout, mirror.DefaultReadTimeout),
 		Drain: cmp.Or(cfg.Drain, mirror.DefaultDrain), Hosts: lower(s.Hosts), TLS: l.tls, Logger: app.log,
+		MaxHeaderBytes: cmp.Or(cfg.MaxHeader, mirror.DefaultMaxHeader) + cmp.Or(cfg.MaxTarget, mirror.DefaultMaxTarget),
 	}
 	if l.admin != nil {
 		if err := s.serveAdmin(ctx, app, p, l); err != nil {

@@ -156,3 +156,17 @@ func TestStoreSize(t *testing.T) {
 		t.Errorf("the stream of writes may have %d bytes, want 16 %% of 10 GB", got)
 	}
 }
+
+// What the limits of the file allow the listener lets in.
+func TestMirrorLongTarget(t *testing.T) {
+	t.Parallel()
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	app.Config.MaxHeaderBytes = 128 << 10
+	t.Cleanup(app.Close)
+	urls, _ := startMirror(t, "limits: {max_target: 60KiB}\nbackends: [{url: \""+app.URL+"\"}]\n")
+	for size, want := range map[int]int{59 << 10: http.StatusOK, 61 << 10: http.StatusRequestURITooLong} {
+		if resp, body := fetchOver(t, http.DefaultClient, http.MethodGet, urls["mirror"]+"/"+strings.Repeat("x", size), ""); resp == nil || resp.StatusCode != want {
+			t.Errorf("%d bytes: %v %q, want %d", size, resp, body, want)
+		}
+	}
+}

@@ -34,6 +34,8 @@ type Server struct {
 	Hosts []string
 	// MaxConns is how many connections there are at a time; others wait to be accepted. 0 means any number.
 	MaxConns int
+	// MaxHeaderBytes is how many bytes the head of a request may have, which the constant of that name says where it is less.
+	MaxHeaderBytes int
 	// TLS, where it is not nil, is what the listener speaks.
 	TLS    *tls.Config
 	Logger *slog.Logger
@@ -110,7 +112,7 @@ func (s *Server) server(ctx context.Context, l net.Listener, open *conns, stoppi
 		ReadTimeout:       ReadTimeout,
 		WriteTimeout:      ReadTimeout + s.Timeout + s.Drain,
 		IdleTimeout:       IdleTimeout,
-		MaxHeaderBytes:    MaxHeaderBytes,
+		MaxHeaderBytes:    max(MaxHeaderBytes, s.MaxHeaderBytes),
 		TLSConfig:         s.TLS.Clone(), // nil stays nil
 		ConnState:         open.observe,
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
