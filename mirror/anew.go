@@ -2,18 +2,20 @@ package mirror
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
-	"github.com/skybus-io/skybus/kv"
 )
 
-// Streams may be removed while mirrors run, by hand or with the store of a server. They are made anew, and their numbers begin again: nothing that goes by the
-// old numbers may be taken for something that goes by the new ones.
+// Streams may be removed while mirrors run, by hand or with the store of a server. They are made anew. The numbers of writes go on above all that there were, so that nothing that
+// goes by the old ones, here, at a client or in a backend, may be taken for something that goes by the new ones.
+
+// numbersApart is how far above the last numbers that are known those of a stream that is made anew begin, at least: more than can have been given while nobody learned of it.
+const numbersApart = 10_000_000
 
 var errAnew = errors.New("mirror: the stream of writes is another one, or has lost its end")
 
@@ -22,13 +24,17 @@ func (m *Mirror) lookAfterStreams(ctx context.Context) {
 	if m.cfg.Observe {
 		return
 	}
-	for i, s := range [...]jetstream.Stream{m.stream, m.progress, m.bodyStream, m.ledger} {
+	for i, s := range [...]jetstream.Stream{m.progress, m.stream, m.bodyStream, m.ledger} {
 		if !m.isGone(ctx, s) {
 			continue
 		}
 		cfg := streamConfigs()[i]
 		m.log.ErrorContext(ctx, "a stream is gone with all that was in it, making it anew", "stream", cfg.Name)
-		if _, err := m.conn.OpenStream(ctx, cfg); err != nil && ctx.Err() == nil {
+		err := m.numbered(ctx, &cfg)
+		if err == nil {
+			_, err = m.conn.OpenStream(ctx, cfg)
+		}
+		if err != nil && ctx.Err() == nil {
 			m.log.ErrorContext(ctx, "the stream was not made anew, trying again; `skybus mirror run`, started once as a user who may create streams, does it", "stream", cfg.Name, "error", err)
 		}
 	}
@@ -50,33 +56,73 @@ func (s *sender) sameStream(info *jetstream.StreamInfo, read uint64) error {
 	return nil
 }
 
-// renumber gives new generations to the backends that have applied writes of a former stream, so that nothing of these is taken for one of the present
-// stream. One that lacked some keeps its own: it has a gap, and is sent nothing until it is set again.
-func (m *Mirror) renumber(ctx context.Context, made time.Time) error {
-	for _, n := range *m.nodes.Load() {
-		r, err := m.latest(ctx, n)
-		if err != nil {
-			return err
-		}
-		if !r.known || !made.After(r.at) {
-			continue
-		}
-		gap := r.State == StateGap || r.lacks()
-		m.log.ErrorContext(ctx, "the stream of writes was made anew; what waited in the old one is gone", "backend", n.Name, "waited", r.Waiting, "lacks_some", gap)
-		if gap {
-			continue
-		}
-		b := n.Backend
-		b.From, b.Generation = 0, max(time.Now().UnixNano(), b.Generation+1)
-		if _, err := m.backends.Update(ctx, m.space.key(b.Name), b, n.revision); err != nil {
-			if errors.Is(err, kv.ErrConflict) {
-				err = bus.Wrap(bus.Aborted, "somebody else has changed it", err)
+// numbered decides where the numbers of the stream of writes begin, where there is none.
+func (m *Mirror) numbered(ctx context.Context, cfg *jetstream.StreamConfig) error {
+	if cfg.Name != streamWrites {
+		return nil
+	}
+	info := bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + streamWrites}}
+	err := m.conn.Permitted(ctx, info, func(ctx context.Context) error {
+		_, err := m.js.Stream(ctx, streamWrites)
+		return err
+	})
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil // who opens it meets the same
+	}
+	cfg.FirstSeq, err = m.firstNumber(ctx)
+	return err
+}
+
+// firstNumber is that of the first write of a stream that is made now: above all that any backend of any mirror is known to have been sent, and all that this process has seen.
+func (m *Mirror) firstNumber(ctx context.Context) (uint64, error) {
+	highest := m.last.Load()
+	if nodes := m.nodes.Load(); nodes != nil {
+		for _, n := range *nodes {
+			if p := n.progress.Load(); p != nil {
+				highest = max(highest, p.Read)
 			}
-			return fmt.Errorf("mirror: backend %q: %w", b.Name, err)
 		}
-		if err := m.seen(ctx, b); err != nil {
-			return err
+	}
+	for seq := uint64(1); ; {
+		raw, err := m.askLeader(ctx, streamProgress, map[string]any{"seq": seq, "next_by_subj": subjectProgress + ">"})
+		if errors.Is(err, errNone) || errors.Is(err, jetstream.ErrStreamNotFound) {
+			break
 		}
+		if err != nil {
+			return 0, fmt.Errorf("mirror: numbers that were given: %w", err)
+		}
+		var r struct {
+			progress
+			removed
+		}
+		if json.Unmarshal(raw.Data, &r) == nil { // else it is not ours
+			highest = max(highest, r.Read, r.UpTo)
+		}
+		seq = raw.Seq + 1
+	}
+	if highest == 0 {
+		return 1, nil
+	}
+	return (highest/numbersApart + 2) * numbersApart, nil
+}
+
+// beforeFirst is the number before the first that the stream of writes ever had.
+func beforeFirst(info *jetstream.StreamInfo) uint64 { return max(info.Config.FirstSeq, 1) - 1 }
+
+// sameNumbers looks whether the stream is still the same, where the number of a write is so far above the one before that it may be another one's.
+func (s *sender) sameNumbers(ctx context.Context, before, seq uint64) error {
+	if seq-before < numbersApart/2 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	info, err := s.m.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	if err := s.sameStream(info, 0); err != nil {
+		s.fail(err)
+		return err
 	}
 	return nil
 }

@@ -6,11 +6,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/mirror"
 )
 
@@ -54,7 +56,7 @@ func TestProgressMadeAnew(t *testing.T) {
 	}
 }
 
-// The stream of writes is removed under a mirror: its numbers begin again, and nothing that was known of the old ones is said of the new ones.
+// The stream of writes is removed under a mirror: its numbers go on above all that there were, and nothing that was known of the old ones is said of the new ones.
 func TestWritesMadeAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2)
@@ -78,8 +80,8 @@ func TestWritesMadeAnew(t *testing.T) {
 		return got.status < 300
 	})
 	first, err := strconv.ParseUint(got.header.Get("Skybus-Seq"), 10, 64)
-	if err != nil || first > 20 {
-		t.Fatalf("%d %v %s, want a number from the beginning", got.status, got.header, got.body)
+	if err != nil || first < last+1_000_000 {
+		t.Fatalf("%d %v %s, want a number far above %d", got.status, got.header, got.body, last)
 	}
 	eventually(t, "all have applied it", func() bool {
 		s, err := m.WriteStatus(t.Context(), first)
@@ -88,18 +90,83 @@ func TestWritesMadeAnew(t *testing.T) {
 	if s, err := m.WriteStatus(t.Context(), first); err != nil || s.Backends["b"].Status != http.StatusOK {
 		t.Errorf("status %+v, %v, want what was answered to the new write", s, err)
 	}
-	if got := differences(t, m, mirror.DiffFilter{}); len(got) > 0 {
+	if got := differences(t, m, mirror.DiffFilter{From: first}); len(got) > 0 {
 		t.Errorf("differences %q are those of the former stream", got)
 	}
 
-	// A client that remembers the old numbers.
-	if got := do(t, http.MethodGet, front.URL+"/other", "", "Skybus-Min-Seq", "5000"); got.status != http.StatusBadRequest || !strings.Contains(got.body, "there is no write 5000") {
+	// Who asks by the numbers of the former stream is served by those that had applied it all, and no backend can begin with them.
+	if got := do(t, http.MethodGet, front.URL+"/other", "", "Skybus-Min-Seq", strconv.FormatUint(last, 10)); got.status != http.StatusOK || got.body != "new" {
+		t.Errorf("a read after a write of the former stream: %d %s", got.status, got.body)
+	}
+	if got := do(t, http.MethodGet, front.URL+"/other", "", "Cookie", fmt.Sprintf("m=%d.0", last)); got.status != http.StatusOK || got.body != "new" {
+		t.Errorf("with a cookie of the former stream: %d %q", got.status, got.body)
+	}
+	c := mirror.Backend{Name: "c", URL: newBackend(t).URL, Active: true}
+	if _, err := m.Set(t.Context(), c, mirror.From(last)); bus.CodeOf(err) != bus.FailedPrecondition {
+		t.Errorf("from a write of the former stream: %v", err)
+	}
+	if _, err := m.Set(t.Context(), c, mirror.From(first)); err != nil {
+		t.Errorf("from the first of the present one: %v", err)
+	}
+
+	// A client that remembers numbers that there never were.
+	never := strconv.FormatUint(first+5000, 10)
+	if got := do(t, http.MethodGet, front.URL+"/other", "", "Skybus-Min-Seq", never); got.status != http.StatusBadRequest || !strings.Contains(got.body, "there is no write "+never) {
 		t.Errorf("a read after a write that there is not: %d %s", got.status, got.body)
 	}
-	got = do(t, http.MethodGet, front.URL+"/other", "", "Cookie", "m=5000.0")
+	got = do(t, http.MethodGet, front.URL+"/other", "", "Cookie", "m="+never+".0")
 	if got.status != http.StatusOK || got.body != "new" || !strings.HasPrefix(got.header.Get("Set-Cookie"), "m=; Path=/; Max-Age=0") {
-		t.Errorf("with a cookie of the former stream: %d %q %v", got.status, got.body, got.header)
+		t.Errorf("with a cookie of a write that there is not: %d %q %v", got.status, got.body, got.header)
 	}
+}
+
+// The stream of writes is removed while a backend is behind, and the process that sends goes on: the backend lacks what had not been read for it, also where it answers again at once,
+// and what comes later is neither sent to it nor said to have reached it.
+func TestBehindWhileMadeAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2)
+	m := r.open(t, mirror.Config{Lanes: 1, Window: 10})
+	stuck := make(chan struct{})
+	free := sync.OnceFunc(func() { close(stuck) })
+	t.Cleanup(free)
+	r.backends[1].setRefuse(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet {
+			<-stuck
+		}
+		return false
+	})
+	run(t, m)
+	front := serve(t, m)
+	var old uint64
+	for range 60 { // more than a reader asks for at once
+		old = put(t, front.URL+"/item", strings.Repeat("old", 30_000))
+	}
+	removeStream(t, r, "SKYBUS_MIR")
+	var seq uint64
+	for seq == 0 {
+		seq = putSeq(t, front.URL+"/item", "new")
+	}
+	free()
+	for range 50 {
+		seq = put(t, front.URL+"/item", "new")
+		got := do(t, http.MethodGet, front.URL+"/item", "", "Skybus-Min-Seq", strconv.FormatUint(seq, 10))
+		if got.status == http.StatusOK && got.body != "new" {
+			t.Fatalf("a read after write %d has what was there before: %q", seq, got.body)
+		}
+	}
+	eventually(t, "it is known that the second lacks some", func() bool {
+		s, err := m.WriteStatus(t.Context(), seq)
+		return err == nil && s.Backends["a"].State == "applied" && s.Backends["b"].State == "missing"
+	})
+	for _, w := range r.backends[1].all() {
+		if w.seq > old {
+			t.Fatalf("the second was sent %d", w.seq)
+		}
+	}
+	if _, err := m.Set(t.Context(), mirror.Backend{Name: "b", URL: r.backends[1].URL, Active: true}, mirror.From(seq)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is used again", func() bool { return r.backends[1].state()["/item"] == "new" })
 }
 
 // A backend that lacks writes of a former stream is out of use until it is set again, whoever sends.

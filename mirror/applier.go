@@ -267,7 +267,7 @@ func (w *write) finish(ans *answer) {
 func (a *applier) snapshot(term string) (*progress, []entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p := &progress{Generation: a.node.Generation, Term: term, Read: a.read, Waiting: a.waitingLocked(), State: a.state(), Bytes: uint64(a.bytes), Lost: a.lost} //nolint:gosec // not negative
+	p := &progress{Generation: a.node.Generation, Term: term, Read: a.read, Waiting: a.waitingLocked(), State: a.state(), Bytes: uint64(a.bytes), Lost: a.lost, Stream: a.s.made.UnixNano()} //nolint:gosec // not negative
 	var oldest time.Time
 	for i := range a.lanes {
 		l := &a.lanes[i]

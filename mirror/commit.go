@@ -26,6 +26,9 @@ func (a *applier) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if !r.made.Equal(a.s.made) {
+			return errAnew
+		}
 		a.lanes = make([]lane, a.s.m.cfg.Lanes)
 		a.told = r.State
 		for i, mark := range r.lanes(len(a.lanes)) {

@@ -15,8 +15,8 @@ func TestProgressHeardBesideTheRecord(t *testing.T) {
 	old := Backend{Name: "a", From: 1000, Generation: 1}
 	repaired := Backend{Name: "a", From: 499, Generation: 2}
 	n.renew(old)
-	n.take(&progress{Generation: 1, Term: "t", Read: 2000}, 10, time.Time{})
-	n.take(&progress{Generation: 2, Term: "t", Read: 600, Marks: [][2]uint64{{1, 520}}}, 11, time.Time{})
+	n.take(&progress{Generation: 1, Term: "t", Read: 2000}, 10)
+	n.take(&progress{Generation: 2, Term: "t", Read: 600, Marks: [][2]uint64{{1, 520}}}, 11)
 	if got := n.floor.Load(); got != 520 {
 		t.Errorf("floor is %d before its record is heard, want no more than 520, what the sender has committed", got)
 	}
@@ -24,7 +24,7 @@ func TestProgressHeardBesideTheRecord(t *testing.T) {
 	if got := n.marks[0].Load(); got != 600 {
 		t.Errorf("mark is %d once its record is heard, want 600", got)
 	}
-	if n.take(&progress{Generation: 1, Term: "t", Read: 3000}, 12, time.Time{}); n.floor.Load() != 499 {
+	if n.take(&progress{Generation: 1, Term: "t", Read: 3000}, 12); n.floor.Load() != 499 {
 		t.Errorf("floor is %d by a commit of the time before, want 499", n.floor.Load())
 	}
 }
@@ -77,7 +77,7 @@ func TestLagEndsWithItsStream(t *testing.T) {
 	if err := conn.JetStream().DeleteStream(t.Context(), streamWrites); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.OpenStream(t.Context(), streamConfigs()[0]); err != nil {
+	if _, err := conn.OpenStream(t.Context(), streamConfigs()[1]); err != nil {
 		t.Fatal(err)
 	}
 	store(1, From(2))

@@ -128,9 +128,13 @@ func (m *Mirror) Close() error {
 
 // openStreams opens the streams all mirrors share.
 func (m *Mirror) openStreams(ctx context.Context) error {
-	for i, stream := range [...]*jetstream.Stream{&m.stream, &m.progress, &m.bodyStream, &m.ledger} {
-		var err error
-		if *stream, err = m.conn.OpenStream(ctx, streamConfigs()[i]); err != nil {
+	for i, stream := range [...]*jetstream.Stream{&m.progress, &m.stream, &m.bodyStream, &m.ledger} {
+		cfg := streamConfigs()[i]
+		err := m.numbered(ctx, &cfg)
+		if err != nil {
+			return err
+		}
+		if *stream, err = m.conn.OpenStream(ctx, cfg); err != nil {
 			return fmt.Errorf("mirror: %w", err)
 		}
 	}
@@ -140,16 +144,6 @@ func (m *Mirror) openStreams(ctx context.Context) error {
 // streamConfigs are the streams, in the order in which they are opened.
 func streamConfigs() [4]jetstream.StreamConfig {
 	return [...]jetstream.StreamConfig{{
-		Name:        streamWrites,
-		Description: "skybus: writes of mirrors, by lane",
-		Subjects:    []string{subjectWrites + ">"},
-		Retention:   jetstream.LimitsPolicy,
-		Discard:     jetstream.DiscardNew,
-		Storage:     jetstream.FileStorage,
-		Duplicates:  duplicateWindow,
-		AllowDirect: true,
-		DenyDelete:  true,
-	}, {
 		Name:              streamProgress,
 		Description:       "skybus: how far the backends of mirrors have applied their writes",
 		Subjects:          []string{subjectProgress + ">"},
@@ -159,6 +153,16 @@ func streamConfigs() [4]jetstream.StreamConfig {
 		Storage:           jetstream.FileStorage,
 		AllowDirect:       true,
 		RePublish:         &jetstream.RePublish{Source: subjectProgress + ">", Destination: feedProgress + ">"},
+	}, {
+		Name:        streamWrites,
+		Description: "skybus: writes of mirrors, by lane",
+		Subjects:    []string{subjectWrites + ">"},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		Storage:     jetstream.FileStorage,
+		Duplicates:  duplicateWindow,
+		AllowDirect: true,
+		DenyDelete:  true,
 	}, {
 		Name:        streamBodies,
 		Description: "skybus: bodies of mirrors' writes that are too large for a message",

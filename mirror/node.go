@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/internal/leanhttp"
@@ -188,7 +187,7 @@ func (m *Mirror) load(ctx context.Context, n *node) {
 		m.log.WarnContext(ctx, "the last record of what a backend has applied is gone, with its stream or the end of that", "backend", n.Name, "record", seen.revision, "last", raw.Seq)
 		n.lose(seen.revision, raw.Seq)
 	case raw.Seq > 0:
-		n.take(&p, raw.Seq, raw.Time)
+		n.take(&p, raw.Seq)
 	}
 }
 
@@ -208,11 +207,7 @@ func (m *Mirror) hear(msg *nats.Msg) {
 	if err != nil {
 		return
 	}
-	at, err := time.Parse(time.RFC3339Nano, first(msg.Header, jetstream.TimeStampHeaer))
-	if err != nil {
-		return // the same
-	}
-	if nodes[i].take(&p, revision, at) {
+	if nodes[i].take(&p, revision) {
 		m.changed.notify()
 	}
 }
@@ -221,9 +216,8 @@ func (m *Mirror) hear(msg *nats.Msg) {
 type seenProgress struct {
 	*progress // nil before the first
 
-	at       time.Time // when it was stored
-	revision uint64    // of what is stored now, as far as it is known
-	lost     bool      // that is an older one
+	revision uint64 // of what is stored now, as far as it is known
+	lost     bool   // that is an older one
 }
 
 // goneFrom tells whether the record is no longer what is stored.
@@ -247,13 +241,13 @@ func (n *nodeState) lose(seen, stored uint64) {
 }
 
 // take adopts a record that is newer than what was known.
-func (n *nodeState) take(p *progress, revision uint64, at time.Time) bool {
+func (n *nodeState) take(p *progress, revision uint64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if revision <= n.newest.revision {
 		return false
 	}
-	n.newest = seenProgress{progress: p, at: at, revision: revision}
+	n.newest = seenProgress{progress: p, revision: revision}
 	n.adopt()
 	return true
 }

@@ -39,6 +39,7 @@ type progress struct {
 	Bytes      uint64      `json:"bytes,omitempty"`   // of those in the sender's memory
 	Lag        int64       `json:"lag,omitempty"`     // milliseconds that the oldest of them has waited
 	Lost       bool        `json:"lost,omitempty"`    // what it lacks went with a former stream
+	Stream     int64       `json:"stream,omitempty"`  // Unix nanoseconds at which the stream of writes was made that the numbers are of
 }
 
 // unreadProgress is that of a backend whose writes begin after from.
@@ -85,14 +86,14 @@ func (m *Mirror) rawProgress(ctx context.Context, backend string) (*storedMessag
 	return msg, err
 }
 
-// removedUpTo is the last write that was removed.
+// removedUpTo is the last write that was removed, if only with a former stream.
 func (m *Mirror) removedUpTo(ctx context.Context) (uint64, error) {
 	info, err := m.stream.Info(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("mirror: %w", err)
 	}
 	upTo, _, err := m.lastRemoved(ctx, info.Created)
-	return upTo, err
+	return max(upTo, beforeFirst(info)), err
 }
 
 // lastRemoved reads the record of what was removed from the stream that was made at the time, and its revision. One of an older stream says nothing.

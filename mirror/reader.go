@@ -87,6 +87,9 @@ func (s *sender) readOnce(ctx context.Context, after uint64, f func(w *write, pe
 		if w.seq <= after {
 			return after, errMissed // an ordered consumer that began anew
 		}
+		if err := s.sameNumbers(ctx, after, w.seq); err != nil {
+			return after, err
+		}
 		if err := f(w, meta.NumPending); err != nil {
 			return after, &handlerError{err}
 		}

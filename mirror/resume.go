@@ -12,8 +12,8 @@ import (
 type resumed struct {
 	progress
 
-	at       time.Time // when that was stored
-	known    bool      // it was
+	made     time.Time // when the stream of writes was
+	known    bool      // it was stored how far it is
 	revision uint64    // of the record, 0 for none
 	gap      bool      // writes that it lacks are gone
 }
@@ -28,11 +28,13 @@ func (m *Mirror) resume(ctx context.Context, n *node) (*resumed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
+	r.made = info.Created
 	last := info.State.LastSeq
 	switch {
-	case r.known && info.Created.After(r.at): // see renumber
-		r.gap = r.State == StateGap || r.lacks()
-		r.progress = *unreadProgress(n.Generation, 0)
+	case r.Stream != 0 && r.Stream != info.Created.UnixNano():
+		r.gap = r.Lost || r.State == StateGap || r.lacks()
+		m.log.ErrorContext(ctx, "the stream of writes was made anew; what waited in the old one is gone", "backend", n.Name, "waited", r.Waiting, "lacks_some", r.gap)
+		r.progress = *unreadProgress(n.Generation, beforeFirst(info))
 		r.Lost = r.gap
 		return r, nil
 	case r.Read > last:
@@ -59,14 +61,14 @@ func (m *Mirror) latest(ctx context.Context, n *node) (*resumed, error) {
 	case err != nil:
 		return nil, err
 	}
-	r := &resumed{progress: *unreadProgress(n.Generation, n.From), revision: raw.Seq, at: raw.Time}
+	r := &resumed{progress: *unreadProgress(n.Generation, n.From), revision: raw.Seq}
 	var p progress
 	if r.known = raw.Seq > 0 && json.Unmarshal(raw.Data, &p) == nil && p.Generation == n.Generation; r.known { // else all is sent again that is still there
 		r.progress = p
 	}
 	if seen.goneFrom(raw.Seq) && seen.Generation == n.Generation {
 		m.log.WarnContext(ctx, "what a backend has applied is not stored any more, so it goes on after what this process has seen", "backend", n.Name, "applied", seen.floor())
-		r.progress, r.at, r.known = *seen.progress, seen.at, true
+		r.progress, r.known = *seen.progress, true
 	}
 	return r, nil
 }

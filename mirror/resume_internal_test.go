@@ -3,7 +3,6 @@ package mirror
 import (
 	"encoding/json"
 	"testing"
-	"time"
 )
 
 // A process that has followed another one goes on where that has committed last, not after the last that it has heard of.
@@ -24,7 +23,7 @@ func TestResumeReadsWhatIsCommitted(t *testing.T) {
 	}
 	heard := progress{Generation: 1, Term: "t", Read: 3}
 	revision := commit(0, heard)
-	n.take(&heard, revision, time.Now())
+	n.take(&heard, revision)
 	revision = commit(revision, progress{Generation: 1, Term: "t", Read: 9, Marks: [][2]uint64{{2, 6}}})
 	r, err := m.resume(t.Context(), n)
 	if err != nil {

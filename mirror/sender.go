@@ -104,9 +104,6 @@ func (m *Mirror) send(ctx context.Context, lease *kv.Lease) error {
 		return fmt.Errorf("mirror: %w", err)
 	}
 	s.made = info.Created
-	if err := m.renumber(ctx, s.made); err != nil {
-		return err
-	}
 	s.held.load = func(b *spilled) ([]byte, error) { return m.loadBody(hard, b) }
 	defer s.held.wg.Wait()
 	s.outcomes.open(m.cfg.AnswerTimeout)
