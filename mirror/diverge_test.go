@@ -290,6 +290,9 @@ func TestRetryParked(t *testing.T) {
 		t.Error(err)
 	}
 	after := *header.Load()
+	if before.Get("Skybus-Retry") != "" || !slices.Equal(after["Skybus-Retry"], []string{"true"}) {
+		t.Errorf("marked %q, and %q when retried", before["Skybus-Retry"], after["Skybus-Retry"])
+	}
 	for _, name := range []string{"Idempotency-Key", "Skybus-Seq", "Skybus-Lane"} {
 		if before.Get(name) == "" || after.Get(name) != before.Get(name) {
 			t.Errorf("%s was %q, and %q when retried", name, before.Get(name), after.Get(name))

@@ -41,6 +41,7 @@ const (
 	headerSeq         = "Skybus-Seq"
 	headerLane        = "Skybus-Lane"
 	headerMinSeq      = "Skybus-Min-Seq"
+	headerRetry       = "Skybus-Retry" // "true": a parked write, out of its order
 	headerIdempotency = "Idempotency-Key"
 	headerAnswerTo    = "Skybus-Answer-To" // subject
 	headerAck         = "Skybus-Ack"       // policy

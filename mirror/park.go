@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,7 +176,7 @@ func (p *Parked) Show(ctx context.Context, backend string, seq uint64) (ParkedWr
 }
 
 // Retry sends a parked write to its backend once more, with the same Idempotency-Key, Skybus-Seq and Skybus-Lane, and without regard to its lane: later writes may have reached the
-// backend before. If the backend takes it, it is no longer parked. Otherwise it stays, with the new answer if there is one.
+// backend before. "Skybus-Retry: true" tells a backend that refuses what has no higher number than the last that this is to be applied all the same. If the backend takes it, it is no longer parked. Otherwise it stays, with the new answer if there is one.
 //
 // The error is not_found where no such write is parked or there is no such backend, failed_precondition when the backend refuses it again or its request is not kept, unavailable
 // when the backend does not answer or has too much to do. Interrupted at the end, it may stay parked though the backend has taken it.
@@ -199,7 +200,9 @@ func (p *Parked) Retry(ctx context.Context, backend string, seq uint64) (ParkedW
 			return parked, bus.Wrap(bus.FailedPrecondition, fmt.Sprintf("the body of write %d is not readable", seq), err)
 		}
 	}
-	ans, err := p.m.exchange(ctx, n, w, body, nil)
+	retry := *w
+	retry.fields = append(slices.Clone(w.fields), field{Name: headerRetry, Value: "true"})
+	ans, err := p.m.exchange(ctx, n, &retry, body, nil)
 	if err != nil {
 		return parked, bus.Wrap(bus.Unavailable, fmt.Sprintf("backend %q did not answer", backend), err)
 	}
