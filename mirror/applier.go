@@ -39,6 +39,7 @@ type applier struct {
 	unread unread    // by the reader of its own
 	first  time.Time // when the first write was stored that is to be read, zero where there was none
 	last   time.Time // when the last one was that was read, zero before
+	begun  int64     // Unix nanoseconds at which the write was stored after which it began, 0 where that is not known
 	room   broadcast
 	ledger []entry // of what was applied since the last snapshot
 
@@ -268,6 +269,9 @@ func (a *applier) snapshot(term string) (*progress, []entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p := &progress{Generation: a.node.Generation, Term: term, Read: a.read, Waiting: a.waitingLocked(), State: a.state(), Bytes: uint64(a.bytes), Lost: a.lost, Stream: a.s.made.UnixNano()} //nolint:gosec // not negative
+	if p.ReadAt = a.begun; !a.last.IsZero() {
+		p.ReadAt = a.last.UnixNano()
+	}
 	var oldest time.Time
 	for i := range a.lanes {
 		l := &a.lanes[i]

@@ -35,6 +35,9 @@ func (a *applier) begin(ctx context.Context) error {
 			a.lanes[i].mark = mark
 		}
 		a.read, a.revision, a.gap, a.lost = r.floor(), r.revision, r.gap, r.Lost
+		if a.read == r.Read {
+			a.begun = r.ReadAt
+		}
 		next, err := a.s.m.nextWrite(ctx, a.read+1)
 		if err == nil {
 			a.first = next.Time

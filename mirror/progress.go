@@ -39,6 +39,7 @@ type progress struct {
 	Bytes      uint64      `json:"bytes,omitempty"`   // of those in the sender's memory
 	Lag        int64       `json:"lag,omitempty"`     // milliseconds that the oldest of them has waited
 	Lost       bool        `json:"lost,omitempty"`    // what it lacks went with a former stream
+	ReadAt     int64       `json:"read_at,omitempty"` // Unix nanoseconds at which the write Read was stored, 0 where that is not known
 	Stream     int64       `json:"stream,omitempty"`  // Unix nanoseconds at which the stream of writes was made that the numbers are of
 }
 

@@ -28,8 +28,16 @@ var errJoined = errors.New("mirror: reads with the others now")
 
 // read calls f with all writes after a sequence, in order, until ctx ends or f fails. Faults of servers it waits out.
 func (s *sender) read(ctx context.Context, after uint64, f func(w *write, pending uint64) error) error {
+	var at int64 // when the last one was stored
+	take := func(w *write, pending uint64) error {
+		err := f(w, pending)
+		if err == nil {
+			at = w.at.UnixNano()
+		}
+		return err
+	}
 	for {
-		last, err := s.readOnce(ctx, after, f)
+		last, err := s.readOnce(ctx, after, at, take)
 		after = max(after, last)
 		if ctx.Err() != nil {
 			return fmt.Errorf("mirror: %w", context.Cause(ctx))
@@ -47,10 +55,17 @@ type handlerError struct{ error }
 
 func (e *handlerError) Unwrap() error { return e.error }
 
-// readOnce reads with one consumer, which breaks sometimes, and returns the last sequence that f took.
-func (s *sender) readOnce(ctx context.Context, after uint64, f func(w *write, pending uint64) error) (uint64, error) {
+// readOnce reads with one consumer, which breaks sometimes, and returns the last sequence that f took. The one before was stored at a time, 0 where that is not known.
+func (s *sender) readOnce(ctx context.Context, after uint64, at int64, f func(w *write, pending uint64) error) (uint64, error) {
 	attempt, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
+	switch replaced, err := s.m.replaced(attempt, after, at); {
+	case err != nil:
+		return after, err
+	case replaced:
+		s.fail(errAnew)
+		return after, &handlerError{errAnew}
+	}
 	consumer, err := s.m.js.OrderedConsumer(attempt, streamWrites, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{s.m.space.writes()}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
 		MaxResetAttempts: 1, InactiveThreshold: 30 * time.Second,

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // resumed is where the writes of a backend go on.
@@ -29,6 +31,10 @@ func (m *Mirror) resume(ctx context.Context, n *node) (*resumed, error) {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
 	r.made = info.Created
+	replaced, err := m.replaced(ctx, r.Read, r.ReadAt)
+	if err != nil {
+		return nil, err
+	}
 	last := info.State.LastSeq
 	switch {
 	case r.Stream != 0 && r.Stream != info.Created.UnixNano():
@@ -37,7 +43,10 @@ func (m *Mirror) resume(ctx context.Context, n *node) (*resumed, error) {
 		r.progress = *unreadProgress(n.Generation, beforeFirst(info))
 		r.Lost = r.gap
 		return r, nil
-	case r.Read > last:
+	case r.Read > last || replaced:
+		if last, err = m.lastUntil(ctx, info, min(r.Read, last), r.ReadAt); err != nil {
+			return nil, err
+		}
 		m.log.ErrorContext(ctx, "the stream of writes has lost its end, to a power failure or somebody who restored it; this backend has applied writes that are gone, others may not have",
 			"backend", n.Name, "last", last, "applied", r.Read)
 		r.clamp(last)
@@ -82,4 +91,42 @@ func (p *progress) clamp(last uint64) {
 	for i := range p.Marks {
 		p.Marks[i][1] = min(p.Marks[i][1], last)
 	}
+	p.ReadAt = 0
+}
+
+// replaced tells whether a number that was read, of a write stored at a time, is now that of another one: the stream has lost its end, and has grown past it since.
+func (m *Mirror) replaced(ctx context.Context, seq uint64, at int64) (bool, error) {
+	if at == 0 {
+		return false, nil
+	}
+	raw, err := m.rawWrite(ctx, seq)
+	if errors.Is(err, errNone) {
+		return false, nil // it was removed
+	}
+	return err == nil && raw.Time.UnixNano() != at, err
+}
+
+// lastUntil finds the last number, up to one, before the first write that was stored after a time. Those after it were stored when the stream had lost its end.
+func (m *Mirror) lastUntil(ctx context.Context, info *jetstream.StreamInfo, upTo uint64, at int64) (uint64, error) {
+	if at == 0 {
+		return upTo, nil
+	}
+	removed, _, err := m.lastRemoved(ctx, info.Created)
+	if err != nil {
+		return 0, err
+	}
+	low, high := max(info.State.FirstSeq, removed+1), upTo+1 // the first is among these
+	for low < high {
+		mid := low + (high-low)/2
+		next, err := m.nextWrite(ctx, mid)
+		switch {
+		case errors.Is(err, errNone) || err == nil && next.Time.UnixNano() > at:
+			high = mid
+		case err != nil:
+			return 0, err
+		default:
+			low = next.Seq + 1
+		}
+	}
+	return max(high, 1) - 1, nil
 }
