@@ -112,7 +112,7 @@ var (
 // transient tells whether err can be over in a moment.
 func transient(err error) bool {
 	switch jscode.Of(err) {
-	case jscode.NoLeader, jscode.InFlight, jscode.NoStream:
+	case jscode.NoLeader, jscode.InFlight, jscode.NoStream, jscode.Busy:
 		return true
 	}
 	for _, again := range [...]error{
@@ -124,6 +124,11 @@ func transient(err error) bool {
 		}
 	}
 	return false
+}
+
+// passing tells whether err is JetStream's, and may be over once somebody has done something about it.
+func passing(err error) bool {
+	return jscode.Of(err) != 0 || errors.Is(err, errBucketIsGone) || errors.Is(err, ErrUncertain)
 }
 
 func wrongLast(err error) bool {

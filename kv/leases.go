@@ -121,7 +121,9 @@ func (l *Leases) Acquire(ctx context.Context, key, owner string, ttl time.Durati
 }
 
 // Wait gets the lease as [Leases.Acquire] does, and waits until nobody holds it any more. It tries when it hears that the
-// lease is free, and when it heard nothing for a ttl.
+// lease is free, and when it heard nothing for a ttl. What can be over without a change here it logs and waits out, too: a full
+// store, or another error of JetStream. The error is why ctx ended, permission_denied, a bad argument, or that the
+// connection is closed.
 func (l *Leases) Wait(ctx context.Context, key, owner string, ttl time.Duration) (*Lease, error) {
 	lease, err := l.wait(ctx, key, owner, ttl)
 	if err != nil {
@@ -148,6 +150,7 @@ func (l *Leases) wait(ctx context.Context, key, owner string, ttl time.Duration)
 
 	timer := time.NewTimer(ttl)
 	defer timer.Stop()
+	warn := l.t.b.log.WarnContext // the first time, until somebody was seen to hold it
 	for {
 		try := true
 		select {
@@ -160,10 +163,15 @@ func (l *Leases) wait(ctx context.Context, key, owner string, ttl time.Duration)
 		if try {
 			lease, err := l.acquire(ctx, key, owner, ttl)
 			held, ok := errors.AsType[*HeldError](err)
-			if !ok {
+			switch {
+			case ok:
+				next, warn = cmp.Or(held.RetryAfter, ttl), l.t.b.log.WarnContext
+			case passing(err) && ctx.Err() == nil:
+				warn(ctx, "lease cannot be had yet", "key", key, "error", err)
+				next, warn = attemptTimeout+pause(), l.t.b.log.DebugContext
+			default:
 				return lease, err
 			}
-			next = cmp.Or(held.RetryAfter, ttl)
 		}
 		timer.Reset(next)
 	}

@@ -2,13 +2,17 @@ package kv_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/bus/bustest"
 	"github.com/skybus-io/skybus/kv"
 )
@@ -88,4 +92,71 @@ func TestWaitTriesAgain(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A full store is over when somebody makes room: who waits gets the lease then.
+func TestWaitOutFullStore(t *testing.T) {
+	bustest.Bubble(t, func(t *testing.T) {
+		ctx := t.Context()
+		var warnings atomic.Int32
+		log := slog.New(warningCounter{slog.DiscardHandler, &warnings})
+		conn := connectWith(t, bus.Config{InProcess: bustest.Server(t), Store: 1 << 20, Logger: log})
+		leases := openLeases(t, conn)
+		stream, err := conn.JetStream().Stream(ctx, "KV_skybus_leases")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, size := 0, 10_000; size > 0; n++ { // until not even a small message fits
+			if _, err := conn.JetStream().Publish(ctx, fmt.Sprintf("$KV.skybus_leases.fill.%d", n), make([]byte, size)); err != nil {
+				size /= 4
+			}
+		}
+		if _, err := leases.Acquire(ctx, "default.dev.test.x", "a", ttl); !errors.Is(err, kv.ErrFull) {
+			t.Fatalf("Acquire: %v, want it full", err)
+		}
+		got := make(chan error, 1)
+		go func() {
+			lease, err := leases.Wait(ctx, "default.dev.test.x", "a", ttl)
+			if err == nil {
+				err = lease.Release(ctx)
+			}
+			got <- err
+		}()
+		time.Sleep(time.Minute)
+		select {
+		case err := <-got:
+			t.Fatalf("in a full store: %v", err)
+		default:
+		}
+		if n := warnings.Load(); n != 1 {
+			t.Errorf("%d warnings, want 1", n)
+		}
+		if err := stream.Purge(ctx, jetstream.WithPurgeSubject("$KV.skybus_leases.fill.>")); err != nil {
+			t.Fatal(err)
+		}
+		purged := time.Now()
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(purged); took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// warningCounter counts warnings.
+type warningCounter struct {
+	slog.Handler
+	n *atomic.Int32
+}
+
+func (w warningCounter) Enabled(context.Context, slog.Level) bool { return true }
+
+func (w warningCounter) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+func (w warningCounter) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "lease cannot be had yet" && r.Level == slog.LevelWarn {
+		w.n.Add(1)
+	}
+	return nil
 }

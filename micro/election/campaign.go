@@ -23,7 +23,7 @@ type campaign struct {
 // each TTL besides. Candidates have no order: one of those that wait is elected.
 //
 // The error is [ErrCandidate] when this candidate of this Election campaigns for the service or leads it already,
-// [ErrClosed] after Close, else why ctx ended. ctx has no meaning for the leadership: that lasts until
+// [ErrClosed] after Close, else as of [kv.Leases.Wait]: as a rule why ctx ended. ctx has no meaning for the leadership: that lasts until
 // [Leadership.Resign], until it is lost, or until Close.
 func (e *Election) Campaign(ctx context.Context, service, candidate string) (*Leadership, error) {
 	l, err := e.campaign(ctx, candidacy{service, candidate})
@@ -93,7 +93,8 @@ func (e *Election) leave(who candidacy, c *campaign) {
 	}
 }
 
-// Run campaigns, calls work when elected, and campaigns again when work has returned, until ctx ends; then it returns nil.
+// Run campaigns, calls work when elected, and campaigns again when work has returned, until ctx ends; then it returns nil. It
+// ends besides with an error of [Election.Campaign], such as permission_denied; a full store it waits out.
 //
 // The ctx of work is that of [Leadership.Context]: it ends with the leadership. Work asks ctx.Err before each act, which
 // tells also when the process has just woken from a freeze, and hands term on to whoever must not obey two leaders. When
