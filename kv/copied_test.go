@@ -1,6 +1,8 @@
 package kv_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -52,4 +54,36 @@ func TestCopiedValuesAreNotBelieved(t *testing.T) {
 	copied("a copied deletion")
 	put(t, table, "theirs", 3)
 	until(t, c, "what its owner wrote", hasSize("theirs", 3))
+}
+
+// Who may ask JetStream anything can have an answer sent to the key of a lease. It has no TTL and is nobody's lease.
+func TestAnswerHoldsNoLease(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	conn := connect(t, bustest.Server(t))
+	l := openLeases(t, conn)
+	lease := acquire(t, l, "a")
+	ask := &nats.Msg{Subject: "$JS.API.STREAM.INFO.KV_skybus_leases", Reply: "$KV.skybus_leases." + lease.Key()}
+	if err := conn.NATS().PublishMsg(ask); err != nil {
+		t.Fatal(err)
+	}
+	<-lease.Lost() // as it is renewed
+	if h, err := l.Holder(ctx, lease.Key()); !errors.Is(err, kv.ErrNotFound) {
+		t.Errorf("Holder = %+v, %v", h, err)
+	}
+	fctx, cancel := context.WithCancel(ctx)
+	if err := l.Follow(fctx, ">", func(batch []kv.Holder) {
+		for _, h := range batch {
+			if h.Owner != "" {
+				t.Errorf("heard of %+v", h)
+			}
+		}
+		cancel()
+	}); err != nil {
+		t.Error(err)
+	}
+	second := acquire(t, l, "b")
+	if second.Term().Compare(lease.Term()) <= 0 {
+		t.Errorf("term %v after %v", second.Term(), lease.Term())
+	}
 }

@@ -85,6 +85,8 @@ type Config struct {
 
 	// firstSeq is the first revision, as of now. Nil means 1.
 	firstSeq func() uint64
+	// expiring makes a value without a TTL count as deleted: JetStream can be made to write an answer to any key.
+	expiring bool
 }
 
 func (cfg *Config) validate() error {

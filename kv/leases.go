@@ -98,6 +98,7 @@ func OpenLeases(ctx context.Context, c *bus.Conn) (*Leases, error) {
 		Description: "who leads, owns or sends",
 		// A lease of a bucket that was lost must not be taken for one of the next: their revisions never meet.
 		firstSeq: func() uint64 { return uint64(time.Now().UnixMicro()) },
+		expiring: true,
 	})
 	if err != nil {
 		return nil, err

@@ -24,8 +24,11 @@ func (b *bucket) setClock(server time.Time) {
 
 // stale tells whether r should have expired long ago. A server that is stopped, started, killed and started again brings back
 // messages whose TTL was over before, and those it no longer counts down (2.15.2): without this a key of the dead would be
-// there for ever, and with it a lease that nobody holds.
+// there for ever, and with it a lease that nobody holds. Where all must expire, so is what does not: nobody of ours wrote it.
 func (b *bucket) stale(r record) bool {
+	if b.cfg.expiring && r.ttl <= 0 {
+		return !r.deleted
+	}
 	c := b.clock.Load()
 	if c == nil || r.ttl <= 0 || r.deleted {
 		return false

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/skybus-io/skybus/bus/bustest"
 )
 
@@ -34,7 +36,7 @@ func TestOwnerKeepsWhatItKnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := s.conn.Namespace().Key("timers", "0")
-	if _, err := leases.PutString(t.Context(), key, `{"holder":"another"}`); err != nil {
+	if _, err := s.js.Publish(t.Context(), "$KV.skybus_leases."+key, []byte(`{"owner":"another"}`), jetstream.WithMsgTTL(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	poll(t, "the shard is lost", func() bool { return sh.owner.Load() == nil })
