@@ -112,7 +112,9 @@ func OpenLeases(ctx context.Context, c *bus.Conn) (*Leases, error) {
 //
 // The error is a [KeyError]: a [HeldError] in its chain when somebody holds it, else why ctx ended. After the bucket was
 // lost (a memory-only server that restarted, or somebody deleted it) nobody gets a lease before ttl has passed, since who
-// had it then may still go by it.
+// had it then may still go by it; but where a process that opens the bucket for the first time makes it anew, it cannot know
+// that there was one, and nobody waits. That a lease is free goes by the clock of the server that leads the bucket: clocks of
+// servers have to agree to a twentieth of ttl.
 func (l *Leases) Acquire(ctx context.Context, key, owner string, ttl time.Duration) (*Lease, error) {
 	lease, err := l.acquire(ctx, key, owner, ttl)
 	if err != nil {
