@@ -100,6 +100,46 @@ func TestReconnectEndsStreams(t *testing.T) {
 	receive(t, done, "the ctx to end")
 }
 
+// What waited for the connection is open on the new one: that the old one was lost is none of its business.
+func TestReconnectKeepsNewStreams(t *testing.T) {
+	t.Parallel()
+	srv := bustest.Server(t)
+	near, far := connect(t, srv), connect(t, srv)
+	const subject = "echo"
+	accepts(t, far, newMux(t, far, stream.Config{}), subject, func(ctx context.Context, s *stream.Stream, _ *nats.Msg) {
+		if m, err := s.Recv(ctx); err == nil {
+			_ = s.Send(ctx, m)
+		}
+	})
+	mux := newMux(t, near, stream.Config{})
+	for range 20 {
+		old := open(t, mux, subject)
+		if err := near.NATS().ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
+		noticed := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				s, err := mux.Open(t.Context(), nats.NewMsg(subject))
+				<-noticed
+				if err == nil {
+					err = s.Send(t.Context(), []byte("x"))
+				}
+				if err == nil {
+					_, err = s.Recv(t.Context())
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wantCode(t, recvErr(t, old), bus.Unavailable)
+		close(noticed)
+		wg.Wait()
+	}
+}
+
 // freezer is a dialer whose connections stop moving bytes, as those of a stopped process do.
 type freezer struct {
 	dialer nats.InProcessConnProvider

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -256,7 +257,7 @@ func (m *Mux) tell(peer string, err error) {
 	_ = m.conn.Publish(msg) // its pings find out otherwise
 }
 
-// watch ends streams whose peer is silent, and all of them when the connection was lost: what was sent meanwhile is lost too.
+// watch ends streams whose peer is silent, and when the connection was lost those of before: what was sent meanwhile is lost too.
 func (m *Mux) watch() {
 	lost := make(chan struct{}, 1)
 	defer m.conn.NotifyLoss(lost)()
@@ -269,13 +270,13 @@ func (m *Mux) watch() {
 		case <-m.stop:
 			return
 		case <-m.conn.Closed():
-			m.failAll(bus.Errorf(bus.Unavailable, "stream: the connection was closed"))
+			m.failBefore(math.MaxUint64, bus.Errorf(bus.Unavailable, "stream: the connection was closed"))
 			return
 		case <-lost:
 			// A slow subscription elsewhere is told of too. If ours was it, the numbers of the frames show it.
 			if now := nc.Stats().Reconnects; now != reconnects {
 				reconnects = now
-				m.failAll(bus.Errorf(bus.Unavailable, "stream: the connection was lost"))
+				m.failBefore(now, bus.Errorf(bus.Unavailable, "stream: the connection was lost"))
 			}
 		case <-tick.C:
 			for _, s := range m.all() {
@@ -285,9 +286,12 @@ func (m *Mux) watch() {
 	}
 }
 
-func (m *Mux) failAll(err error) {
+// failBefore ends the streams of connections before that of so many reconnects: what waited for the connection may be open on it already.
+func (m *Mux) failBefore(reconnects uint64, err error) {
 	for _, s := range m.all() {
-		s.Cancel(err)
+		if s.made < reconnects {
+			s.Cancel(err)
+		}
 	}
 }
 

@@ -42,6 +42,7 @@ type Stream struct {
 	opener  bool
 	token   string
 	subject string // where it receives
+	made    uint64 // reconnects before it was made
 
 	opened   chan struct{} // closed when the other side has accepted
 	over     chan struct{} // closed when nothing more is sent and only what came already is read
@@ -91,6 +92,7 @@ func newStream(m *Mux, opener bool) *Stream {
 	return &Stream{
 		mux:      m,
 		opener:   opener,
+		made:     m.conn.NATS().Stats().Reconnects,
 		opened:   make(chan struct{}),
 		over:     make(chan struct{}),
 		headed:   make(chan struct{}),
