@@ -160,8 +160,9 @@ func TestStoreSize(t *testing.T) {
 // What the limits of the file allow the listener lets in.
 func TestMirrorLongTarget(t *testing.T) {
 	t.Parallel()
-	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	app := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	app.Config.MaxHeaderBytes = 128 << 10
+	app.Start()
 	t.Cleanup(app.Close)
 	urls, _ := startMirror(t, "limits: {max_target: 60KiB}\nbackends: [{url: \""+app.URL+"\"}]\n")
 	for size, want := range map[int]int{59 << 10: http.StatusOK, 61 << 10: http.StatusRequestURITooLong} {
