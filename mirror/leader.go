@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/skybus-io/skybus/bus"
 	"github.com/skybus-io/skybus/internal/jscode"
 )
 
@@ -59,6 +60,12 @@ func (m *Mirror) askLeader(ctx context.Context, stream string, which map[string]
 		return nil, errNone
 	}
 	return response.Message, nil
+}
+
+// isUnanswered tells whether an error of askLeader may be over in a moment: there is no leader, or not yet.
+func isUnanswered(err error) bool {
+	code := bus.CodeOf(err)
+	return code == bus.DeadlineExceeded || code == bus.Unavailable || jscode.Of(err) == jscode.NoLeader
 }
 
 // rawWrite is a message of the stream of writes.
