@@ -158,7 +158,7 @@ func variesByTry(name string) bool {
 	switch name {
 	case "Accept", "Age", "B3", "Baggage", "Cache-Control", "Cf-Ray", "Date", "Dnt", "Forwarded", "Origin", "Pragma", "Priority", "Referer", "Sentry-Trace",
 		"Traceparent", "Tracestate", "Uber-Trace-Id", "User-Agent", "Via", "X-Amzn-Trace-Id", "X-Cloud-Trace-Context", "X-Correlation-Id", "X-Forwarded-For",
-		"X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip", "X-Request-Id":
+		"X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-Ip", "X-Request-Id":
 		return true
 	}
 	for _, prefix := range []string{"Accept-", "Sec-", "X-B3-", "X-Datadog-", "X-Envoy-"} {
