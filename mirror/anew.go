@@ -101,7 +101,7 @@ func (m *Mirror) firstNumber(ctx context.Context) (uint64, error) {
 		seq = raw.Seq + 1
 	}
 	if highest == 0 {
-		return 1, nil
+		return 0, nil // the servers' own
 	}
 	return (highest/numbersApart + 2) * numbersApart, nil
 }
