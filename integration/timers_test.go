@@ -82,7 +82,7 @@ func killServer(t *testing.T, rounds int, away time.Duration) (verdict, []fault)
 		eventually(t, patience, "timers are created", func() bool { return l.size() > before+4000 })
 		killed := time.Now()
 		server.Kill()
-		time.Sleep(away) // that is how long it is
+		time.Sleep(away) // the outage itself, which clients must meet in full
 		server = server.Restart()
 		kills = append(kills, fault{killed, time.Now()})
 	}

@@ -11,19 +11,26 @@ import (
 	"github.com/skybus-io/skybus/bus/bustest"
 )
 
-// What should have expired long ago is not there, though the server still has it: for no reader, follower or lease.
-func TestStale(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	conn, err := bus.Connect(ctx, bus.Config{InProcess: bustest.Server(t)})
+// openNumbers opens a table of a server of its own.
+func openNumbers(t *testing.T) (*Table[int], *bus.Conn) {
+	t.Helper()
+	conn, err := bus.Connect(t.Context(), bus.Config{InProcess: bustest.Server(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	table, err := Open[int](ctx, conn, "numbers", Config{})
+	table, err := Open[int](t.Context(), conn, "numbers", Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return table, conn
+}
+
+// What should have expired long ago is not there, though the server still has it: for no reader, follower or lease.
+func TestStale(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	table, _ := openNumbers(t)
 	for key, ttl := range map[string]time.Duration{"minute": time.Minute, "hour": time.Hour} {
 		if _, err := table.Put(ctx, key, 1, TTL(ttl)); err != nil {
 			t.Fatal(err)
@@ -88,15 +95,7 @@ func TestFollowersSeeStale(t *testing.T) {
 		t.Run(pattern, func(t *testing.T) {
 			bustest.Bubble(t, func(t *testing.T) {
 				ctx := t.Context()
-				conn, err := bus.Connect(ctx, bus.Config{InProcess: bustest.Server(t)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = conn.Close() })
-				table, err := Open[int](ctx, conn, "numbers", Config{})
-				if err != nil {
-					t.Fatal(err)
-				}
+				table, conn := openNumbers(t)
 				msg := nats.NewMsg("$KV.numbers.a.x")
 				msg.Data = []byte("1")
 				msg.Header[headerTTL] = []string{"3600", "10"} // the server goes by the first, skybus by the last
@@ -115,7 +114,7 @@ func TestFollowersSeeStale(t *testing.T) {
 				if _, ok := c.Get("a.x"); !ok {
 					t.Fatal("not there at first")
 				}
-				time.Sleep(20*time.Second + staleGrace + 2*table.b.cfg.Check)
+				time.Sleep(20*time.Second + staleGrace + 2*table.b.cfg.Check) // fake time: until it is judged anew
 				if e, ok := c.Get("a.x"); ok {
 					t.Errorf("there for ever: %+v", e)
 				}

@@ -122,7 +122,7 @@ func TestWaitOutFullStore(t *testing.T) {
 			}
 			got <- err
 		}()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake time: some tries
 		select {
 		case err := <-got:
 			t.Fatalf("in a full store: %v", err)

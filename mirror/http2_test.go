@@ -24,10 +24,7 @@ func TestHTTP2Fields(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, m)
-	front := httptest.NewUnstartedServer(m)
-	front.EnableHTTP2 = true
-	front.StartTLS()
-	t.Cleanup(front.Close)
+	front := serveTLS(t, m)
 	host := strings.TrimPrefix(front.URL, "https://")
 	for _, tt := range []struct {
 		name, method, body string

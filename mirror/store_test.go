@@ -124,7 +124,7 @@ func TestLargeBodiesHaveTime(t *testing.T) {
 	run(t, m)
 	front := serve(t, m)
 	r.backends[0].setRefuse(func(http.ResponseWriter, *http.Request) bool {
-		time.Sleep(500 * time.Millisecond) // as long as a slow link takes
+		time.Sleep(500 * time.Millisecond) // real time, as the time-out of a try is: longer than that, as over a slow link
 		return false
 	})
 	if got := do(t, "PUT", front.URL+"/x", strings.Repeat("x", 2<<20)); got.status != http.StatusOK {

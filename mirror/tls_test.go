@@ -10,14 +10,21 @@ import (
 	"github.com/skybus-io/skybus/mirror"
 )
 
+// serveTLS serves with TLS, and so by HTTP/2.
+func serveTLS(t *testing.T, h http.Handler) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
 // HTTPS to backends, and HTTPS with HTTP/2 from clients.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
-	secure := httptest.NewUnstartedServer(r.backends[0])
-	secure.EnableHTTP2 = true
-	secure.StartTLS()
-	t.Cleanup(secure.Close)
+	secure := serveTLS(t, r.backends[0])
 	toBackends, ok := secure.Client().Transport.(*http.Transport)
 	if !ok {
 		t.Fatal("no transport")
@@ -27,10 +34,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, m)
-	front := httptest.NewUnstartedServer(m)
-	front.EnableHTTP2 = true
-	front.StartTLS()
-	t.Cleanup(front.Close)
+	front := serveTLS(t, m)
 	for _, method := range []string{"PUT", "GET"} {
 		req, err := http.NewRequestWithContext(t.Context(), method, front.URL+"/x", strings.NewReader("one"))
 		if err != nil {

@@ -13,16 +13,19 @@ import (
 	"github.com/skybus-io/skybus/scheduler"
 )
 
+// hangAtDead delivers but to one destination, which hangs.
+func hangAtDead(ctx context.Context, d *scheduler.Delivery) error {
+	if d.Target.URI == "memory://dead" {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
 // One destination that hangs keeps nobody waiting: neither for places nor for what the server hands out.
 func TestDeadDestinationDelaysNobody(t *testing.T) {
 	t.Parallel()
-	m := newMemory(func(ctx context.Context, d *scheduler.Delivery) error {
-		if d.Target.URI == "memory://dead" {
-			<-ctx.Done()
-			return ctx.Err()
-		}
-		return nil
-	})
+	m := newMemory(hangAtDead)
 	cfg := config(m)
 	cfg.Workers, cfg.PerDestination, cfg.Drain = 64, 8, 100*time.Millisecond
 	s := launch(t, bustest.Server(t), cfg)
@@ -67,13 +70,7 @@ func TestDeadDestinationDelaysNobody(t *testing.T) {
 // However few places there are, a destination that hangs leaves some to others.
 func TestDeadDestinationLeavesPlaces(t *testing.T) {
 	t.Parallel()
-	m := newMemory(func(ctx context.Context, d *scheduler.Delivery) error {
-		if d.Target.URI == "memory://dead" {
-			<-ctx.Done()
-			return ctx.Err()
-		}
-		return nil
-	})
+	m := newMemory(hangAtDead)
 	cfg := config(m)
 	cfg.Workers, cfg.Drain = 4, 100*time.Millisecond
 	s := launch(t, bustest.Server(t), cfg)

@@ -219,3 +219,23 @@ func runs(ctx context.Context, root commands, args ...string) (code int, stdout,
 	code = execute(ctx, root, args, strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()
 }
+
+// starts runs a command beside the test. cancel stops it, and stop returns also what came of it, once it has ended.
+func starts(t *testing.T, args ...string) (cancel func(), stop func() (code int, stderr string)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var code int
+	var stderr string
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		code, _, stderr = runs(ctx, &cli{}, args...)
+	}()
+	stop = func() (int, string) {
+		cancel()
+		<-done
+		return code, stderr
+	}
+	t.Cleanup(func() { _, _ = stop() })
+	return cancel, stop
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"io"
@@ -52,20 +51,7 @@ func startMirror(t *testing.T, text string, args ...string) (urls map[string]str
 	if err := os.WriteFile(file, []byte("http: 127.0.0.1:0\nadmin: 127.0.0.1:0\n"+text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	var code int
-	var stderr string
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		code, _, stderr = runs(ctx, &cli{}, append([]string{"mirror", "run", "-f", file, "--server", s.URL(), "--ports-file", ports}, args...)...)
-	}()
-	stop = func() (int, string) {
-		cancel()
-		<-done
-		return code, stderr
-	}
-	t.Cleanup(func() { _, _ = stop() })
+	_, stop = starts(t, append([]string{"mirror", "run", "-f", file, "--server", s.URL(), "--ports-file", ports}, args...)...)
 	return waitPorts(t, ports), stop
 }
 

@@ -98,15 +98,7 @@ func TestGatewayStopsAllListeners(t *testing.T) {
 	if code, _, stderr := runs(t.Context(), &cli{}, "http", "put", "slow", "-f", entry, "--server", s.URL()); code != exitOK {
 		t.Fatal(stderr)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	done := make(chan int, 1)
-	var stderr string
-	go func() {
-		var code int
-		code, _, stderr = runs(ctx, &cli{}, "gateway", "--http", "127.0.0.1:0", "--http-listener", "inner=127.0.0.1:0", "--server", s.URL(), "--ports-file", ports)
-		done <- code
-	}()
+	cancel, stop := starts(t, "gateway", "--http", "127.0.0.1:0", "--http-listener", "inner=127.0.0.1:0", "--server", s.URL(), "--ports-file", ports)
 	urls := waitPorts(t, ports)
 	status := make(chan int, 1)
 	go func() { status <- statusOf(t, http.MethodPost, urls["http_inner"]+"/slow") }()
@@ -134,7 +126,7 @@ func TestGatewayStopsAllListeners(t *testing.T) {
 	if code := bustest.Receive(t, "the answer", status); code != http.StatusOK {
 		t.Errorf("what was in flight was answered %d", code)
 	}
-	if code := bustest.Receive(t, "the end", done); code != exitOK {
+	if code, stderr := stop(); code != exitOK {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 }

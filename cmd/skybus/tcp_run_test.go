@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -36,15 +35,7 @@ listeners:
 `, filepath.Base(cert), filepath.Base(key)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	var code int
-	var stderr string
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		code, _, stderr = runs(ctx, &cli{}, "tcp", "-f", file, "--server", s.URL(), "--ports-file", ports)
-	}()
-	t.Cleanup(func() { cancel(); <-done })
+	_, stop := starts(t, "tcp", "-f", file, "--server", s.URL(), "--ports-file", ports)
 	urls := waitPorts(t, ports)
 	plain := func(network, addr string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(t.Context(), network, addr)
@@ -62,9 +53,7 @@ listeners:
 	if got, err := askLine(urls["tcp_known"], secure); err == nil {
 		t.Errorf("a client without a certificate was answered %q", got)
 	}
-	cancel()
-	<-done
-	if code != exitOK || strings.Contains(stderr, "ERROR") {
+	if code, stderr := stop(); code != exitOK || strings.Contains(stderr, "ERROR") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }

@@ -49,15 +49,7 @@ func waitPorts(t *testing.T, file string) map[string]string {
 func TestUpStopsInTime(t *testing.T) {
 	t.Parallel()
 	ports := filepath.Join(t.TempDir(), "ports")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	done := make(chan int, 1)
-	var stderr string
-	go func() {
-		var code int
-		code, _, stderr = runs(ctx, &cli{}, upArgs("--demo", "--memory", "--ports-file", ports)...)
-		done <- code
-	}()
+	_, stop := starts(t, upArgs("--demo", "--memory", "--ports-file", ports)...)
 	urls := waitPorts(t, ports)
 	// A browser's connection that was never used, and one that is kept alive.
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(urls["http"], "http://"))
@@ -67,8 +59,7 @@ func TestUpStopsInTime(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	get(t, urls["http"]+"/")
 	begin := time.Now()
-	cancel()
-	code := <-done
+	code, stderr := stop()
 	if took := time.Since(begin); took > stopLimit || code != exitOK {
 		t.Errorf("exit %d after %v, want 0 within %v: %s", code, took, stopLimit, stderr)
 	}
@@ -115,16 +106,7 @@ func TestUpStopsWithAHungRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		ports := filepath.Join(t.TempDir(), "ports")
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		done := make(chan int, 1)
-		var stderr string
-		go func() {
-			var code int
-			code, _, stderr = runs(ctx, &cli{}, "up", "--demo", "--http", "127.0.0.1:0", "--timers", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-				"--server", s.URL(), "--ports-file", ports)
-			done <- code
-		}()
+		_, stop := starts(t, "up", "--demo", "--http", "127.0.0.1:0", "--timers", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--server", s.URL(), "--ports-file", ports)
 		url := waitPorts(t, ports)["http"] + "/hang"
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("{}"))
 		if err != nil {
@@ -145,8 +127,7 @@ func TestUpStopsWithAHungRequest(t *testing.T) {
 			s.Stop()
 		}
 		begin := time.Now()
-		cancel()
-		code := <-done
+		code, stderr := stop()
 		<-answered
 		if took := time.Since(begin); took > stopLimit || code != exitOK || !strings.Contains(stderr, "stopped before all was finished") || strings.Contains(stderr, "hint: ") {
 			t.Errorf("server gone %v: exit %d after %v, want 0 within %v: %s", gone, code, took, stopLimit, stderr)

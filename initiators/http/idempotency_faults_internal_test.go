@@ -101,7 +101,7 @@ func TestIdempotencyInTime(t *testing.T) {
 		takes := time.Duration(0)
 		h := onceHandler(t, o, cfg, "pay", func(w http.ResponseWriter, r *http.Request) {
 			keys = append(keys, keyOf(r.Context()))
-			time.Sleep(takes)
+			time.Sleep(takes) // fake time: as long as the request takes
 			_, _ = fmt.Fprint(w, calls.Add(1))
 		})
 		token := hashed("default.dev", "pay", "", "k")
