@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
+	"github.com/skybus-io/skybus/internal/backoff"
 )
 
 // Streams may be removed while mirrors run, by hand or with the store of a server. They are made anew. The numbers of writes go on above all that there were, so that nothing that
@@ -56,21 +57,37 @@ func (s *sender) sameStream(info *jetstream.StreamInfo, read uint64) error {
 	return nil
 }
 
-// numbered decides where the numbers of the stream of writes begin, where there is none.
+// numbered decides where the numbers of the stream of writes begin, where there is none. It asks until it knows: what has no leader yet answers nothing.
 func (m *Mirror) numbered(ctx context.Context, cfg *jetstream.StreamConfig) error {
 	if cfg.Name != streamWrites {
 		return nil
 	}
+	for {
+		var err error
+		cfg.FirstSeq, err = m.firstIfNone(ctx)
+		if err == nil || !isUnanswered(err) || !backoff.Sleep(ctx, firstPause) {
+			return err
+		}
+	}
+}
+
+// firstIfNone is firstNumber where there is no stream of writes, else 0.
+func (m *Mirror) firstIfNone(ctx context.Context) (uint64, error) {
 	info := bus.Access{Publish: []string{"$JS.API.STREAM.INFO." + streamWrites}}
-	err := m.conn.Permitted(ctx, info, func(ctx context.Context) error {
+	attempt, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	err := m.conn.Permitted(attempt, info, func(ctx context.Context) error {
 		_, err := m.js.Stream(ctx, streamWrites)
 		return err
 	})
-	if !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil // who opens it meets the same
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return m.firstNumber(ctx)
+	case err != nil && isUnanswered(err):
+		return 0, fmt.Errorf("mirror: stream %s: %w", streamWrites, err)
+	default:
+		return 0, nil // it is there, or who opens it meets the same
 	}
-	cfg.FirstSeq, err = m.firstNumber(ctx)
-	return err
 }
 
 // firstNumber is that of the first write of a stream that is made now: above all that any backend of any mirror is known to have been sent, and all that this process has seen.

@@ -62,7 +62,7 @@ func (m *Mirror) askLeader(ctx context.Context, stream string, which map[string]
 	return response.Message, nil
 }
 
-// isUnanswered tells whether an error of askLeader may be over in a moment: there is no leader, or not yet.
+// isUnanswered tells whether an error may be over in a moment: a stream has no leader, or not yet.
 func isUnanswered(err error) bool {
 	code := bus.CodeOf(err)
 	return code == bus.DeadlineExceeded || code == bus.Unavailable || jscode.Of(err) == jscode.NoLeader

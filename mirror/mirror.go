@@ -20,7 +20,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/skybus-io/skybus/bus"
-	"github.com/skybus-io/skybus/internal/backoff"
 	"github.com/skybus-io/skybus/kv"
 )
 
@@ -132,9 +131,6 @@ func (m *Mirror) openStreams(ctx context.Context) error {
 	for i, stream := range [...]*jetstream.Stream{&m.progress, &m.stream, &m.bodyStream, &m.ledger} {
 		cfg := streamConfigs()[i]
 		err := m.numbered(ctx, &cfg)
-		for err != nil && isUnanswered(err) && backoff.Sleep(ctx, firstPause) { // somebody else has just made it, and it has no leader yet
-			err = m.numbered(ctx, &cfg)
-		}
 		if err != nil {
 			return err
 		}
